@@ -1,0 +1,34 @@
+# Every target makes what it needs: a machine with Python 3.10 or newer and make is enough.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+.PHONY: help train test test-fast lint clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+train: $(READY)  ## train a language model on text that ships with Python; no network, about a minute
+	$(PY) -m train.rnnlm
+
+test: $(READY)  ## run the whole test suite
+	$(PY) -m pytest
+
+test-fast: $(READY)  ## run the tests that take seconds
+	$(PY) -m pytest -m "not slow"
+
+lint: $(READY)  ## style, format and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean:  ## remove the environment and everything the tools cached; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+
+$(READY): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Time Layers needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --editable ".[test]"
+	@touch $@
