@@ -1,0 +1,1 @@
+"""The layers, the optimizers and the training loop; nothing here knows a model or a corpus."""

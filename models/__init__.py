@@ -1,0 +1,1 @@
+"""Language models: which layers, in which order, which weights are tied."""

@@ -1,0 +1,1 @@
+"""One short script per job; run each as ``python -m train.NAME --help``."""

@@ -1,0 +1,336 @@
+"""One step: the layers and cells in the form in which they are easiest to check by eye.
+
+The time layers do the same for T steps at once and may do it in another order; a test holds
+the two together. Shapes: N batch, D input width, H hidden width, V classes.
+"""
+
+from __future__ import annotations
+
+import numpy
+
+from common.functions import log_softmax, sigmoid, softmax
+from common.gates import GRU_GATES, split_gates
+from common.layer import Layer, Recurrent, check_ratio
+from common.np import Array, np
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Affine",
+    "Dropout",
+    "Embedding",
+    "MatMul",
+    "Sigmoid",
+    "SigmoidWithLoss",
+    "Softmax",
+    "SoftmaxWithLoss",
+    "np",
+]
+
+
+class MatMul(Layer):
+    """y = x W.
+
+    Args:
+        W: weight (D, H).
+    """
+
+    param_names = ("W",)
+
+    def __init__(self, W: Array) -> None:
+        super().__init__(W)
+
+    def forward(self, x: Array) -> Array:
+        """(N, D) -> (N, H)."""
+        (W,) = self.params
+        self.expect_shape("x", x, "N", W.shape[0])
+        self.cache = (x,)
+        return x @ W
+
+    def backward(self, dy: Array) -> Array:
+        """(N, H) -> (N, D); writes dW."""
+        (W,) = self.params
+        (x,) = self.saved()
+        self.grads[0][...] = x.T @ dy
+        return dy @ W.T
+
+
+class Affine(Layer):
+    """y = x W + b.
+
+    Args:
+        W: weight (D, H).
+        b: bias (H,).
+    """
+
+    param_names = ("W", "b")
+
+    def __init__(self, W: Array, b: Array) -> None:
+        super().__init__(W, b)
+        self.expect_shape("b", b, W.shape[1])
+
+    def forward(self, x: Array) -> Array:
+        """(N, D) -> (N, H)."""
+        W, b = self.params
+        self.expect_shape("x", x, "N", W.shape[0])
+        self.cache = (x,)
+        return x @ W + b
+
+    def backward(self, dy: Array) -> Array:
+        """(N, H) -> (N, D); writes dW and db."""
+        W, _ = self.params
+        (x,) = self.saved()
+        self.grads[0][...] = x.T @ dy
+        self.grads[1][...] = dy.sum(axis=0)
+        return dy @ W.T
+
+
+class Softmax(Layer):
+    """y = exp(x) / sum(exp(x)) along the last axis."""
+
+    def forward(self, x: Array) -> Array:
+        """(N, V) -> (N, V), rows that sum to 1."""
+        y = softmax(x)
+        self.cache = (y,)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """dx = y * (dy - sum(y * dy))."""
+        (y,) = self.saved()
+        return y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+
+
+class SoftmaxWithLoss(Layer):
+    """Mean of -log softmax(x)[t] over the rows, from the scores themselves."""
+
+    def forward(self, x: Array, t: Array) -> Array:
+        """Scores (N, V) and class ids (N,) or one-hot rows (N, V) -> the loss, a scalar."""
+        self.expect_shape("x", x, "N", "V")
+        N, V = x.shape
+        t = t.argmax(axis=1) if t.ndim == 2 else t
+        self.expect_shape("t", t, N)
+        self.expect_ids("t", t, V)
+        log_y = log_softmax(x)
+        self.cache = (log_y, t)
+        return -log_y[np.arange(N), t].mean()
+
+    def backward(self, dout: float = 1) -> Array:
+        """dx = (softmax(x) - onehot(t)) * dout / N."""
+        log_y, t = self.saved()
+        N, _ = log_y.shape
+        dx = np.exp(log_y)
+        dx[np.arange(N), t] -= 1
+        return dx * (dout / N)
+
+
+class Sigmoid(Layer):
+    """y = 1 / (1 + exp(-x))."""
+
+    def forward(self, x: Array) -> Array:
+        """Any shape."""
+        y = sigmoid(x)
+        self.cache = (y,)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """dx = dy * y * (1 - y)."""
+        (y,) = self.saved()
+        return dy * y * (1 - y)
+
+
+class SigmoidWithLoss(Layer):
+    """Mean of -t log(y) - (1 - t) log(1 - y) with y = sigmoid(x): binary cross-entropy.
+
+    Computed as max(x, 0) - x t + log(1 + exp(-|x|)), which is finite at any score.
+    """
+
+    def forward(self, x: Array, t: Array) -> Array:
+        """Scores and targets 0 or 1, both of one shape -> the loss, a scalar."""
+        self.expect_shape("t", t, *x.shape)
+        self.cache = (sigmoid(x), t)
+        return (np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))).mean()
+
+    def backward(self, dout: float = 1) -> Array:
+        """dx = (sigmoid(x) - t) * dout / size."""
+        y, t = self.saved()
+        return (y - t) * (dout / y.size)
+
+
+class Dropout(Layer):
+    """While training, zeroes each value with probability ``dropout_ratio``, scales up the rest.
+
+    Srivastava et al. (2014), in the inverted form: evaluation changes nothing.
+
+    Args:
+        dropout_ratio: probability of dropping, in [0, 1).
+        rng: where the masks come from; a fresh generator if None.
+    """
+
+    def __init__(self, dropout_ratio: float = 0.5, rng: numpy.random.Generator | None = None):
+        super().__init__()
+        self.dropout_ratio = check_ratio(type(self).__name__, dropout_ratio)
+        self.rng = rng if rng is not None else numpy.random.default_rng()
+
+    def forward(self, x: Array, train_flg: bool = True) -> Array:
+        """Any shape."""
+        if not train_flg:
+            self.cache = None
+            return x
+        keep = self.rng.random(x.shape) >= self.dropout_ratio
+        mask = np.asarray(keep).astype(x.dtype) / (1 - self.dropout_ratio)
+        self.cache = (mask,)
+        return x * mask
+
+    def backward(self, dy: Array) -> Array:
+        """dx = dy * mask."""
+        (mask,) = self.saved()
+        return dy * mask
+
+
+class Embedding(Layer):
+    """y = W[ids].
+
+    Args:
+        W: one row for each id (V, D).
+    """
+
+    param_names = ("W",)
+
+    def __init__(self, W: Array) -> None:
+        super().__init__(W)
+
+    def forward(self, ids: Array) -> Array:
+        """Ids (N,) -> rows (N, D)."""
+        (W,) = self.params
+        self.expect_shape("ids", ids, "N")
+        self.expect_ids("ids", ids, len(W))
+        self.cache = (ids,)
+        return W[ids]
+
+    def backward(self, dy: Array) -> None:
+        """Adds up the rows of each id into dW; ids have no gradient."""
+        (ids,) = self.saved()
+        self.grads[0][...] = 0
+        np.add.at(self.grads[0], ids, dy)
+
+
+class RNN(Recurrent):
+    """h = tanh(x Wx + h_prev Wh + b).  Elman (1990).
+
+    Args:
+        Wx: (D, H).
+        Wh: (H, H).
+        b: (H,).
+    """
+
+    def forward(self, x: Array, h_prev: Array) -> Array:
+        """(N, D), (N, H) -> (N, H)."""
+        Wx, Wh, b = self.params
+        self.expect_shape("x", x, "N", Wx.shape[0])
+        h_next = np.tanh(x @ Wx + h_prev @ Wh + b)
+        self.cache = (x, h_prev, h_next)
+        return h_next
+
+    def backward(self, dh_next: Array) -> tuple[Array, Array]:
+        """(N, H) -> dx (N, D), dh_prev (N, H)."""
+        Wx, Wh, _ = self.params
+        x, h_prev, h_next = self.saved()
+        dA = dh_next * (1 - h_next**2)
+        self.grads[0][...] = x.T @ dA
+        self.grads[1][...] = h_prev.T @ dA
+        self.grads[2][...] = dA.sum(axis=0)
+        return dA @ Wx.T, dA @ Wh.T
+
+
+class LSTM(Recurrent):
+    """A = x Wx + h_prev Wh + b;  f, i, o = sigmoid(A_f, A_i, A_o);  g = tanh(A_g).
+
+    c = f * c_prev + g * i;  h = o * tanh(c).  Hochreiter and Schmidhuber (1997) with the forget
+    gate of Gers et al. (2000). The gates stand side by side in the order f, g, i, o.
+
+    Args:
+        Wx: (D, 4H).
+        Wh: (H, 4H).
+        b: (4H,).
+    """
+
+    num_gates = 4
+    bias_blocks = (4,)
+
+    def forward(self, x: Array, h_prev: Array, c_prev: Array) -> tuple[Array, Array]:
+        """(N, D), (N, H), (N, H) -> h_next (N, H), c_next (N, H)."""
+        Wx, Wh, b = self.params
+        self.expect_shape("x", x, "N", Wx.shape[0])
+        f, g, i, o = split_gates(x @ Wx + h_prev @ Wh + b)
+        f, g, i, o = sigmoid(f), np.tanh(g), sigmoid(i), sigmoid(o)
+        c_next = f * c_prev + g * i
+        tanh_c = np.tanh(c_next)
+        h_next = o * tanh_c
+        self.cache = (x, h_prev, c_prev, f, g, i, o, tanh_c)
+        return h_next, c_next
+
+    def backward(self, dh_next: Array, dc_next: Array) -> tuple[Array, Array, Array]:
+        """(N, H), (N, H) -> dx (N, D), dh_prev (N, H), dc_prev (N, H)."""
+        Wx, Wh, _ = self.params
+        x, h_prev, c_prev, f, g, i, o, tanh_c = self.saved()
+        do = dh_next * tanh_c
+        dc = dc_next + dh_next * o * (1 - tanh_c**2)
+        df, dc_prev = dc * c_prev, dc * f
+        dg, di = dc * i, dc * g
+        dA = np.concatenate(
+            [df * f * (1 - f), dg * (1 - g**2), di * i * (1 - i), do * o * (1 - o)], axis=1
+        )
+        self.grads[0][...] = x.T @ dA
+        self.grads[1][...] = h_prev.T @ dA
+        self.grads[2][...] = dA.sum(axis=0)
+        return dA @ Wx.T, dA @ Wh.T, dc_prev
+
+
+class GRU(Recurrent):
+    """r, z = sigmoid(x Wx + h_prev Wh + b);  n = tanh(x Wxn + bn + r * (h_prev Whn + bhn)).
+
+    h = (1 - z) * n + z * h_prev.  Of the two published forms of the candidate this is the one
+    that resets after the product (Cho et al. 2014, version 3; cuDNN and PyTorch), which lets one
+    product serve all three gates. They stand side by side in the order r, z, n.
+
+    Args:
+        Wx: (D, 3H).
+        Wh: (H, 3H).
+        b: (3H,), or (4H,) with the candidate's own recurrent bias bhn last.
+    """
+
+    num_gates = 3
+    bias_blocks = (3, 4)
+
+    def forward(self, x: Array, h_prev: Array) -> Array:
+        """(N, D), (N, H) -> (N, H)."""
+        Wx, Wh, b = self.params
+        self.expect_shape("x", x, "N", Wx.shape[0])
+        H = len(Wh)
+        r, z, n = split_gates(x @ Wx + b[: 3 * H], GRU_GATES)
+        hr, hz, hn = split_gates(h_prev @ Wh, GRU_GATES)
+        if len(b) == 4 * H:
+            hn = hn + b[3 * H :]
+        r, z = sigmoid(r + hr), sigmoid(z + hz)
+        n = np.tanh(n + r * hn)
+        h_next = (1 - z) * n + z * h_prev
+        self.cache = (x, h_prev, r, z, n, hn)
+        return h_next
+
+    def backward(self, dh_next: Array) -> tuple[Array, Array]:
+        """(N, H) -> dx (N, D), dh_prev (N, H)."""
+        Wx, Wh, _ = self.params
+        x, h_prev, r, z, n, hn = self.saved()
+        H = len(Wh)
+        dz = dh_next * (h_prev - n) * z * (1 - z)
+        dn = dh_next * (1 - z) * (1 - n**2)
+        dhn = dn * r
+        dr = dn * hn * r * (1 - r)
+        dA = np.concatenate([dr, dz, dn], axis=1)  # towards x and b
+        dAh = np.concatenate([dr, dz, dhn], axis=1)  # towards h_prev
+        self.grads[0][...] = x.T @ dA
+        self.grads[1][...] = h_prev.T @ dAh
+        self.grads[2][: 3 * H] = dA.sum(axis=0)
+        self.grads[2][3 * H :] = dhn.sum(axis=0)[: len(self.grads[2]) - 3 * H]
+        return dA @ Wx.T, dAh @ Wh.T + dh_next * z

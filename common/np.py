@@ -1,0 +1,74 @@
+"""``np``: NumPy or CuPy, whichever ``common.config.GPU`` says at the moment of use.
+
+This is the one place that knows the two apart. ``np.tanh``, ``np.random`` and the like are
+looked up when they are used, so the switch can be flipped at run time; arrays made before
+stay where they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+import numpy
+
+from common import config
+
+__all__ = ["Array", "memory_address", "np", "to_cpu", "to_gpu"]
+
+Array = Any  # a numpy.ndarray or a cupy.ndarray
+
+
+@functools.cache
+def _cupy() -> types.ModuleType:
+    """CuPy, once a device has answered.
+
+    CuPy imports on machines without a GPU and fails at the first array, far from the cause;
+    so the device is asked here.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError(
+            "config.GPU is on, but CuPy is not installed. "
+            "Install 'time-layers[gpu-cuda12]' or 'time-layers[gpu-cuda13]' "
+            "to match the CUDA driver, or turn config.GPU off."
+        ) from error
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # the driver is missing, too old, or in a bad state
+        raise RuntimeError(
+            f"config.GPU is on and CuPy {cupy.__version__} is installed, but the CUDA driver "
+            f"does not answer ({error}). Check nvidia-smi, or turn config.GPU off."
+        ) from error
+    if devices == 0:
+        raise RuntimeError("config.GPU is on and CuPy is installed, but there is no CUDA device.")
+    return cupy
+
+
+class _ArrayModule:
+    """Forwards every attribute to NumPy or, while ``config.GPU`` is on, to CuPy."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_cupy() if config.GPU else numpy, name)
+
+
+np: Any = _ArrayModule()
+
+
+def to_gpu(x: Array) -> Array:
+    """Copy of ``x`` on the GPU (``x`` itself if it is there already)."""
+    return _cupy().asarray(x)
+
+
+def to_cpu(x: Array) -> numpy.ndarray:
+    """Copy of ``x`` as a NumPy array (``x`` itself if it is one already)."""
+    return x if isinstance(x, numpy.ndarray) else numpy.asarray(x.get() if hasattr(x, "get") else x)
+
+
+def memory_address(x: Array) -> int:
+    """Address of the first element: equal for an array and its transposed view."""
+    if isinstance(x, numpy.ndarray):
+        return x.__array_interface__["data"][0]
+    return x.data.ptr

@@ -1,0 +1,347 @@
+"""Recurrent layers over T steps: TimeRNN, TimeLSTM, TimeGRU, TimeBiLSTM."""
+
+from __future__ import annotations
+
+from common.gates import GRU_GATES, split_gates
+from common.layer import Layer, Recurrent
+from common.np import Array, np
+from common.time_layers.layout import batch_first, time_major
+
+
+class _TimeRecurrent(Recurrent):
+    """What TimeRNN, TimeLSTM and TimeGRU share: the products outside the time loop, the state.
+
+    ``h`` is the state after the last step, ``dh`` the gradient of the window's first state.
+    """
+
+    state_names: tuple[str, ...] = ("h",)
+
+    def __init__(self, Wx: Array, Wh: Array, b: Array, stateful: bool = False) -> None:
+        super().__init__(Wx, Wh, b)
+        self.stateful = stateful
+        self.h: Array | None = None
+        self.dh: Array | None = None
+
+    def get_state(self) -> tuple[Array, ...] | None:
+        """Copies of the state arrays, each (N, H); None before the first window."""
+        if self.h is None:
+            return None
+        return tuple(getattr(self, name).copy() for name in self.state_names)
+
+    def set_state(self, h: Array, *more: Array) -> None:
+        """Begin the next window from these arrays, each (N, H).
+
+        Raises:
+            ValueError: for a layer that is not stateful, or arrays of another shape.
+        """
+        if not self.stateful:
+            raise ValueError(f"{type(self).__name__}: set_state needs a layer with stateful=True")
+        _, Wh, _ = self.params
+        for name, state in zip(self.state_names, (h, *more), strict=True):
+            self.expect_shape(name, state, len(h), len(Wh))
+            setattr(self, name, np.array(state, dtype=Wh.dtype))
+
+    def reset_state(self) -> None:
+        """Begin the next window from zeros."""
+        for name in self.state_names:
+            setattr(self, name, None)
+
+    def _first_states(self, N: int) -> list[Array]:
+        _, Wh, _ = self.params
+        if self.h is None or not self.stateful:
+            return [np.zeros((N, len(Wh)), dtype=Wh.dtype) for _ in self.state_names]
+        if len(self.h) != N:
+            raise ValueError(
+                f"{type(self).__name__}: the state is kept for a batch of {len(self.h)}, "
+                f"got a batch of {N}; call reset_state() first"
+            )
+        return [getattr(self, name) for name in self.state_names]
+
+    def _project(self, xs: Array) -> tuple[Array, Array]:
+        """``xs`` with time first, and xs Wx + b for all steps in one product (T, N, kH)."""
+        Wx, _, b = self.params
+        self.expect_shape("xs", xs, "N", "T", len(Wx))
+        xs = time_major(xs, Wx.dtype)
+        T, N, D = xs.shape
+        A = xs.reshape(T * N, D) @ Wx
+        A += b[: Wx.shape[1]]
+        return xs, A.reshape(T, N, -1)
+
+    def _back_project(self, xs: Array, h_prevs: Array, dA: Array, dAh: Array) -> Array:
+        """Write dWx, dWh and db, one product each; return dxs.
+
+        ``dA`` (T, N, kH) is the gradient of xs Wx + b, ``dAh`` that of h_prev Wh.
+        """
+        Wx, _, _ = self.params
+        dWx, dWh, db = self.grads
+        T, N, D = xs.shape
+        dA, dAh = dA.reshape(T * N, -1), dAh.reshape(T * N, -1)
+        np.matmul(xs.reshape(T * N, D).T, dA, out=dWx)
+        np.matmul(h_prevs.reshape(T * N, -1).T, dAh, out=dWh)
+        db[: dA.shape[1]] = dA.sum(axis=0)
+        return batch_first((dA @ Wx.T).reshape(T, N, D))
+
+
+class TimeRNN(_TimeRecurrent):
+    """h[t] = tanh(x[t] Wx + h[t-1] Wh + b) over T steps; the cell is ``common.layers.RNN``.
+
+    Args:
+        Wx: (D, H).
+        Wh: (H, H).
+        b: (H,).
+        stateful: carry the state from window to window.
+    """
+
+    def forward(self, xs: Array) -> Array:
+        """(N, T, D) -> hs (N, T, H)."""
+        _, Wh, _ = self.params
+        xs, A = self._project(xs)
+        T, N, H = A.shape
+        hs = np.empty((T + 1, N, H), dtype=A.dtype)
+        (hs[0],) = self._first_states(N)
+        for t in range(T):
+            A[t] += hs[t] @ Wh
+            np.tanh(A[t], out=hs[t + 1])
+        self.h = hs[T].copy()
+        self.cache = (xs, hs)
+        return batch_first(hs[1:])
+
+    def backward(self, dhs: Array) -> Array:
+        """(N, T, H) -> dxs (N, T, D)."""
+        _, Wh, _ = self.params
+        xs, hs = self.saved()
+        (_, N, H), T = hs.shape, len(xs)
+        self.expect_shape("dhs", dhs, N, T, H)
+        dhs = time_major(dhs, hs.dtype)
+        dA = 1 - hs[1:] ** 2
+        dh_next = np.zeros((N, H), dtype=hs.dtype)
+        for t in reversed(range(T)):
+            dA[t] *= dhs[t] + dh_next
+            dh_next = dA[t] @ Wh.T
+        self.dh = dh_next
+        return self._back_project(xs, hs[:T], dA, dA)
+
+
+class TimeLSTM(_TimeRecurrent):
+    """The LSTM over T steps; its equations stand at the cell, ``common.layers.LSTM``.
+
+    Args:
+        Wx: (D, 4H), gates in the order f, g, i, o.
+        Wh: (H, 4H).
+        b: (4H,).
+        stateful: carry the state from window to window.
+
+    ``h`` and ``c`` are the state after the last step, ``dh`` and ``dc`` the gradients of the
+    window's first state.
+    """
+
+    num_gates = 4
+    bias_blocks = (4,)
+    state_names = ("h", "c")
+
+    def __init__(self, Wx: Array, Wh: Array, b: Array, stateful: bool = False) -> None:
+        super().__init__(Wx, Wh, b, stateful)
+        self.c: Array | None = None
+        self.dc: Array | None = None
+        # sigmoid(a) = 0.5 tanh(0.5 a) + 0.5, so one tanh serves all four gates:
+        # gate = scale * tanh(scale * a) + shift
+        f, g, i, o = split_gates(np.full(Wx.shape[1], 0.5, dtype=Wx.dtype))
+        g[...] = 1
+        self._scale = np.concatenate([f, g, i, o])
+        self._shift = 1 - self._scale
+
+    def set_state(self, h: Array, c: Array | None = None) -> None:
+        """Begin the next window from h and c, each (N, H); c is zero if not given.
+
+        Raises:
+            ValueError: for a layer that is not stateful, or arrays of another shape.
+        """
+        super().set_state(h, np.zeros_like(h) if c is None else c)
+
+    def forward(self, xs: Array) -> Array:
+        """(N, T, D) -> hs (N, T, H)."""
+        _, Wh, _ = self.params
+        scale, shift = self._scale, self._shift
+        xs, gates = self._project(xs)
+        (T, N, _), H = gates.shape, len(Wh)
+        hs = np.empty((T + 1, N, H), dtype=gates.dtype)
+        cs = np.empty_like(hs)
+        tanh_cs = np.empty_like(hs[1:])
+        h_Wh = np.empty_like(gates[0])
+        gi = np.empty_like(hs[0])
+        hs[0], cs[0] = self._first_states(N)
+        for t in range(T):
+            A = gates[t]
+            np.matmul(hs[t], Wh, out=h_Wh)
+            A += h_Wh
+            A *= scale
+            np.tanh(A, out=A)
+            A *= scale
+            A += shift
+            f, g, i, o = split_gates(A)
+            np.multiply(f, cs[t], out=cs[t + 1])
+            cs[t + 1] += np.multiply(g, i, out=gi)
+            np.tanh(cs[t + 1], out=tanh_cs[t])
+            np.multiply(o, tanh_cs[t], out=hs[t + 1])
+        self.h, self.c = hs[T].copy(), cs[T].copy()
+        self.cache = (xs, hs, cs, tanh_cs, gates)
+        return batch_first(hs[1:])
+
+    def backward(self, dhs: Array) -> Array:
+        """(N, T, H) -> dxs (N, T, D)."""
+        _, Wh, _ = self.params
+        xs, hs, cs, tanh_cs, gates = self.saved()
+        T, N, H = tanh_cs.shape
+        self.expect_shape("dhs", dhs, N, T, H)
+        dhs = time_major(dhs, hs.dtype)
+
+        # Everything that does not wait for the next step is done for all steps at once:
+        # the gate's own derivative times what the gate multiplies.
+        f, g, i, o = split_gates(gates)
+        dA = gates * (1 - gates)
+        dA_f, dA_g, dA_i, dA_o = split_gates(dA)
+        dA_f *= cs[:T]
+        np.multiply(1 - g**2, i, out=dA_g)
+        dA_i *= g
+        dA_o *= tanh_cs
+        dc_dh = o * (1 - tanh_cs**2)
+        dA_fgi = dA[..., : 3 * H].reshape(T, N, 3, H)  # the three that are reached through c
+
+        dh_next = np.zeros((N, H), dtype=hs.dtype)
+        dc_next = np.zeros_like(dh_next)
+        for t in reversed(range(T)):
+            dh = dhs[t] + dh_next
+            dc = dc_next + dh * dc_dh[t]
+            dA_fgi[t] *= dc[:, None, :]
+            dA_o[t] *= dh
+            dc_next = dc * f[t]
+            dh_next = dA[t] @ Wh.T
+        self.dh, self.dc = dh_next, dc_next
+        return self._back_project(xs, hs[:T], dA, dA)
+
+
+class TimeGRU(_TimeRecurrent):
+    """The GRU over T steps; its equations stand at the cell, ``common.layers.GRU``.
+
+    Args:
+        Wx: (D, 3H), gates in the order r, z, n.
+        Wh: (H, 3H).
+        b: (3H,), or (4H,) with the candidate's own recurrent bias last.
+        stateful: carry the state from window to window.
+    """
+
+    num_gates = 3
+    bias_blocks = (3, 4)
+
+    def forward(self, xs: Array) -> Array:
+        """(N, T, D) -> hs (N, T, H)."""
+        _, Wh, b = self.params
+        xs, gates = self._project(xs)
+        (T, N, _), H = gates.shape, len(Wh)
+        bhn = b[3 * H :] if len(b) == 4 * H else b.dtype.type(0)
+        hs = np.empty((T + 1, N, H), dtype=gates.dtype)
+        hns = np.empty_like(hs[1:])
+        (hs[0],) = self._first_states(N)
+        for t in range(T):
+            h_Wh = hs[t] @ Wh
+            rz, n = gates[t, :, : 2 * H], gates[t, :, 2 * H :]
+            rz += h_Wh[:, : 2 * H]
+            rz *= 0.5
+            np.tanh(rz, out=rz)
+            rz += 1
+            rz *= 0.5
+            r, z = rz[:, :H], rz[:, H:]
+            np.add(h_Wh[:, 2 * H :], bhn, out=hns[t])
+            n += r * hns[t]
+            np.tanh(n, out=n)
+            np.add(n, z * (hs[t] - n), out=hs[t + 1])  # (1 - z) n + z h_prev
+        self.h = hs[T].copy()
+        self.cache = (xs, hs, hns, gates)
+        return batch_first(hs[1:])
+
+    def backward(self, dhs: Array) -> Array:
+        """(N, T, H) -> dxs (N, T, D)."""
+        _, Wh, _ = self.params
+        xs, hs, hns, gates = self.saved()
+        T, N, H = hns.shape
+        self.expect_shape("dhs", dhs, N, T, H)
+        dhs = time_major(dhs, hs.dtype)
+
+        # As in TimeLSTM: first, for all steps at once, what dh will be multiplied by.
+        r, z, n = split_gates(gates, GRU_GATES)
+        dA = np.empty_like(gates)
+        dA_r, dA_z, dA_n = split_gates(dA, GRU_GATES)
+        np.multiply(1 - z, 1 - n**2, out=dA_n)
+        np.multiply(z * (1 - z), hs[:T] - n, out=dA_z)
+        np.multiply(r * (1 - r), hns * dA_n, out=dA_r)
+        dAh = dA.copy()
+        split_gates(dAh, GRU_GATES)[2][...] *= r
+
+        dh_next = np.zeros((N, H), dtype=hs.dtype)
+        for t in reversed(range(T)):
+            dh = dhs[t] + dh_next
+            by_gate = dh[:, None, :]
+            dA[t].reshape(N, 3, H)[...] *= by_gate
+            dAh[t].reshape(N, 3, H)[...] *= by_gate
+            dh_next = dAh[t] @ Wh.T
+            dh_next += dh * z[t]
+        self.dh = dh_next
+        db_hn = self.grads[2][3 * H :]
+        if len(db_hn):
+            db_hn[...] = dAh[..., 2 * H :].sum(axis=(0, 1))
+        return self._back_project(xs, hs[:T], dA, dAh)
+
+
+class TimeBiLSTM(Layer):
+    """One LSTM from the left, one from the right; at each step their states side by side.
+
+    Args:
+        Wx1, Wh1, b1: the LSTM that reads forwards.
+        Wx2, Wh2, b2: the LSTM that reads backwards.
+        stateful: carry both states from window to window.
+    """
+
+    param_names = ("Wx1", "Wh1", "b1", "Wx2", "Wh2", "b2")
+
+    def __init__(
+        self,
+        Wx1: Array,
+        Wh1: Array,
+        b1: Array,
+        Wx2: Array,
+        Wh2: Array,
+        b2: Array,
+        stateful: bool = False,
+    ) -> None:
+        super().__init__()
+        self.left = TimeLSTM(Wx1, Wh1, b1, stateful)
+        self.right = TimeLSTM(Wx2, Wh2, b2, stateful)
+        self.params = self.left.params + self.right.params
+        self.grads = self.left.grads + self.right.grads
+
+    def forward(self, xs: Array) -> Array:
+        """(N, T, D) -> (N, T, 2H)."""
+        from_left = self.left.forward(xs)
+        from_right = self.right.forward(xs[:, ::-1])[:, ::-1]
+        return np.concatenate([from_left, from_right], axis=2)
+
+    def backward(self, dhs: Array) -> Array:
+        """(N, T, 2H) -> dxs (N, T, D)."""
+        H = dhs.shape[2] // 2
+        dxs = self.left.backward(dhs[:, :, :H])
+        return dxs + self.right.backward(dhs[:, ::-1, H:])[:, ::-1]
+
+    def reset_state(self) -> None:
+        """Begin the next window from zeros."""
+        self.left.reset_state()
+        self.right.reset_state()
+
+    def get_state(self) -> tuple[Array, ...] | None:
+        """Copies of h and c from the left, then from the right; None before the first window."""
+        left, right = self.left.get_state(), self.right.get_state()
+        return None if left is None or right is None else left + right
+
+    def set_state(self, h: Array, c: Array, h_right: Array, c_right: Array) -> None:
+        """Begin the next window from these arrays, each (N, H)."""
+        self.left.set_state(h, c)
+        self.right.set_state(h_right, c_right)

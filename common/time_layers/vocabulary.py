@@ -1,0 +1,154 @@
+"""From token ids to vectors and back: embedding, output layer, losses."""
+
+from __future__ import annotations
+
+from common.layer import Layer
+from common.layers import SigmoidWithLoss
+from common.np import Array, np
+from common.time_layers.layout import batch_first, time_major
+
+
+class TimeEmbedding(Layer):
+    """Row ``xs[n, t]`` of the table for every token.
+
+    Args:
+        W: one row for each id (V, D).
+
+    ``accumulate`` is set by a model that ties ``W`` to an output layer: the gradient array then
+    holds the output layer's share already, and ``backward`` adds to it.
+    """
+
+    param_names = ("W",)
+
+    def __init__(self, W: Array) -> None:
+        super().__init__(W)
+        self.expect_shape("W", W, "V", "D")
+        self.accumulate = False
+
+    def forward(self, xs: Array) -> Array:
+        """Ids (N, T) -> (N, T, D)."""
+        (W,) = self.params
+        xs = np.asarray(xs)
+        self.expect_shape("xs", xs, "N", "T")
+        self.expect_ids("xs", xs, len(W))
+        ids = time_major(xs)
+        self.cache = (ids,)
+        return batch_first(W[ids])
+
+    def backward(self, dys: Array) -> None:
+        """(N, T, D) -> nothing, since ids have no gradient; writes dW.
+
+        Rows of one id are brought together by sorting and summed segment by segment.
+        """
+        (ids,) = self.saved()
+        (dW,) = self.grads
+        T, N = ids.shape
+        self.expect_shape("dys", dys, N, T, dW.shape[1])
+        rows = time_major(dys).reshape(T * N, -1)
+        order = np.argsort(ids.reshape(-1), kind="stable")
+        sorted_ids = ids.reshape(-1)[order]
+        is_first = np.ones(T * N, dtype=bool)
+        is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
+        starts = np.flatnonzero(is_first)
+        if not self.accumulate:
+            dW[...] = 0
+        dW[sorted_ids[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+
+
+class TimeAffine(Layer):
+    """ys = xs W + b at every step.
+
+    Args:
+        W: (H, V); the transposed view of an embedding (V, H) where the two are tied.
+        b: (V,).
+    """
+
+    param_names = ("W", "b")
+
+    def __init__(self, W: Array, b: Array) -> None:
+        super().__init__(W, b)
+        self.expect_shape("W", W, "H", "V")
+        self.expect_shape("b", b, W.shape[1])
+
+    def forward(self, xs: Array) -> Array:
+        """(N, T, H) -> (N, T, V)."""
+        W, b = self.params
+        self.expect_shape("xs", xs, "N", "T", len(W))
+        xs = time_major(xs, W.dtype)
+        T, N, H = xs.shape
+        self.cache = (xs,)
+        ys = xs.reshape(T * N, H) @ W
+        ys += b
+        return batch_first(ys.reshape(T, N, -1))
+
+    def backward(self, dys: Array) -> Array:
+        """(N, T, V) -> dxs (N, T, H)."""
+        W, _ = self.params
+        dW, db = self.grads
+        (xs,) = self.saved()
+        T, N, H = xs.shape
+        self.expect_shape("dys", dys, N, T, W.shape[1])
+        dys = time_major(dys, W.dtype).reshape(T * N, -1)
+        np.matmul(xs.reshape(T * N, H).T, dys, out=dW)
+        db[...] = dys.sum(axis=0)
+        return batch_first((dys @ W.T).reshape(T, N, H))
+
+
+class TimeSoftmaxWithLoss(Layer):
+    """Mean of -log softmax(xs)[t] over all targets but those equal to ``ignore_label``.
+
+    Args:
+        ignore_label: the target that counts for nothing.
+    """
+
+    def __init__(self, ignore_label: int = -1) -> None:
+        super().__init__()
+        self.ignore_label = ignore_label
+
+    def forward(self, xs: Array, ts: Array) -> Array:
+        """Scores (N, T, V) and targets (N, T), or one-hot (N, T, V) -> the loss, a scalar.
+
+        Raises:
+            ValueError: where shapes do not fit, a target is out of range or all are ignored.
+        """
+        self.expect_shape("xs", xs, "N", "T", "V")
+        N, T, V = xs.shape
+        ts = np.asarray(ts)
+        ts = ts.argmax(axis=2) if ts.ndim == 3 else ts
+        self.expect_shape("ts", ts, N, T)
+        ts = time_major(ts).reshape(-1)
+        counts = ts != self.ignore_label
+        ts = np.where(counts, ts, 0)
+        self.expect_ids("ts", ts, V)
+        num_targets = counts.sum()
+        if num_targets == 0:
+            raise ValueError(
+                f"TimeSoftmaxWithLoss: all {ts.size} targets are ignore_label={self.ignore_label}"
+            )
+        rows = np.arange(T * N)
+        xs = time_major(xs).reshape(T * N, V)
+        ys = xs - xs.max(axis=1, keepdims=True)
+        log_p = ys[rows, ts]
+        np.exp(ys, out=ys)
+        sums = ys.sum(axis=1, keepdims=True)
+        log_p -= np.log(sums[:, 0])
+        ys /= sums
+        self.cache = (ys, ts, counts, num_targets, (T, N, V))
+        return -(log_p * counts).sum(dtype="float64") / num_targets
+
+    def backward(self, dout: float = 1) -> Array:
+        """dxs (N, T, V) = (softmax(xs) - onehot(ts)) * dout / (number of targets that count)."""
+        ys, ts, counts, num_targets, shape = self.saved()
+        scale = counts.astype(ys.dtype) * (dout / num_targets).astype(ys.dtype)
+        dxs = ys * scale[:, None]
+        dxs[np.arange(len(ts)), ts] -= scale
+        return batch_first(dxs.reshape(shape))
+
+
+class TimeSigmoidWithLoss(SigmoidWithLoss):
+    """Mean binary cross-entropy of scores (N, T) against targets (N, T) of 0 and 1."""
+
+    def forward(self, xs: Array, ts: Array) -> Array:
+        """(N, T), (N, T) -> the loss, a scalar."""
+        self.expect_shape("xs", xs, "N", "T")
+        return super().forward(xs, ts)
