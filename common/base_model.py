@@ -1,0 +1,145 @@
+"""A model is a stack of layers and a loss; everything here follows from those two."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import numpy
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from common.files import write_atomically
+from common.np import Array, memory_address, np, to_cpu
+
+__all__ = ["BaseModel", "np"]
+
+
+class BaseModel:
+    """Runs ``layers`` in order and ``loss_layer`` on top; saves and loads the weights.
+
+    A subclass sets ``layers``, ``loss_layer``, ``params`` and ``grads``, usually by calling
+    :meth:`compose`.
+    """
+
+    layers: list[Any]
+    loss_layer: Any
+    params: list[Array]
+    grads: list[Array]
+
+    def compose(self, layers: list[Any], loss_layer: Any) -> None:
+        """Take the layers and collect their parameters, a tied one once."""
+        self.layers, self.loss_layer = layers, loss_layer
+        self.params, self.grads = [], []
+        seen: set[int] = set()
+        for layer in layers:
+            for param, grad in zip(layer.params, layer.grads, strict=True):
+                if memory_address(param) not in seen:
+                    seen.add(memory_address(param))
+                    self.params.append(param)
+                    self.grads.append(grad)
+
+    def predict(self, xs: Array, train_flg: bool = False) -> Array:
+        """Scores of the last layer; dropout is on only while ``train_flg``."""
+        for layer in self.layers:
+            if hasattr(layer, "train_flg"):
+                layer.train_flg = train_flg
+            xs = layer.forward(xs)
+        return xs
+
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+        """The loss, a scalar, for inputs ``xs`` and targets ``ts``."""
+        return self.loss_layer.forward(self.predict(xs, train_flg), ts)
+
+    def backward(self, dout: float = 1) -> Array:
+        """Write every gradient; return the gradient of the input (None for token ids)."""
+        dout = self.loss_layer.backward(dout)
+        for layer in reversed(self.layers):
+            dout = layer.backward(dout)
+        return dout
+
+    def _recurrent_layers(self) -> list[Any]:
+        return [layer for layer in self.layers if hasattr(layer, "reset_state")]
+
+    def reset_state(self) -> None:
+        """Let every recurrent layer begin from zeros."""
+        for layer in self._recurrent_layers():
+            layer.reset_state()
+
+    def get_state(self) -> list[tuple[Array, ...] | None]:
+        """Copies of the state of every recurrent layer, in order."""
+        return [layer.get_state() for layer in self._recurrent_layers()]
+
+    def set_state(self, state: list[tuple[Array, ...] | None]) -> None:
+        """Go on from what ``get_state`` returned."""
+        for layer, kept in zip(self._recurrent_layers(), state, strict=True):
+            if kept is None:
+                layer.reset_state()
+            else:
+                layer.set_state(*kept)
+
+    def named_params(self) -> dict[str, Array]:
+        """``{"embedding.W": array, "lstm1.Wx": array, ...}``, a tied weight under its first name.
+
+        A layer's name is its class without ``Time``, numbered where there are several.
+        """
+        kinds = [re.sub("^time", "", type(layer).__name__.lower()) for layer in self.layers]
+        named: dict[str, Array] = {}
+        seen: set[int] = set()
+        for k, layer in enumerate(self.layers):
+            number = str(kinds[: k + 1].count(kinds[k])) if kinds.count(kinds[k]) > 1 else ""
+            names = getattr(layer, "param_names", None) or map(str, range(len(layer.params)))
+            for name, param in zip(names, layer.params, strict=True):
+                if memory_address(param) not in seen:
+                    seen.add(memory_address(param))
+                    named[f"{kinds[k]}{number}.{name}"] = param
+        return named
+
+    def _weights_file(self, file_name: str | os.PathLike | None) -> str | os.PathLike:
+        return f"{type(self).__name__}.safetensors" if file_name is None else file_name
+
+    def save_params(self, file_name: str | os.PathLike | None = None) -> None:
+        """Write the weights as named float32 tensors; default ``ClassName.safetensors``.
+
+        Raises:
+            OSError: where the file cannot be written; an older one is then still whole.
+        """
+        tensors = {
+            name: numpy.ascontiguousarray(to_cpu(param), dtype=numpy.float32)
+            for name, param in self.named_params().items()
+        }
+        data = save(tensors, metadata={"model": type(self).__name__})
+        write_atomically(self._weights_file(file_name), data)
+
+    def load_params(self, file_name: str | os.PathLike | None = None) -> None:
+        """Copy the weights of a file into the layers' own arrays.
+
+        Every name, shape and dtype is checked before the first array changes.
+
+        Raises:
+            FileNotFoundError: where there is no such file.
+            ValueError: for a damaged file, or one of another model; lists every difference.
+        """
+        path = self._weights_file(file_name)
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            tensors = load(data)
+        except (SafetensorError, KeyError) as error:
+            raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+        params = self.named_params()
+        wrong = [f"{name} is missing" for name in params if name not in tensors]
+        wrong += [f"{name} is not known" for name in tensors if name not in params]
+        for name in params.keys() & tensors.keys():
+            want, tensor = params[name].shape, tensors[name]
+            if tensor.shape != want or tensor.dtype != numpy.float32:
+                wrong.append(f"{name}: expected {want} float32, got {tensor.shape} {tensor.dtype}")
+            elif not numpy.isfinite(tensor).all():
+                wrong.append(f"{name} holds values that are not finite")
+        if wrong:
+            raise ValueError(
+                f"{path} does not fit {type(self).__name__}:\n  " + "\n  ".join(sorted(wrong))
+            )
+        for name, param in params.items():
+            param[...] = np.asarray(tensors[name])

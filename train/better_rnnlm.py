@@ -1,0 +1,46 @@
+"""Train BetterRnnlm: two LSTM layers, dropout, tied weights.
+
+python -m train.better_rnnlm --corpus ptb --epochs 1
+python -m train.better_rnnlm --corpus ptb --gpu
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy
+
+from models import BetterRnnlm
+from train.cli import run_command
+from train.language_model import LanguageModelOptions, train
+
+
+@dataclass(frozen=True)
+class Options(LanguageModelOptions):
+    """Train BetterRnnlm (two LSTM layers, dropout, tied weights); the rate falls by 4 on plateaus."""
+
+    wordvec_size: int = 650
+    """Width D of the word vectors; equals H, because the weight is tied."""
+    hidden_size: int = 650
+    """Width H of the recurrent layers."""
+    dropout_ratio: float = 0.5
+    """Probability of dropping, between all layers."""
+    epochs: int = 40
+    """How often the training text is read."""
+    lr_decay: float = 4.0
+    """Divide the learning rate by this when validation did not improve; 1 keeps it."""
+
+    def build(self, vocab_size: int, rng: numpy.random.Generator) -> BetterRnnlm:
+        """The model that these options describe."""
+        return BetterRnnlm(
+            vocab_size, self.wordvec_size, self.hidden_size, self.dropout_ratio, rng=rng
+        )
+
+
+def main(options: Options) -> None:
+    """Run the command."""
+    train("better_rnnlm", options)
+
+
+if __name__ == "__main__":
+    run_command(main, Options)

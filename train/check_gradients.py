@@ -1,0 +1,195 @@
+"""Check every hand-written gradient against differences of the loss.
+
+python -m train.check_gradients
+python -m train.check_gradients --only lstm --verbose
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+from common import layers, time_layers
+from common.gradient_check import Report, check_layer, check_model
+from common.np import Array, np
+from models import BetterRnnlm, Rnnlm, SimpleRnnlm
+from train.cli import run_command
+
+N, T, D, H, V = 2, 3, 4, 5, 7
+CASES: dict[str, Callable[[], Report]] = {}
+
+Case = Callable[[str, numpy.random.Generator], Report]
+
+
+def case(*names: str) -> Callable[[Case], Case]:
+    """Register a check under one or more names; it is called with the name and a generator."""
+
+    def register(check: Case) -> Case:
+        for name in names:
+            CASES[name] = lambda name=name: check(name, numpy.random.default_rng(7))
+        return check
+
+    return register
+
+
+def floats(rng: numpy.random.Generator, *shape: int) -> Array:
+    """Standard normal float64 numbers."""
+    return np.asarray(rng.standard_normal(shape))
+
+
+def ids(rng: numpy.random.Generator, high: int, *shape: int) -> Array:
+    """Integers below ``high``."""
+    return np.asarray(rng.integers(0, high, shape))
+
+
+def recurrent_weights(
+    rng: numpy.random.Generator, num_gates: int, bias_blocks: int | None = None
+) -> list[Array]:
+    """Wx, Wh and b of a recurrent layer."""
+    blocks = num_gates if bias_blocks is None else bias_blocks
+    shapes = (D, num_gates * H), (H, num_gates * H), (blocks * H,)
+    return [floats(rng, *shape) for shape in shapes]
+
+
+@case("MatMul", "Affine", "Embedding", "Softmax", "Sigmoid")
+def one_step(name: str, rng: numpy.random.Generator) -> Report:
+    """Layers with one input and one output."""
+    params = {"MatMul": [(D, H)], "Affine": [(D, H), (H,)], "Embedding": [(V, D)]}.get(name, [])
+    layer = getattr(layers, name)(*(floats(rng, *shape) for shape in params))
+    x = ids(rng, V, 6) if name == "Embedding" else floats(rng, 6, D)
+    return check_layer(layer, x, rng=rng)
+
+
+@case("SoftmaxWithLoss", "SigmoidWithLoss", "TimeSoftmaxWithLoss", "TimeSigmoidWithLoss")
+def with_loss(name: str, rng: numpy.random.Generator) -> Report:
+    """Layers that end in a scalar; one target of TimeSoftmaxWithLoss is ignored."""
+    shape = (N, T) if name.startswith("Time") else (N,)
+    if "Softmax" in name:
+        layer = getattr(time_layers if name.startswith("Time") else layers, name)()
+        targets = ids(rng, V, *shape)
+        if name.startswith("Time"):
+            targets[1, 1] = -1
+        return check_layer(layer, floats(rng, *shape, V), targets, rng=rng)
+    layer = getattr(time_layers if name.startswith("Time") else layers, name)()
+    shape = (N, T)
+    return check_layer(layer, floats(rng, *shape), ids(rng, 2, *shape), rng=rng)
+
+
+@case("Dropout", "TimeDropout", "TimeDropout variational")
+def dropout(name: str, rng: numpy.random.Generator) -> Report:
+    """The mask is drawn anew in each forward pass, so each begins with the same generator."""
+    if name == "Dropout":
+        layer: Any = layers.Dropout(0.4)
+    else:
+        layer = time_layers.TimeDropout(0.4, variational="variational" in name)
+
+    def reseed() -> None:
+        layer.rng = numpy.random.default_rng(3)
+
+    x = floats(rng, N, D) if name == "Dropout" else floats(rng, N, T, D)
+    return check_layer(layer, x, rng=rng, prepare=reseed, subject=name)
+
+
+@case("RNN", "LSTM", "GRU", "GRU with recurrent bias")
+def cell(name: str, rng: numpy.random.Generator) -> Report:
+    """One step; the states before it are inputs like any other."""
+    cell_class = getattr(layers, name.split()[0])
+    weights = recurrent_weights(rng, cell_class.num_gates, 4 if "bias" in name else None)
+    states = [floats(rng, N, H) for _ in range(2 if name == "LSTM" else 1)]
+    return check_layer(cell_class(*weights), floats(rng, N, D), *states, rng=rng, subject=name)
+
+
+@case("TimeEmbedding", "TimeAffine")
+def time_layer(name: str, rng: numpy.random.Generator) -> Report:
+    """Layers without a state; the ids repeat, so rows of dW are sums."""
+    if name == "TimeEmbedding":
+        return check_layer(time_layers.TimeEmbedding(floats(rng, 4, D)), ids(rng, 4, N, T), rng=rng)
+    layer = time_layers.TimeAffine(floats(rng, H, V), floats(rng, V))
+    return check_layer(layer, floats(rng, N, T, H), rng=rng)
+
+
+@case("TimeRNN", "TimeLSTM", "TimeGRU", "TimeGRU with recurrent bias", "TimeBiLSTM")
+def time_recurrent(name: str, rng: numpy.random.Generator) -> Report:
+    """The second of two windows, from the state that the first one left."""
+    layer_class = getattr(time_layers, name.split()[0])
+    if name == "TimeBiLSTM":
+        layer = layer_class(*recurrent_weights(rng, 4), *recurrent_weights(rng, 4), stateful=True)
+        parts = [(layer.left, "left "), (layer.right, "right ")]
+    else:
+        weights = recurrent_weights(rng, layer_class.num_gates, 4 if "bias" in name else None)
+        layer = layer_class(*weights, stateful=True)
+        parts = [(layer, "")]
+    layer.forward(floats(rng, N, T, D))
+    state = layer.get_state()
+
+    def gradients_of_state() -> dict[str, tuple[Array, Array]]:
+        owners = [(part, side + s) for part, side in parts for s in part.state_names]
+        return {
+            f"{label}0": (array, getattr(part, "d" + label[-1]))
+            for array, (part, label) in zip(state, owners, strict=True)
+        }
+
+    return check_layer(
+        layer,
+        floats(rng, N, T, D),
+        rng=rng,
+        prepare=lambda: layer.set_state(*state),
+        extra=gradients_of_state,
+        subject=f"{name}, second window",
+    )
+
+
+@case("SimpleRnnlm", "Rnnlm", "BetterRnnlm")
+def language_model(name: str, rng: numpy.random.Generator) -> Report:
+    """The second of two windows; in BetterRnnlm with dropout and the tied weight."""
+    seed = int(rng.integers(1 << 30))
+    if name == "BetterRnnlm":
+        model: Any = BetterRnnlm(V, H, H, dropout_ratio=0.3, rng=seed, dtype="float64")
+    else:
+        model = {"SimpleRnnlm": SimpleRnnlm, "Rnnlm": Rnnlm}[name](V, D, H, seed, "float64")
+    for param in model.params:  # the embedding starts near zero, where errors could hide
+        param[...] = 0.5 * floats(rng, *param.shape)
+    model.forward(ids(rng, V, N, T), ids(rng, V, N, T))
+    state = model.get_state()
+
+    def prepare() -> None:
+        model.set_state(state)
+        for layer in model.layers:
+            if hasattr(layer, "rng"):
+                layer.rng = numpy.random.default_rng(3)
+
+    xs, ts = ids(rng, V, N, T), ids(rng, V, N, T)
+    return check_model(model, xs, ts, prepare, subject=f"{name}, second window")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Check every layer, cell and model against central differences in float64, a line each."""
+
+    only: str = ""
+    """Check only those whose name contains this."""
+    verbose: bool = False
+    """Print the worst element of every array."""
+
+
+def main(options: Options) -> None:
+    """Run the command; exit code 1 if a gradient is wrong."""
+    chosen = {name: check for name, check in CASES.items() if options.only.lower() in name.lower()}
+    if not chosen:
+        raise ValueError(f"--only {options.only}: expected part of one of {', '.join(CASES)}")
+    wrong = 0
+    for check in chosen.values():
+        report = check()
+        wrong += not report.ok
+        print(report if options.verbose or not report.ok else str(report).splitlines()[0])
+    print(f"{len(chosen) - wrong} of {len(chosen)} right")
+    if wrong:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_command(main, Options)

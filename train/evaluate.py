@@ -1,0 +1,36 @@
+"""Measure a trained model again.
+
+python -m train.evaluate runs/rnnlm-ptb-1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from train.cli import run_command
+from train.language_model import evaluate
+from train.trained import open_run
+
+
+@dataclass(frozen=True)
+class Options:
+    """Print valid and test perplexity of a run, by the exact and by the book's protocol."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    data_dir: Path | None = None
+    """Where the corpus lies, if not where it lay when the model was trained."""
+    gpu: bool = False
+    """Compute on the GPU."""
+
+
+def main(options: Options) -> None:
+    """Run the command."""
+    evaluate(*open_run(options.run, options.data_dir))
+
+
+if __name__ == "__main__":
+    run_command(main, Options)

@@ -1,0 +1,64 @@
+"""Let a trained model write.
+
+python -m train.generate runs/rnnlm-ptb-1 --prompt "the company said" --temperature 0.8
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from train.cli import run_command
+from train.trained import open_run
+
+
+@dataclass(frozen=True)
+class Options:
+    """Print a text that a trained model makes up, word by word or character by character."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    prompt: str = ""
+    """The text to continue; empty begins a new sentence."""
+    length: int = 100
+    """How many tokens to add."""
+    temperature: float = 1.0
+    """Below 1 plays safe, above 1 takes risks."""
+    top_k: int | None = None
+    """Draw from the k most likely tokens only."""
+    top_p: float | None = None
+    """Draw from the fewest tokens whose probabilities reach p."""
+    greedy: bool = False
+    """Always take the most likely token."""
+    allow_unk: bool = False
+    """Let <unk> be drawn too."""
+    seed: int = 1
+    """Another seed, another text."""
+    data_dir: Path | None = None
+    """Where the corpus lies, if not where it lay when the model was trained."""
+    gpu: bool = False
+    """Compute on the GPU."""
+
+
+def main(options: Options) -> None:
+    """Run the command."""
+    model, corpus = open_run(options.run, options.data_dir)
+    start = corpus.encode(options.prompt) or [corpus.first_id]
+    unknown = corpus.word_to_id.get("<unk>")
+    ids = model.generate(
+        start,
+        options.length,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        greedy=options.greedy,
+        skip_ids=[] if unknown is None or options.allow_unk else [unknown],
+        rng=options.seed,
+    )
+    print(corpus.decode(ids if options.prompt else ids[1:]))
+
+
+if __name__ == "__main__":
+    run_command(main, Options)

@@ -1,0 +1,33 @@
+"""Train Rnnlm: embedding, one LSTM, output layer.
+
+python -m train.rnnlm                 # on text that ships with Python
+python -m train.rnnlm --corpus ptb    # on the Penn Treebank, with the book's settings
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy
+
+from models import Rnnlm
+from train.cli import run_command
+from train.language_model import LanguageModelOptions, train
+
+
+@dataclass(frozen=True)
+class Options(LanguageModelOptions):
+    """Train Rnnlm (embedding, one LSTM, output layer) and report perplexity, sample and curve."""
+
+    def build(self, vocab_size: int, rng: numpy.random.Generator) -> Rnnlm:
+        """The model that these options describe."""
+        return Rnnlm(vocab_size, self.wordvec_size, self.hidden_size, rng=rng)
+
+
+def main(options: Options) -> None:
+    """Run the command."""
+    train("rnnlm", options)
+
+
+if __name__ == "__main__":
+    run_command(main, Options)

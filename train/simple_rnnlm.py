@@ -1,0 +1,32 @@
+"""Train SimpleRnnlm: embedding, one tanh RNN, output layer.
+
+python -m train.simple_rnnlm --lr 5
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy
+
+from models import SimpleRnnlm
+from train.cli import run_command
+from train.language_model import LanguageModelOptions, train
+
+
+@dataclass(frozen=True)
+class Options(LanguageModelOptions):
+    """Train SimpleRnnlm (embedding, one tanh RNN, output layer): what gates are compared with."""
+
+    def build(self, vocab_size: int, rng: numpy.random.Generator) -> SimpleRnnlm:
+        """The model that these options describe."""
+        return SimpleRnnlm(vocab_size, self.wordvec_size, self.hidden_size, rng=rng)
+
+
+def main(options: Options) -> None:
+    """Run the command."""
+    train("simple_rnnlm", options)
+
+
+if __name__ == "__main__":
+    run_command(main, Options)
