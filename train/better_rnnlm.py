@@ -17,7 +17,7 @@ from train.language_model import LanguageModelOptions, train
 
 @dataclass(frozen=True)
 class Options(LanguageModelOptions):
-    """Train BetterRnnlm (two LSTM layers, dropout, tied weights); the rate falls by 4 on plateaus."""
+    """Train BetterRnnlm (two LSTM layers, dropout, tied weights); on a plateau lr / 4."""
 
     wordvec_size: int = 650
     """Width D of the word vectors; equals H, because the weight is tied."""

@@ -1,0 +1,184 @@
+"""Every language-model script, from options to run folder, on corpora of seconds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.optimizer import Adam
+from common.trainer import RnnlmTrainer
+from common.util import eval_perplexity_exact
+from datasets import markov
+from models import Rnnlm
+from train import better_rnnlm, evaluate, generate, rnnlm, simple_rnnlm
+from train.trained import open_run
+
+TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 700
+
+SMALL = {
+    "rnnlm": (rnnlm, {}),
+    "simple_rnnlm": (simple_rnnlm, {"lr": 2.0}),
+    "better_rnnlm": (better_rnnlm, {"dropout_ratio": 0.1}),
+}
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "cats.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def run_small(name, text_file, out, **changes):
+    module, options = SMALL[name]
+    sizes = {"wordvec_size": 16, "hidden_size": 16, "epochs": 2, "batch_size": 5, "time_size": 10}
+    module.main(module.Options(corpus=str(text_file), out=out, **{**sizes, **options, **changes}))
+    return out
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_run_leaves_a_folder_that_can_be_evaluated_and_generates(
+    name, text_file, tmp_path, capsys
+):
+    out = run_small(name, text_file, tmp_path / "run")
+    trained = capsys.readouterr().out
+    assert "perplexity" in trained and "sample:" in trained and "curve saved" in trained
+
+    names = {"config.json", "log.jsonl", "weights.safetensors", "results.json", "curve.png"}
+    assert names == {path.name for path in out.iterdir()}
+    results = json.loads((out / "results.json").read_text())
+    assert results["test_exact"] < 12  # 13 words and signs; untrained it would be about that
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in log if "valid" in record] == [1, 2]
+    assert all(np.isfinite(record["loss"]) for record in log if "loss" in record)
+
+    evaluate.main(evaluate.Options(out))
+    printed = capsys.readouterr().out
+    for number in ("valid_exact", "valid_book", "test_exact", "test_book"):
+        assert f"{results[number]:.2f}" in printed
+
+    generate.main(generate.Options(out, prompt="the cat", length=12, temperature=0.5))
+    assert capsys.readouterr().out.startswith("the cat ")
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(text_file, tmp_path):
+    a = run_small("better_rnnlm", text_file, tmp_path / "a")
+    b = run_small("better_rnnlm", text_file, tmp_path / "b")
+    c = run_small("better_rnnlm", text_file, tmp_path / "c", seed=2)
+    weights = [(run / "weights.safetensors").read_bytes() for run in (a, b, c)]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_the_rate_falls_when_validation_does_not_improve_and_the_best_weights_stay(
+    text_file, tmp_path, monkeypatch
+):
+    perplexities = iter([5.0, 7.0, 6.0, 4.0])
+    monkeypatch.setattr(
+        "train.language_model.eval_perplexity_exact", lambda *_: next(perplexities, 9.0)
+    )
+    saved = []
+    monkeypatch.setattr(
+        "models.BetterRnnlm.save_params",
+        lambda model, path, save=better_rnnlm.BetterRnnlm.save_params: (
+            saved.append(path),
+            save(model, path),
+        ),
+    )
+    out = run_small("better_rnnlm", text_file, tmp_path / "run", epochs=4, lr=8.0)
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    rates = {record["epoch"]: record["lr"] for record in log if "lr" in record}
+    assert rates == {1: 8.0, 2: 8.0, 3: 2.0, 4: 0.5}
+    assert len(saved) == 2  # after epochs 1 and 4
+
+
+def test_characters_train_as_words_do(text_file, tmp_path, capsys):
+    out = run_small("rnnlm", text_file, tmp_path / "run", level="char")
+    generate.main(generate.Options(out, prompt="th", length=20, greedy=True))
+    assert capsys.readouterr().out.splitlines()[-1].startswith("th")
+
+
+@pytest.mark.slow
+def test_the_model_comes_within_two_percent_of_the_perplexity_that_nobody_can_beat():
+    corpus = markov.load_corpus(train_size=200_000)
+    model = Rnnlm(corpus.vocab_size, 16, 64, rng=1)
+    optimizer = Adam(0.01)
+    trainer = RnnlmTrainer(model, optimizer)
+    for _ in range(3):
+        trainer.fit(corpus.train[:-1], corpus.train[1:], 1, batch_size=10, time_size=10)
+        optimizer.lr /= 4
+    perplexity = eval_perplexity_exact(model, corpus.test, corpus.first_id)
+    floor = markov.MarkovSource().perplexity_floor
+    assert 0.99 * floor < perplexity < 1.02 * floor
+
+
+def test_the_default_folder_is_the_next_free_one(text_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        run_small("rnnlm", text_file, None, epochs=1)
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["rnnlm-cats-1", "rnnlm-cats-2"]
+
+
+def test_a_folder_with_a_run_is_not_overwritten(text_file, tmp_path):
+    out = run_small("rnnlm", text_file, tmp_path / "run", epochs=1)
+    before = (out / "weights.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        run_small("rnnlm", text_file, tmp_path / "run", epochs=1)
+    assert (out / "weights.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "--epochs: expected 1 or more, got 0"),
+        ({"batch_size": 0}, "--batch-size: expected 1 or more, got 0"),
+        ({"hidden_size": 0}, "hidden_size of 1 or more, got 0"),
+        ({"lr": -1.0}, "learning rate"),
+        ({"max_grad": 0.0}, "max_norm above 0"),
+        ({"batch_size": 2000}, "at least one batch"),
+    ],
+)
+def test_numbers_that_cannot_work_are_refused(changes, message, text_file, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_small("rnnlm", text_file, tmp_path / "run", **changes)
+
+
+def test_a_divided_rate_that_explodes_stops_with_advice(text_file, tmp_path):
+    with np.errstate(all="ignore"), pytest.raises(RuntimeError, match="smaller learning rate"):
+        run_small("simple_rnnlm", text_file, tmp_path / "run", lr=1e30, max_grad=1e30)
+
+
+class TestOpeningARun:
+    def test_a_folder_without_a_run(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+            open_run(tmp_path)
+
+    def test_a_damaged_config(self, tmp_path):
+        (tmp_path / "config.json").write_text("{")
+        with pytest.raises(ValueError, match="not the config of a run"):
+            open_run(tmp_path)
+
+    def test_a_script_that_we_do_not_know(self, tmp_path):
+        (tmp_path / "config.json").write_text('{"script": "gpt", "options": {}}')
+        with pytest.raises(ValueError, match="'gpt'; expected one of rnnlm"):
+            open_run(tmp_path)
+
+    def test_an_option_that_we_do_not_know(self, text_file, tmp_path):
+        out = run_small("rnnlm", text_file, tmp_path / "run", epochs=1)
+        config = json.loads((out / "config.json").read_text())
+        config["options"]["depth"] = 3
+        (out / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match="depth"):
+            open_run(out)
+
+    def test_weights_that_are_not_there(self, text_file, tmp_path):
+        out = run_small("rnnlm", text_file, tmp_path / "run", epochs=1)
+        (out / "weights.safetensors").unlink()
+        with pytest.raises(FileNotFoundError):
+            open_run(out)
+
+    def test_a_text_that_has_changed_since(self, text_file, tmp_path):
+        out = run_small("rnnlm", text_file, tmp_path / "run", epochs=1)
+        text_file.write_text(TEXT.replace("dog", "dog and bird"), encoding="utf-8")
+        with pytest.raises(ValueError, match=r"embedding\.W: expected \(12, 16\)"):
+            open_run(out)
