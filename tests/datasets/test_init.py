@@ -1,0 +1,56 @@
+import importlib
+
+import pytest
+
+import datasets
+
+
+def test_submodules_are_there_either_way():
+    from datasets import ptb
+
+    assert importlib.import_module("datasets.ptb") is ptb
+    assert datasets.ptb is ptb
+
+
+@pytest.mark.parametrize("name", ["pydoc", "markov"])
+def test_by_name(name):
+    assert datasets.load_corpus(name).name == name
+
+
+def test_ptb_reads_the_folder_it_is_given(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"ptb\.train\.txt is missing") as caught:
+        datasets.load_corpus("ptb", data_dir=tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_by_path(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("a b c\n" * 20, encoding="utf-8")
+    by_words = datasets.load_corpus(path)
+    assert (by_words.name, by_words.level, by_words.vocab_size) == ("mine", "word", 4)
+    assert datasets.load_corpus(str(path), max_vocab=3).vocab_size == 3
+    assert datasets.load_corpus(str(path), level="char").vocab_size == 5
+
+
+def test_pydoc_takes_a_cap():
+    assert datasets.load_corpus("pydoc").vocab_size == 2000
+    assert datasets.load_corpus("pydoc", max_vocab=500).vocab_size == 500
+
+
+def test_neither_a_name_nor_a_file():
+    with pytest.raises(FileNotFoundError, match=r"expected one of pydoc, ptb, markov.*'ptbb'"):
+        datasets.load_corpus("ptbb")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("pydoc", {"level": "char"}, "pydoc has no level 'char'"),
+        ("ptb", {"level": "char"}, "ptb has no level 'char'"),
+        ("markov", {"max_vocab": 5}, "markov takes no max_vocab"),
+        ("ptb", {"max_vocab": 5000}, "ptb takes no max_vocab"),
+    ],
+)
+def test_an_option_the_corpus_does_not_have(name, options, message):
+    with pytest.raises(ValueError, match=f"load_corpus: {message}"):
+        datasets.load_corpus(name, **options)
