@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy
@@ -25,12 +26,16 @@ CASES: dict[str, Callable[[], Report]] = {}
 Case = Callable[[str, numpy.random.Generator], Report]
 
 
+def _run(check: Case, name: str) -> Report:
+    return check(name, numpy.random.default_rng(7))
+
+
 def case(*names: str) -> Callable[[Case], Case]:
     """Register a check under one or more names; it is called with the name and a generator."""
 
     def register(check: Case) -> Case:
         for name in names:
-            CASES[name] = lambda name=name: check(name, numpy.random.default_rng(7))
+            CASES[name] = partial(_run, check, name)
         return check
 
     return register
@@ -58,8 +63,12 @@ def recurrent_weights(
 @case("MatMul", "Affine", "Embedding", "Softmax", "Sigmoid")
 def one_step(name: str, rng: numpy.random.Generator) -> Report:
     """Layers with one input and one output."""
-    params = {"MatMul": [(D, H)], "Affine": [(D, H), (H,)], "Embedding": [(V, D)]}.get(name, [])
-    layer = getattr(layers, name)(*(floats(rng, *shape) for shape in params))
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "MatMul": [(D, H)],
+        "Affine": [(D, H), (H,)],
+        "Embedding": [(V, D)],
+    }
+    layer = getattr(layers, name)(*(floats(rng, *shape) for shape in shapes.get(name, [])))
     x = ids(rng, V, 6) if name == "Embedding" else floats(rng, 6, D)
     return check_layer(layer, x, rng=rng)
 

@@ -21,7 +21,8 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
     What a user can cause ends as one line on stderr and exit code 1; an unknown option as tyro's
     message and exit code 2.
     """
-    parsed = tyro.cli(options, prog=f"python -m {sys.modules['__main__'].__spec__.name}")
+    spec = sys.modules["__main__"].__spec__
+    parsed = tyro.cli(options, prog=None if spec is None else f"python -m {spec.name}")
     try:
         if getattr(parsed, "gpu", False):
             config.GPU = True

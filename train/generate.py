@@ -5,6 +5,7 @@ python -m train.generate runs/rnnlm-ptb-1 --prompt "the company said" --temperat
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,12 @@ def main(options: Options) -> None:
     model, corpus = open_run(options.run, options.data_dir)
     start = corpus.encode(options.prompt) or [corpus.first_id]
     unknown = corpus.word_to_id.get("<unk>")
+    if unknown in start:
+        print(
+            "note: <unk> stands for words of the prompt that training has not seen "
+            "(words are lower-case in pydoc and ptb)",
+            file=sys.stderr,
+        )
     ids = model.generate(
         start,
         options.length,
