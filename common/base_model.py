@@ -42,7 +42,12 @@ class BaseModel:
 
     def predict(self, xs: Array, train_flg: bool = False) -> Array:
         """Scores of the last layer; dropout is on only while ``train_flg``."""
-        for layer in self.layers:
+        return self.run(self.layers, xs, train_flg)
+
+    @staticmethod
+    def run(layers: list[Any], xs: Array, train_flg: bool) -> Array:
+        """Forward through ``layers`` in order; dropout is on only while ``train_flg``."""
+        for layer in layers:
             if hasattr(layer, "train_flg"):
                 layer.train_flg = train_flg
             xs = layer.forward(xs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy
 
-from common.functions import log_softmax, sigmoid, softmax
+from common.functions import log_softmax, relu, sigmoid, softmax, tanh
 from common.gates import GRU_GATES, split_gates
 from common.layer import Layer, Recurrent, check_ratio
 from common.np import Array, np
@@ -215,20 +215,41 @@ class Embedding(Layer):
         np.add.at(self.grads[0], ids, dy)
 
 
+def check_nonlinearity(who: str, nonlinearity: str) -> str:
+    """``nonlinearity`` if an RNN knows it.
+
+    Raises:
+        ValueError: for anything but "tanh" and "relu".
+    """
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"{who}: expected nonlinearity 'tanh' or 'relu', got {nonlinearity!r}")
+    return nonlinearity
+
+
 class RNN(Recurrent):
-    """h = tanh(x Wx + h_prev Wh + b).  Elman (1990).
+    """h = tanh(x Wx + h_prev Wh + b), or relu in place of tanh.  Elman (1990); Le et al. (2015).
 
     Args:
         Wx: (D, H).
         Wh: (H, H).
         b: (H,).
+        nonlinearity: "tanh" or "relu".
+
+    Raises:
+        ValueError: for another nonlinearity.
     """
+
+    def __init__(self, Wx: Array, Wh: Array, b: Array, nonlinearity: str = "tanh") -> None:
+        super().__init__(Wx, Wh, b)
+        self.nonlinearity = check_nonlinearity(type(self).__name__, nonlinearity)
 
     def forward(self, x: Array, h_prev: Array) -> Array:
         """(N, D), (N, H) -> (N, H)."""
         Wx, Wh, b = self.params
         self.expect_shape("x", x, "N", Wx.shape[0])
-        h_next = np.tanh(x @ Wx + h_prev @ Wh + b)
+        self.expect_shape("h_prev", h_prev, len(x), len(Wh))
+        A = x @ Wx + h_prev @ Wh + b
+        h_next = tanh(A) if self.nonlinearity == "tanh" else relu(A)
         self.cache = (x, h_prev, h_next)
         return h_next
 
@@ -236,7 +257,8 @@ class RNN(Recurrent):
         """(N, H) -> dx (N, D), dh_prev (N, H)."""
         Wx, Wh, _ = self.params
         x, h_prev, h_next = self.saved()
-        dA = dh_next * (1 - h_next**2)
+        slope = 1 - h_next**2 if self.nonlinearity == "tanh" else h_next > 0
+        dA = dh_next * slope
         self.grads[0][...] = x.T @ dA
         self.grads[1][...] = h_prev.T @ dA
         self.grads[2][...] = dA.sum(axis=0)

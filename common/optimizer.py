@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.np import Array, np
+from common.parallel import over_rows
 
 __all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "RMSprop", "np"]
 
@@ -50,7 +51,10 @@ class Optimizer:
             self._step(param, grad, *(self.state[slot][k] for slot in self.slots))
 
     def _step(self, param: Array, grad: Array, *slots: Array) -> None:
-        param -= self.lr * grad
+        def descend(rows: slice) -> None:
+            param[rows] -= self.lr * grad[rows]
+
+        over_rows(descend, param)
 
     def state_dict(self) -> dict[str, Array | float]:
         """``{"lr": 0.1, "iter": 3, "m.0": array, ...}``; the arrays are copies."""

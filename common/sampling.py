@@ -35,13 +35,14 @@ def sample_id(
         top_k: keep the k most likely ids (Fan et al. 2018).
         top_p: keep the fewest ids whose probabilities reach p (Holtzman et al. 2020).
     """
-    scores = scores.astype(numpy.float64) / temperature
-    order = numpy.argsort(-scores, kind="stable")
-    if top_k is not None:
-        scores[order[top_k:]] = -numpy.inf
-    p = softmax(scores)
-    if top_p is not None:
-        before = numpy.cumsum(p[order]) - p[order]  # probability of all that are likelier
-        p[order[before >= top_p]] = 0
-        p /= p.sum()
-    return int(rng.choice(len(p), p=p))
+    p = softmax(scores if temperature == 1 else scores / temperature)
+    if top_k is not None or top_p is not None:
+        order = numpy.argsort(-p, kind="stable")
+        if top_k is not None:
+            p[order[top_k:]] = 0
+            p /= p.sum()
+        if top_p is not None:
+            before = numpy.cumsum(p[order]) - p[order]  # probability of all that are likelier
+            p[order[before >= top_p]] = 0
+    up_to = numpy.cumsum(p, dtype=numpy.float64)
+    return int(numpy.searchsorted(up_to, rng.random() * up_to[-1], side="right"))

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from common.batches import streams, windows
 from common.np import Array, np, to_cpu, to_gpu
+from common.parallel import over_rows
 
 __all__ = [
     "clip_grads",
@@ -48,8 +50,12 @@ def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
     if isinstance(rate, numpy.floating) and rate == 1:  # known at no cost on the CPU only
         return norm
     for grad in grads:
-        grad *= rate
+        over_rows(partial(_scale, grad, rate), grad)
     return norm
+
+
+def _scale(x: Array, rate: Array, rows: slice) -> None:
+    x[rows] *= rate
 
 
 def clip_grads_value(grads: Sequence[Array], max_value: float) -> None:

@@ -10,7 +10,7 @@ from common.time_layers import (
     TimeDropout,
     TimeEmbedding,
     TimeLSTM,
-    TimeSoftmaxWithLoss,
+    TimeOutputWithLoss,
 )
 from models.language_model import LanguageModel, check_sizes, normal, recurrent, zeros
 
@@ -75,5 +75,5 @@ class BetterRnnlm(LanguageModel):
                 TimeDropout(dropout_ratio, rng=rng),
                 output,
             ],
-            TimeSoftmaxWithLoss(),
+            TimeOutputWithLoss(output),
         )

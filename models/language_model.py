@@ -43,7 +43,22 @@ def recurrent(
 
 
 class LanguageModel(BaseModel):
-    """Predicts the next token at every step: ``forward(xs, ts)`` with ids (N, T) is the loss."""
+    """Predicts the next token at every step: ``forward(xs, ts)`` with ids (N, T) is the loss.
+
+    The last layer makes the scores. ``predict`` returns them; ``forward`` and ``backward`` leave
+    it to the loss layer, which shares its weights and needs the scores only on the way.
+    """
+
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+        """The loss, a scalar, for ids ``xs`` and the ids ``ts`` that follow them, both (N, T)."""
+        hs = self.run(self.layers[:-1], xs, train_flg)
+        return self.loss_layer.forward(hs, ts)
+
+    def backward(self, dout: float = 1) -> None:
+        """Write every gradient."""
+        dhs = self.loss_layer.backward(dout)
+        for layer in reversed(self.layers[:-1]):
+            dhs = layer.backward(dhs)
 
     def generate(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 
 from common.layer import Recurrent
-from common.time_layers import TimeAffine, TimeEmbedding, TimeLSTM, TimeSoftmaxWithLoss
+from common.time_layers import TimeAffine, TimeEmbedding, TimeLSTM, TimeOutputWithLoss
 from models.language_model import LanguageModel, check_sizes, normal, recurrent, zeros
 
 
@@ -44,7 +44,5 @@ class Rnnlm(LanguageModel):
         embed_W = normal(rng, (V, D), 0.01, dtype)
         layer = recurrent(self.cell, D, H, rng, dtype)
         affine_W = normal(rng, (H, V), H**-0.5, dtype)
-        self.compose(
-            [TimeEmbedding(embed_W), layer, TimeAffine(affine_W, zeros(V, dtype))],
-            TimeSoftmaxWithLoss(),
-        )
+        output = TimeAffine(affine_W, zeros(V, dtype))
+        self.compose([TimeEmbedding(embed_W), layer, output], TimeOutputWithLoss(output))

@@ -18,6 +18,8 @@ from common import layers, time_layers
 from common.gradient_check import Report, check_layer, check_model
 from common.np import Array, np
 from models import BetterRnnlm, Rnnlm, SimpleRnnlm
+from models.char_rnn import CharRnn
+from models.memory import ConcatReciter, Reciter
 from train.cli import run_command
 
 N, T, D, H, V = 2, 3, 4, 5, 7
@@ -88,6 +90,13 @@ def with_loss(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(layer, floats(rng, *shape), ids(rng, 2, *shape), rng=rng)
 
 
+@case("TimeMeanSquaredError")
+def squared_error(name: str, rng: numpy.random.Generator) -> Report:
+    """Its targets are numbers, not ids."""
+    ts = floats(rng, N, T, V)
+    return check_layer(time_layers.TimeMeanSquaredError(), floats(rng, N, T, V), ts, rng=rng)
+
+
 @case("Dropout", "TimeDropout", "TimeDropout variational")
 def dropout(name: str, rng: numpy.random.Generator) -> Report:
     """The mask is drawn anew in each forward pass, so each begins with the same generator."""
@@ -119,6 +128,21 @@ def time_layer(name: str, rng: numpy.random.Generator) -> Report:
         return check_layer(time_layers.TimeEmbedding(floats(rng, 4, D)), ids(rng, 4, N, T), rng=rng)
     layer = time_layers.TimeAffine(floats(rng, H, V), floats(rng, V))
     return check_layer(layer, floats(rng, N, T, H), rng=rng)
+
+
+@case("TimeOutputWithLoss")
+def output_with_loss(name: str, rng: numpy.random.Generator) -> Report:
+    """The scores stay inside; W and b belong to the output layer. One target is ignored."""
+    output = time_layers.TimeAffine(floats(rng, H, V), floats(rng, V))
+    layer = time_layers.TimeOutputWithLoss(output)
+    targets = ids(rng, V, N, T)
+    targets[1, 1] = -1
+
+    def gradients_of_output() -> dict[str, tuple[Array, Array]]:
+        names = output.param_names
+        return dict(zip(names, zip(output.params, output.grads, strict=True), strict=True))
+
+    return check_layer(layer, floats(rng, N, T, H), targets, rng=rng, extra=gradients_of_output)
 
 
 @case("TimeRNN", "TimeLSTM", "TimeGRU", "TimeGRU with recurrent bias", "TimeBiLSTM")
@@ -173,6 +197,17 @@ def language_model(name: str, rng: numpy.random.Generator) -> Report:
 
     xs, ts = ids(rng, V, N, T), ids(rng, V, N, T)
     return check_model(model, xs, ts, prepare, subject=f"{name}, second window")
+
+
+@case("CharRnn", "Reciter", "Reciter with squared error", "ConcatReciter")
+def one_hot_model(name: str, rng: numpy.random.Generator) -> Report:
+    """Whole sequences from a zero state; the loss of CharRnn is a sum."""
+    model_class = {"CharRnn": CharRnn, "ConcatReciter": ConcatReciter}.get(name, Reciter)
+    options: dict[str, Any] = {"loss": "squared"} if "squared" in name else {}
+    model = model_class(V, H, rng=0, dtype="float64", **options)
+    for param in model.params:
+        param[...] = 0.5 * floats(rng, *param.shape)
+    return check_model(model, ids(rng, V, N, T), ids(rng, V, N, T), subject=name)
 
 
 @dataclass(frozen=True)

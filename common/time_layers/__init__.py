@@ -11,7 +11,10 @@ Shapes: N batch, T time steps, D input width, H hidden width, V vocabulary.
 from common.layers import GRU, LSTM, RNN
 from common.np import np
 from common.time_layers.dropout import TimeDropout
+from common.time_layers.output import TimeOutputWithLoss
 from common.time_layers.recurrent import TimeBiLSTM, TimeGRU, TimeLSTM, TimeRNN
+from common.time_layers.squared_error import TimeMeanSquaredError
+from common.time_layers.stack import TimeStack
 from common.time_layers.vocabulary import (
     TimeAffine,
     TimeEmbedding,
@@ -29,8 +32,11 @@ __all__ = [
     "TimeEmbedding",
     "TimeGRU",
     "TimeLSTM",
+    "TimeMeanSquaredError",
+    "TimeOutputWithLoss",
     "TimeRNN",
     "TimeSigmoidWithLoss",
     "TimeSoftmaxWithLoss",
+    "TimeStack",
     "np",
 ]

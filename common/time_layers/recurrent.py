@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from common.gates import GRU_GATES, split_gates
 from common.layer import Layer, Recurrent
+from common.layers import check_nonlinearity
 from common.np import Array, np
 from common.time_layers.layout import batch_first, time_major
+from common.time_layers.lstm_steps import backward_step, forward_step
 
 
 class _TimeRecurrent(Recurrent):
@@ -90,7 +94,17 @@ class TimeRNN(_TimeRecurrent):
         Wh: (H, H).
         b: (H,).
         stateful: carry the state from window to window.
+        nonlinearity: "tanh", or "relu" in its place.
+
+    Raises:
+        ValueError: for another nonlinearity.
     """
+
+    def __init__(
+        self, Wx: Array, Wh: Array, b: Array, stateful: bool = False, nonlinearity: str = "tanh"
+    ) -> None:
+        super().__init__(Wx, Wh, b, stateful)
+        self.nonlinearity = check_nonlinearity(type(self).__name__, nonlinearity)
 
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> hs (N, T, H)."""
@@ -99,9 +113,10 @@ class TimeRNN(_TimeRecurrent):
         T, N, H = A.shape
         hs = np.empty((T + 1, N, H), dtype=A.dtype)
         (hs[0],) = self._first_states(N)
+        activate = np.tanh if self.nonlinearity == "tanh" else partial(np.maximum, 0)
         for t in range(T):
             A[t] += hs[t] @ Wh
-            np.tanh(A[t], out=hs[t + 1])
+            activate(A[t], out=hs[t + 1])
         self.h = hs[T].copy()
         self.cache = (xs, hs)
         return batch_first(hs[1:])
@@ -113,7 +128,8 @@ class TimeRNN(_TimeRecurrent):
         (_, N, H), T = hs.shape, len(xs)
         self.expect_shape("dhs", dhs, N, T, H)
         dhs = time_major(dhs, hs.dtype)
-        dA = 1 - hs[1:] ** 2
+        is_tanh = self.nonlinearity == "tanh"
+        dA = 1 - hs[1:] ** 2 if is_tanh else (hs[1:] > 0).astype(hs.dtype)
         dh_next = np.zeros((N, H), dtype=hs.dtype)
         for t in reversed(range(T)):
             dA[t] *= dhs[t] + dh_next
@@ -143,12 +159,6 @@ class TimeLSTM(_TimeRecurrent):
         super().__init__(Wx, Wh, b, stateful)
         self.c: Array | None = None
         self.dc: Array | None = None
-        # sigmoid(a) = 0.5 tanh(0.5 a) + 0.5, so one tanh serves all four gates:
-        # gate = scale * tanh(scale * a) + shift
-        f, g, i, o = split_gates(np.full(Wx.shape[1], 0.5, dtype=Wx.dtype))
-        g[...] = 1
-        self._scale = np.concatenate([f, g, i, o])
-        self._shift = 1 - self._scale
 
     def set_state(self, h: Array, c: Array | None = None) -> None:
         """Begin the next window from h and c, each (N, H); c is zero if not given.
@@ -161,61 +171,37 @@ class TimeLSTM(_TimeRecurrent):
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> hs (N, T, H)."""
         _, Wh, _ = self.params
-        scale, shift = self._scale, self._shift
         xs, gates = self._project(xs)
         (T, N, _), H = gates.shape, len(Wh)
         hs = np.empty((T + 1, N, H), dtype=gates.dtype)
         cs = np.empty_like(hs)
         tanh_cs = np.empty_like(hs[1:])
         h_Wh = np.empty_like(gates[0])
-        gi = np.empty_like(hs[0])
         hs[0], cs[0] = self._first_states(N)
+        step = forward_step(gates, h_Wh, cs, tanh_cs, hs)
         for t in range(T):
-            A = gates[t]
             np.matmul(hs[t], Wh, out=h_Wh)
-            A += h_Wh
-            A *= scale
-            np.tanh(A, out=A)
-            A *= scale
-            A += shift
-            f, g, i, o = split_gates(A)
-            np.multiply(f, cs[t], out=cs[t + 1])
-            cs[t + 1] += np.multiply(g, i, out=gi)
-            np.tanh(cs[t + 1], out=tanh_cs[t])
-            np.multiply(o, tanh_cs[t], out=hs[t + 1])
+            step(t)
         self.h, self.c = hs[T].copy(), cs[T].copy()
         self.cache = (xs, hs, cs, tanh_cs, gates)
         return batch_first(hs[1:])
 
-    def backward(self, dhs: Array) -> Array:
-        """(N, T, H) -> dxs (N, T, D)."""
+    def backward(self, dhs: Array, dc_next: Array | None = None) -> Array:
+        """(N, T, H), and (N, H) for c after the last step (None: unused) -> dxs (N, T, D)."""
         _, Wh, _ = self.params
         xs, hs, cs, tanh_cs, gates = self.saved()
         T, N, H = tanh_cs.shape
         self.expect_shape("dhs", dhs, N, T, H)
         dhs = time_major(dhs, hs.dtype)
 
-        # Everything that does not wait for the next step is done for all steps at once:
-        # the gate's own derivative times what the gate multiplies.
-        f, g, i, o = split_gates(gates)
-        dA = gates * (1 - gates)
-        dA_f, dA_g, dA_i, dA_o = split_gates(dA)
-        dA_f *= cs[:T]
-        np.multiply(1 - g**2, i, out=dA_g)
-        dA_i *= g
-        dA_o *= tanh_cs
-        dc_dh = o * (1 - tanh_cs**2)
-        dA_fgi = dA[..., : 3 * H].reshape(T, N, 3, H)  # the three that are reached through c
-
+        dA = np.empty_like(gates)
         dh_next = np.zeros((N, H), dtype=hs.dtype)
-        dc_next = np.zeros_like(dh_next)
+        dc_next = np.zeros_like(dh_next) if dc_next is None else dc_next.astype(hs.dtype)
+        self.expect_shape("dc_next", dc_next, N, H)
+        step = backward_step(gates, cs, tanh_cs, dhs, dh_next, dc_next, dA)
         for t in reversed(range(T)):
-            dh = dhs[t] + dh_next
-            dc = dc_next + dh * dc_dh[t]
-            dA_fgi[t] *= dc[:, None, :]
-            dA_o[t] *= dh
-            dc_next = dc * f[t]
-            dh_next = dA[t] @ Wh.T
+            step(t)
+            np.matmul(dA[t], Wh.T, out=dh_next)
         self.dh, self.dc = dh_next, dc_next
         return self._back_project(xs, hs[:T], dA, dA)
 
@@ -292,16 +278,73 @@ class TimeGRU(_TimeRecurrent):
         return self._back_project(xs, hs[:T], dA, dAh)
 
 
-class TimeBiLSTM(Layer):
-    """One LSTM from the left, one from the right; at each step their states side by side.
+RecurrentLayer = TimeRNN | TimeLSTM | TimeGRU
+
+
+class TimeBidirectional(Layer):
+    """One layer reads from the left, one from the right; at each step their states side by side.
+
+    Schuster and Paliwal (1997).
+
+    Args:
+        left: the recurrent time layer that reads forwards.
+        right: another of the same kind and size, which reads backwards.
+    """
+
+    def __init__(self, left: RecurrentLayer, right: RecurrentLayer) -> None:
+        super().__init__()
+        self.left, self.right = left, right
+        self.stateful = left.stateful
+        self.params = left.params + right.params
+        self.grads = left.grads + right.grads
+        self.param_names = tuple(f"{name}{k}" for k in (1, 2) for name in left.param_names)
+
+    def forward(self, xs: Array) -> Array:
+        """(N, T, D) -> (N, T, 2H)."""
+        self.expect_shape("xs", xs, "N", "T", len(self.params[0]))
+        from_left = self.left.forward(xs)
+        from_right = self.right.forward(xs[:, ::-1])[:, ::-1]
+        hs = np.concatenate([from_left, from_right], axis=2)
+        self.cache = (hs.shape,)
+        return hs
+
+    def backward(self, dhs: Array, *dc_next: Array) -> Array:
+        """(N, T, 2H), of two LSTMs also the c of each after its last step -> dxs (N, T, D)."""
+        (shape,) = self.saved()
+        self.expect_shape("dhs", dhs, *shape)
+        H = shape[2] // 2
+        dxs = self.left.backward(dhs[:, :, :H], *dc_next[:1])
+        return dxs + self.right.backward(dhs[:, ::-1, H:], *dc_next[1:])[:, ::-1]
+
+    def reset_state(self) -> None:
+        """Begin the next window from zeros."""
+        self.left.reset_state()
+        self.right.reset_state()
+
+    def get_state(self) -> tuple[Array, ...] | None:
+        """Copies of the states from the left, then from the right; None before the first window."""
+        left, right = self.left.get_state(), self.right.get_state()
+        return None if left is None or right is None else left + right
+
+    def set_state(self, *state: Array) -> None:
+        """Begin the next window from what ``get_state`` returned, each (N, H)."""
+        k = len(self.left.state_names)
+        if len(state) != 2 * k:
+            raise TypeError(
+                f"{type(self).__name__}.set_state: expected {2 * k} arrays, got {len(state)}"
+            )
+        self.left.set_state(*state[:k])
+        self.right.set_state(*state[k:])
+
+
+class TimeBiLSTM(TimeBidirectional):
+    """Two LSTMs, one from the left and one from the right.
 
     Args:
         Wx1, Wh1, b1: the LSTM that reads forwards.
         Wx2, Wh2, b2: the LSTM that reads backwards.
         stateful: carry both states from window to window.
     """
-
-    param_names = ("Wx1", "Wh1", "b1", "Wx2", "Wh2", "b2")
 
     def __init__(
         self,
@@ -313,35 +356,5 @@ class TimeBiLSTM(Layer):
         b2: Array,
         stateful: bool = False,
     ) -> None:
-        super().__init__()
-        self.left = TimeLSTM(Wx1, Wh1, b1, stateful)
-        self.right = TimeLSTM(Wx2, Wh2, b2, stateful)
-        self.params = self.left.params + self.right.params
-        self.grads = self.left.grads + self.right.grads
-
-    def forward(self, xs: Array) -> Array:
-        """(N, T, D) -> (N, T, 2H)."""
-        from_left = self.left.forward(xs)
-        from_right = self.right.forward(xs[:, ::-1])[:, ::-1]
-        return np.concatenate([from_left, from_right], axis=2)
-
-    def backward(self, dhs: Array) -> Array:
-        """(N, T, 2H) -> dxs (N, T, D)."""
-        H = dhs.shape[2] // 2
-        dxs = self.left.backward(dhs[:, :, :H])
-        return dxs + self.right.backward(dhs[:, ::-1, H:])[:, ::-1]
-
-    def reset_state(self) -> None:
-        """Begin the next window from zeros."""
-        self.left.reset_state()
-        self.right.reset_state()
-
-    def get_state(self) -> tuple[Array, ...] | None:
-        """Copies of h and c from the left, then from the right; None before the first window."""
-        left, right = self.left.get_state(), self.right.get_state()
-        return None if left is None or right is None else left + right
-
-    def set_state(self, h: Array, c: Array, h_right: Array, c_right: Array) -> None:
-        """Begin the next window from these arrays, each (N, H)."""
-        self.left.set_state(h, c)
-        self.right.set_state(h_right, c_right)
+        left, right = TimeLSTM(Wx1, Wh1, b1, stateful), TimeLSTM(Wx2, Wh2, b2, stateful)
+        super().__init__(left, right)

@@ -8,6 +8,19 @@ from common.np import Array, np
 from common.time_layers.layout import batch_first, time_major
 
 
+def row_sums_by_id(ids: Array, rows: Array) -> tuple[Array, Array]:
+    """Sum the rows (R, D) that belong to one id (R,): the ids that occur, and a sum for each.
+
+    Equal ids are brought together by sorting and summed segment by segment.
+    """
+    order = np.argsort(ids, kind="stable")
+    sorted_ids = ids[order]
+    is_first = np.ones(len(ids), dtype=bool)
+    is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
+    starts = np.flatnonzero(is_first)
+    return sorted_ids[starts], np.add.reduceat(rows[order], starts, axis=0)
+
+
 class TimeEmbedding(Layer):
     """Row ``xs[n, t]`` of the table for every token.
 
@@ -36,23 +49,15 @@ class TimeEmbedding(Layer):
         return batch_first(W[ids])
 
     def backward(self, dys: Array) -> None:
-        """(N, T, D) -> nothing, since ids have no gradient; writes dW.
-
-        Rows of one id are brought together by sorting and summed segment by segment.
-        """
+        """(N, T, D) -> nothing, since ids have no gradient; writes dW."""
         (ids,) = self.saved()
         (dW,) = self.grads
         T, N = ids.shape
         self.expect_shape("dys", dys, N, T, dW.shape[1])
-        rows = time_major(dys).reshape(T * N, -1)
-        order = np.argsort(ids.reshape(-1), kind="stable")
-        sorted_ids = ids.reshape(-1)[order]
-        is_first = np.ones(T * N, dtype=bool)
-        is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
-        starts = np.flatnonzero(is_first)
+        used, sums = row_sums_by_id(ids.reshape(-1), time_major(dys).reshape(T * N, -1))
         if not self.accumulate:
             dW[...] = 0
-        dW[sorted_ids[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+        dW[used] += sums
 
 
 class TimeAffine(Layer):

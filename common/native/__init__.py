@@ -1,0 +1,111 @@
+"""Compiled kernels for float32 on the CPU, where the machine has a C compiler; optional.
+
+``kernels.c`` is compiled once, at the first use, into the user's cache folder; without a compiler,
+or with ``TIMELAYERS_NATIVE=0``, the NumPy lines that stand beside every call run instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy
+
+from common.np import Array
+
+__all__ = ["address", "library"]
+
+# -fno-trapping-math lets the compiler turn the two-sided selects into vector code; nothing here
+# lets it assume that there are no NaNs.
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+POINTER, LENGTH = ctypes.c_void_p, ctypes.c_int64
+SIGNATURES = {
+    "exp_rows": [POINTER] * 3 + [LENGTH] * 2,
+    "lstm_step": [POINTER] * 6 + [LENGTH] * 2,
+    "lstm_step_back": [POINTER] * 7 + [LENGTH] * 2,
+}
+
+
+@functools.cache
+def _load() -> ctypes.CDLL | None:
+    """Compile if need be, and load; None where that is impossible or not wanted."""
+    if os.environ.get("TIMELAYERS_NATIVE", "1") == "0":
+        return None
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform == "win32":
+        return None
+    source = Path(__file__).with_name("kernels.c")
+    try:
+        library = _compile(compiler, source, _cache_folder())
+        loaded = ctypes.CDLL(str(library))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    for name, arguments in SIGNATURES.items():
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = arguments, None
+    return loaded
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "time-layers" / "native"
+
+
+def _compile(compiler: str, source: Path, folder: Path) -> Path:
+    """Path of the library for this source, compiler and processor; compiled if it is not there.
+
+    Two processes may compile at once: each writes a file of its own and renames it when whole.
+    """
+    version = subprocess.run(
+        [compiler, "--version"], capture_output=True, check=True, timeout=60
+    ).stdout
+    about = [source.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode()]
+    key = hashlib.sha256(b"\0".join(about)).hexdigest()[:16]
+    library = folder / f"kernels-{key}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            made = Path(scratch) / library.name
+            subprocess.run(
+                [compiler, *FLAGS, "-o", str(made), str(source), "-lm"],
+                capture_output=True,
+                check=True,
+                timeout=120,
+            )
+            os.replace(made, library)
+    return library
+
+
+def _processor() -> str:
+    """What -march=native depends on: a home folder may be shared between different machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+        return "\n".join(sorted(set(kept)))
+    except OSError:
+        return platform.platform() + platform.processor()
+
+
+def library(*arrays: Array) -> ctypes.CDLL | None:
+    """The kernels, if all ``arrays`` are contiguous float32 in NumPy; otherwise None."""
+    for array in arrays:
+        if not (
+            isinstance(array, numpy.ndarray)
+            and array.dtype == numpy.float32
+            and array.flags.c_contiguous
+        ):
+            return None
+    return _load()
+
+
+def address(array: numpy.ndarray) -> int:
+    """Address of the first element."""
+    return array.__array_interface__["data"][0]

@@ -1,0 +1,59 @@
+"""Row blocks on all cores: NumPy's elementwise loops run without the interpreter's lock."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy
+
+from common.np import Array
+
+__all__ = ["over_rows"]
+
+BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: what one core's cache holds between two passes
+
+
+@functools.cache
+def _num_threads() -> int:
+    """As many as the products use: OPENBLAS_NUM_THREADS, OMP_NUM_THREADS, or all cores."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name, "").isdecimal():
+            return max(1, int(os.environ[name]))
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_num_threads(), thread_name_prefix="over_rows")
+
+
+def over_rows(work: Callable[[slice], None], array: Array) -> None:
+    """Call ``work(rows)`` for slices that cover the rows of ``array`` once, in any order.
+
+    On the CPU the slices are small and run in threads, on a GPU there is one. ``work`` must write
+    to its own rows only; the result does then not depend on the threads.
+    """
+    num_rows = len(array)
+    if not isinstance(array, numpy.ndarray):
+        work(slice(0, num_rows))
+        return
+    block_rows = max(1, BLOCK_ELEMENTS * num_rows // max(1, array.size))
+
+    def run(begin: int, end: int) -> None:
+        for start in range(begin, end, block_rows):
+            work(slice(start, min(start + block_rows, end)))
+
+    parts = min(_num_threads(), -(-num_rows // block_rows))
+    if parts <= 1:
+        run(0, num_rows)
+        return
+    edges = [num_rows * k // parts for k in range(parts + 1)]
+    for done in [_pool().submit(run, a, b) for a, b in itertools.pairwise(edges)]:
+        done.result()

@@ -1,0 +1,195 @@
+"""Fast forms against the clear ones: compiled kernels, threads, the output layer with its loss."""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from common import native, parallel
+from common.time_layers import TimeAffine, TimeLSTM, TimeOutputWithLoss, TimeSoftmaxWithLoss
+
+N, T, D, H, V = 3, 5, 4, 37, 1029  # odd sizes: no loop of the kernels ends on a whole vector
+
+needs_kernels = pytest.mark.skipif(
+    native.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def floats(rng, *shape):
+    return rng.standard_normal(shape).astype("float32")
+
+
+def two_windows(rng):
+    """Everything that a TimeLSTM computes in two windows of one state, as arrays."""
+    layer = TimeLSTM(floats(rng, D, 4 * H), floats(rng, H, 4 * H), floats(rng, 4 * H), True)
+    found = []
+    for _ in range(2):
+        found.append(layer.forward(floats(rng, N, T, D)))
+        found.append(layer.backward(floats(rng, N, T, H)))
+        found += [*layer.grads, layer.dh, layer.dc, layer.h, layer.c]
+    return [array.copy() for array in found]
+
+
+def loss_and_gradients(rng, scale=1.0, layer_of=TimeOutputWithLoss):
+    """Loss, dxs, dW and db of the output layer for one window with an ignored target."""
+    output = TimeAffine(floats(rng, H, V), floats(rng, V))
+    xs, ts = scale * floats(rng, N, T, H), rng.integers(0, V, (N, T))
+    ts[0, 2] = -1
+    if layer_of is TimeOutputWithLoss:
+        layer = TimeOutputWithLoss(output)
+        loss = layer.forward(xs, ts)
+        dxs = layer.backward()
+    else:
+        layer = TimeSoftmaxWithLoss()
+        loss = layer.forward(output.forward(xs), ts)
+        dxs = output.backward(layer.backward())
+    return [np.asarray(loss), dxs, *output.grads]
+
+
+@needs_kernels
+def test_the_lstm_kernels_equal_their_numpy_lines_over_two_windows(monkeypatch):
+    compiled = two_windows(np.random.default_rng(1))
+    monkeypatch.setattr(native, "library", lambda *arrays: None)
+    for fast, clear in zip(compiled, two_windows(np.random.default_rng(1)), strict=True):
+        np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-5 * abs(clear).max())
+
+
+@needs_kernels
+def test_the_exponential_is_right_to_the_last_places(rng):
+    kernels = native.library()
+    x = np.stack([np.linspace(-86, 77, 100_001), 3 * rng.standard_normal(100_001)])
+    x = x.astype("float32")
+    scores, bias, sums = x.copy(), np.zeros_like(x[0]), np.empty(2, "float32")
+    kernels.exp_rows(*map(native.address, (scores, bias, sums)), *x.shape)
+    exact = np.exp(x.astype("float64"))
+    np.testing.assert_allclose(scores, exact, rtol=2.5e-7)
+    np.testing.assert_allclose(sums, exact.sum(axis=1), rtol=2e-7)
+
+
+@needs_kernels
+def test_the_exponential_of_nan_is_nan():
+    scores, bias, sums = (np.array([value], "float32") for value in (np.nan, 0, 0))
+    native.library().exp_rows(*map(native.address, (scores, bias, sums)), 1, 1)
+    assert np.isnan(scores[0]) and np.isnan(sums[0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
+@pytest.mark.parametrize("kernels", [True, False])
+def test_the_output_with_loss_equals_the_two_layers_it_joins(scale, kernels, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(native, "library", lambda *arrays: None)
+    joined = loss_and_gradients(np.random.default_rng(2), scale)
+    apart = loss_and_gradients(np.random.default_rng(2), scale, TimeSoftmaxWithLoss)
+    for fast, clear in zip(joined, apart, strict=True):
+        assert np.isfinite(fast).all()
+        np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-6 * abs(clear).max())
+
+
+def test_an_ignored_target_has_no_gradient(rng):
+    _, dxs, *_ = loss_and_gradients(rng)
+    assert not dxs[0, 2].any()
+    assert dxs[0, 1].any()
+
+
+def test_backward_twice_gives_the_same_answer(rng):
+    output = TimeAffine(floats(rng, H, V), floats(rng, V))
+    layer = TimeOutputWithLoss(output)
+    layer.forward(floats(rng, N, T, H), rng.integers(0, V, (N, T)))
+    first = [layer.backward().copy(), *(grad.copy() for grad in output.grads)]
+    for a, b in zip(first, [layer.backward(), *output.grads], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("ts", "message"),
+    [
+        (np.full((N, T), -1), "all 15 targets are ignore_label=-1"),
+        (np.full((N, T), V), f"expected ts in 0..{V - 1}, got {V}"),
+        (np.full((N, T), -2), "got -2"),
+        (np.zeros((N, T + 1), int), r"expected ts of shape \(3, 5\), got \(3, 6\)"),
+    ],
+)
+def test_bad_targets_are_refused(ts, message, rng):
+    layer = TimeOutputWithLoss(TimeAffine(floats(rng, H, V), floats(rng, V)))
+    with pytest.raises(ValueError, match=message):
+        layer.forward(floats(rng, N, T, H), ts)
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(parallel, "_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(parallel, "BLOCK_ELEMENTS", 2 * V)
+        found.append(loss_and_gradients(np.random.default_rng(3)))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1000, 3), (7, 100_000), (0, 4)])
+def test_every_row_is_visited_once(shape):
+    visits = np.zeros(shape)
+
+    def work(rows):
+        visits[rows] += 1
+
+    parallel.over_rows(work, visits)
+    assert (visits == 1).all()
+
+
+def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
+    monkeypatch.setattr(parallel, "_num_threads", lambda: 2)
+
+    def work(rows):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        parallel.over_rows(work, np.zeros((10, 1 << 17)))
+
+
+def test_kernels_are_for_contiguous_float32_only(rng):
+    x = floats(rng, 4, 6)
+    assert native.library(x.astype("float64")) is None
+    assert native.library(x.T) is None
+
+
+class TestCompiling:
+    @pytest.fixture(autouse=True)
+    def empty_cache(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.delenv("TIMELAYERS_NATIVE", raising=False)
+        native._load.cache_clear()
+        yield
+        native._load.cache_clear()
+
+    def test_it_can_be_switched_off(self, monkeypatch):
+        monkeypatch.setenv("TIMELAYERS_NATIVE", "0")
+        assert native._load() is None
+
+    def test_a_missing_compiler_leaves_numpy(self, monkeypatch):
+        monkeypatch.setenv("CC", "/nowhere/cc")
+        assert native._load() is None
+
+    def test_a_compiler_that_fails_leaves_numpy_and_no_file(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("CC", "false")
+        assert native._load() is None
+        assert not list(tmp_path.rglob("*.so"))
+
+    @needs_kernels
+    def test_it_compiles_once_for_one_source(self, tmp_path, monkeypatch):
+        assert native._load() is not None
+        (made,) = tmp_path.rglob("*.so")
+        native._load.cache_clear()
+        calls = []
+        run = subprocess.run
+        monkeypatch.setattr(
+            subprocess, "run", lambda *a, **k: (calls.append(a[0]), run(*a, **k))[1]
+        )
+        assert native._load() is not None
+        assert [call[1:] for call in calls] == [["--version"]]
+        assert [*tmp_path.rglob("*.so")] == [made]
