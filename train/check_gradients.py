@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -17,7 +18,7 @@ import numpy
 from common import layers, time_layers
 from common.gradient_check import Report, check_layer, check_model
 from common.np import Array, np
-from models import BetterRnnlm, Rnnlm, SimpleRnnlm
+from models import BetterRnnlm, Rnnlm, SimpleRnnlm, shapes
 from models.char_rnn import CharRnn
 from models.memory import ConcatReciter, Reciter
 from train.cli import run_command
@@ -112,13 +113,19 @@ def dropout(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(layer, x, rng=rng, prepare=reseed, subject=name)
 
 
-@case("RNN", "LSTM", "GRU", "GRU with recurrent bias")
+def relu(name: str) -> dict[str, Any]:
+    """The option of an RNN that ``name`` asks for. No draw here comes near the kink at 0."""
+    return {"nonlinearity": "relu"} if "relu" in name else {}
+
+
+@case("RNN", "RNN relu", "LSTM", "GRU", "GRU with recurrent bias")
 def cell(name: str, rng: numpy.random.Generator) -> Report:
     """One step; the states before it are inputs like any other."""
     cell_class = getattr(layers, name.split()[0])
     weights = recurrent_weights(rng, cell_class.num_gates, 4 if "bias" in name else None)
     states = [floats(rng, N, H) for _ in range(2 if name == "LSTM" else 1)]
-    return check_layer(cell_class(*weights), floats(rng, N, D), *states, rng=rng, subject=name)
+    layer = cell_class(*weights, **relu(name))
+    return check_layer(layer, floats(rng, N, D), *states, rng=rng, subject=name)
 
 
 @case("TimeEmbedding", "TimeAffine")
@@ -145,7 +152,10 @@ def output_with_loss(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(layer, floats(rng, N, T, H), targets, rng=rng, extra=gradients_of_output)
 
 
-@case("TimeRNN", "TimeLSTM", "TimeGRU", "TimeGRU with recurrent bias", "TimeBiLSTM")
+@case(
+    *("TimeRNN", "TimeRNN relu", "TimeLSTM", "TimeGRU", "TimeGRU with recurrent bias"),
+    "TimeBiLSTM",
+)
 def time_recurrent(name: str, rng: numpy.random.Generator) -> Report:
     """The second of two windows, from the state that the first one left."""
     layer_class = getattr(time_layers, name.split()[0])
@@ -154,7 +164,7 @@ def time_recurrent(name: str, rng: numpy.random.Generator) -> Report:
         parts = [(layer.left, "left "), (layer.right, "right ")]
     else:
         weights = recurrent_weights(rng, layer_class.num_gates, 4 if "bias" in name else None)
-        layer = layer_class(*weights, stateful=True)
+        layer = layer_class(*weights, stateful=True, **relu(name))
         parts = [(layer, "")]
     layer.forward(floats(rng, N, T, D))
     state = layer.get_state()
@@ -174,6 +184,45 @@ def time_recurrent(name: str, rng: numpy.random.Generator) -> Report:
         extra=gradients_of_state,
         subject=f"{name}, second window",
     )
+
+
+@case(
+    *("TimeStack rnn", "TimeStack rnn relu", "TimeStack lstm", "TimeStack gru"),
+    *("TimeStack lstm bidirectional", "TimeStack gru bidirectional without bias"),
+    "TimeStack lstm with dropout",
+)
+def stack(name: str, rng: numpy.random.Generator) -> Report:
+    """Two layers, from a given state; what comes out are the outputs and the final state."""
+    layer = time_layers.TimeStack(
+        D,
+        H,
+        num_layers=2,
+        cell=name.split()[1],
+        bias="without bias" not in name,
+        dropout=0.4 if "dropout" in name else 0.0,
+        bidirectional="bidirectional" in name,
+        rng=rng,
+        dtype="float64",
+        **relu(name),
+    )
+
+    def reseed() -> None:
+        for between in layer.dropouts:
+            between.rng = numpy.random.default_rng(3)
+
+    def flat(result: tuple[Array, tuple[Array, ...]]) -> tuple[Array, ...]:
+        return result[0], *result[1]
+
+    flat_layer = SimpleNamespace(
+        params=layer.params,
+        grads=layer.grads,
+        param_names=layer.param_names,
+        forward=lambda xs, *state: flat(layer.forward(xs, state)),
+        backward=lambda dys, *d_final: flat(layer.backward(dys, d_final)),
+    )
+    state = [floats(rng, 2 * layer.directions, N, H) for _ in layer.parts[0].state_names]
+    xs = floats(rng, N, T, D)
+    return check_layer(flat_layer, xs, *state, rng=rng, prepare=reseed, subject=name)
 
 
 @case("SimpleRnnlm", "Rnnlm", "BetterRnnlm")
@@ -208,6 +257,21 @@ def one_hot_model(name: str, rng: numpy.random.Generator) -> Report:
     for param in model.params:
         param[...] = 0.5 * floats(rng, *param.shape)
     return check_model(model, ids(rng, V, N, T), ids(rng, V, N, T), subject=name)
+
+
+@case("OneToOne", "OneToMany", "ManyToOne", "ReadThenWrite", "StepByStep")
+def shape_of_recurrence(name: str, rng: numpy.random.Generator) -> Report:
+    """What these models read are numbers, which have a gradient too."""
+    S = T + 1
+    num_answers = {"OneToMany": [S], "ReadThenWrite": [S]}.get(name, [])
+    model: Any = getattr(shapes, name)(D, H, V, *num_answers, rng=rng, dtype="float64")
+    model.param_names = tuple(model.named_params())
+    for param in model.params:
+        param[...] = floats(rng, *param.shape)
+    steps_read = [] if name.startswith("OneTo") else [T]
+    steps_answered = [T] if name == "StepByStep" else num_answers
+    xs, ts = floats(rng, N, *steps_read, D), ids(rng, V, N, *steps_answered)
+    return check_layer(model, xs, ts, rng=rng, subject=name)
 
 
 @dataclass(frozen=True)

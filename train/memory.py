@@ -1,0 +1,265 @@
+"""How long can a cell remember? Small networks learn one sentence by heart and recite it.
+
+python -m train.memory
+python -m train.memory --sentence "to be, or not to be" --hidden-size 10
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+from tqdm import trange
+
+from common.np import np
+from common.optimizer import Adam
+from common.plotting import show_or_save
+from common.time_layers import TimeGRU, TimeLSTM, TimeRNN
+from common.time_layers.recurrent import RecurrentLayer
+from common.trainer import Record, Trainer
+from datasets.corpus import build_vocab, encode_tokens
+from models.language_model import check_sizes
+from models.memory import ConcatReciter, Reciter
+from train.cli import run_command
+from train.run_folder import RunFolder
+
+SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
+ALPHABET = "abcdefghijklmnopqrstuvwxyz ?!.,:;"
+START, END = "<start>", "<end>"
+RIGHT, WRONG = "#9ecae1", "#f4a261"  # told apart by every kind of eye
+CHECK_EVERY = 20  # epochs between two looks at whether the whole sentence is recited
+
+
+@dataclass(frozen=True)
+class Options:
+    """Learn a sentence with six small networks, then let each recite it from the start mark.
+
+    A network reads its own answer as the next input: the one-hot row of the likeliest letter, or,
+    for the three published variants, also the raw output as it is.
+    """
+
+    sentence: str = SENTENCE
+    """What to learn."""
+    alphabet: str = ""
+    """The letters that a network knows beside the marks for start and end; by default those of
+    the sentence, and for the built-in sentence the published 33."""
+    hidden_size: int = 35
+    """Width H of every cell."""
+    epochs: int = 1000
+    """How often the sentence is read; one update each."""
+    lr: float = 0.01
+    """Learning rate of Adam."""
+    starts: int = 3
+    """How many random starts; the table shows the median one."""
+    seed: int = 1
+    """Decides the initial weights."""
+    out: Path | None = None
+    """Folder of the run; runs/memory-NUMBER if not named."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of the comparison."""
+
+    name: str
+    cell: type[RecurrentLayer] = TimeRNN
+    model: type[Reciter] = Reciter
+    loss: Literal["softmax", "squared"] = "softmax"
+    published: str = ""
+    """What it recited elsewhere, fed with its raw output."""
+
+
+VARIANTS = (
+    Variant(
+        "RNN, y from [x, h_prev], squared error",
+        model=ConcatReciter,
+        loss="squared",
+        published="hello pytorch. how eonn ceml r yr r mbmr alin eemlir?yeuc l nn ee e ",
+    ),
+    Variant(
+        "RNN, squared error",
+        loss="squared",
+        published="hell lomr llo?i llomilllo illlom lolor llo?i loo?i llooi lloom lloom",
+    ),
+    Variant(
+        "RNN, y from [x, h_prev], softmax",
+        model=ConcatReciter,
+        published="hp" + 59 * "t" + 7 * "a",
+    ),
+    Variant("RNN, softmax"),
+    Variant("GRU, softmax", TimeGRU),
+    Variant("LSTM, softmax", TimeLSTM),
+)
+
+
+@dataclass(frozen=True)
+class Recitation:
+    """What a network recited, against the sentence and its end mark."""
+
+    said: str
+    given_back: int
+    """Letters before the first mistake."""
+    right: int
+    """Letters that stand where they should."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network of one variant, from one random start."""
+
+    variant: str
+    start: int
+    loss: float
+    whole_from: int | None
+    """The epoch in which it first recited the whole; looked at every CHECK_EVERY epochs."""
+    recitations: dict[str, Recitation]
+    """By what the network read as its next input: "raw" or "one-hot"."""
+
+
+def encode(options: Options) -> tuple[list[int], list[str]]:
+    """Ids of the sentence between its two marks, and the letter that shows each id.
+
+    Raises:
+        ValueError: for an empty sentence, or a letter outside the alphabet.
+    """
+    if not options.sentence:
+        raise ValueError("memory: expected a sentence of one letter or more, got an empty one")
+    default = ALPHABET if options.sentence == SENTENCE else "".join(sorted(set(options.sentence)))
+    vocab = build_vocab([*(options.alphabet or default), START, END])
+    ids = encode_tokens([START, *options.sentence, END], vocab).tolist()
+    return ids, [{START: "^", END: "$"}.get(token, token) for token in vocab]
+
+
+def compare(shown: str, said: Sequence[Any], target: Sequence[Any]) -> Recitation:
+    """Count what is right in ``said``, which reads as ``shown``."""
+    hits = [a == b for a, b in zip(said, target, strict=False)]
+    return Recitation(shown, [*hits, False].index(False), sum(hits))
+
+
+def train(
+    variant: Variant,
+    start: int,
+    ids: list[int],
+    letters: list[str],
+    options: Options,
+    run: RunFolder,
+) -> Network:
+    """Read the sentence ``options.epochs`` times, one update each, and recite it."""
+    first, target = ids[0], ids[1:]
+    rng = numpy.random.default_rng([options.seed, start])
+    model = variant.model(len(letters), options.hidden_size, variant.cell, variant.loss, rng)
+    whole: list[int] = []
+
+    def recite() -> list[int]:
+        return model.generate(first, len(target), greedy=True)[1:]
+
+    def on_record(record: Record) -> None:
+        epoch = int(record["step"])
+        if epoch % CHECK_EVERY == 0:
+            place = {"variant": variant.name, "start": start, "epoch": epoch}
+            run.log({**place, "loss": record["loss"]})
+            if not whole and recite() == target:
+                whole.append(epoch)
+
+    trainer = Trainer(model, Adam(options.lr), on_record)
+    trainer.fit(np.asarray([ids[:-1]]), np.asarray([target]), options.epochs, batch_size=1)
+    said = {"one-hot": recite()}
+    if variant.published:
+        said["raw"] = model.recite_raw(first, len(target))
+    return Network(
+        variant.name,
+        start,
+        trainer.curve[-1]["loss"],
+        whole[0] if whole else None,
+        {fed: compare("".join(letters[i] for i in s), s, target) for fed, s in said.items()},
+    )
+
+
+def median(recitations: list[Recitation]) -> Recitation:
+    """The one in the middle by letters before the first mistake; the lower of two."""
+    return sorted(recitations, key=lambda r: r.given_back)[(len(recitations) - 1) // 2]
+
+
+def report(variant: Variant, networks: list[Network], rows: dict[str, list[Recitation]]) -> None:
+    """Print one variant: its losses, then a line for each way to recite."""
+    losses = ", ".join(f"{network.loss:.1e}" for network in networks)
+    wholes = ", ".join(str(network.whole_from or "never") for network in networks)
+    print(f"{variant.name}: loss {losses}; one-hot whole from epoch {wholes}")
+    for fed, row in rows.items():
+        middle = median(row)
+        starts = " ".join(str(recitation.given_back) for recitation in row)
+        print(
+            f"  {fed:9} {middle.given_back:5}  {f'({starts})':14} {middle.right:5}  {middle.said}",
+            flush=True,
+        )
+
+
+def draw(rows: list[tuple[str, list[Recitation]]], target: str) -> None:
+    """What the median start of each row said where it was wrong; beside it, how far it came."""
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import ListedColormap
+
+    length, style = len(target), {"ha": "center", "va": "center", "family": "monospace"}
+    size = (max(10, 3 + length / 10), 1 + 0.25 * len(rows))
+    _, (letters, bars) = plt.subplots(
+        1, 2, sharey=True, width_ratios=[5, 1], figsize=size, layout="constrained"
+    )
+    for x, letter in enumerate(target):
+        letters.text(x, -1, letter, fontsize=7, weight="bold", **style)
+    right = numpy.full((len(rows), length), numpy.nan)
+    for y, (_, row) in enumerate(rows):
+        for x, letter in enumerate(median(row).said):
+            right[y, x] = letter == target[x]
+            if letter != target[x]:
+                letters.text(x, y, letter, fontsize=6, **style)
+        bars.barh(y, median(row).given_back, color=RIGHT)
+        bars.plot([r.given_back for r in row], [y] * len(row), "k.", markersize=4)
+    letters.imshow(right, cmap=ListedColormap([WRONG, RIGHT]), vmin=0, vmax=1, aspect="auto")
+    letters.hlines(numpy.arange(len(rows) - 1) + 0.5, -0.5, length - 0.5, "white", linewidth=3)
+    letters.set_ylim(len(rows) - 0.5, -1.5)
+    letters.set_xticks([])
+    letters.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
+    letters.set_title(
+        "fed its own answers, one-hot or raw; blue: right, orange: said instead",
+        fontsize=9,
+    )
+    bars.set_title("before a mistake", fontsize=9)
+    bars.set_xticks([0, length])
+    for axes in (letters, bars):
+        axes.spines[:].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+
+
+def main(options: Options) -> None:
+    """Run the command."""
+    sizes = {"hidden_size": options.hidden_size, "epochs": options.epochs}
+    check_sizes("memory", starts=options.starts, **sizes)
+    ids, letters = encode(options)
+    run = RunFolder.create("memory", options)
+    print(
+        f"{len(ids) - 1} letters with the end mark ($), alphabet {len(letters)}, hidden units "
+        f"{options.hidden_size}, {options.epochs} epochs, {options.starts} starts\n"
+        f"  fed back  before the first mistake  right  recited by the median start"
+    )
+    networks: list[Network] = []
+    drawn: list[tuple[str, list[Recitation]]] = []
+    for variant in VARIANTS:
+        starts = trange(1, options.starts + 1, desc=variant.name, leave=False, disable=None)
+        trained = [train(variant, start, ids, letters, options, run) for start in starts]
+        rows = {fed: [n.recitations[fed] for n in trained] for fed in trained[0].recitations}
+        if variant.published and options.sentence == SENTENCE:
+            rows["published"] = [compare(variant.published, variant.published, SENTENCE)]
+        report(variant, trained, rows)
+        networks += trained
+        labels = [f"{variant.name}: {next(iter(rows))}", *list(rows)[1:]]
+        drawn += zip(labels, rows.values(), strict=True)
+    run.write_json(run.results_file, {"networks": [asdict(network) for network in networks]})
+    draw(drawn, options.sentence + "$")
+    show_or_save(run.curve_file)
+
+
+if __name__ == "__main__":
+    run_command(main, Options)
