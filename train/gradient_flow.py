@@ -1,0 +1,268 @@
+"""How far back the gradient reaches: through a matrix, and through trained RNN, LSTM and GRU.
+
+python -m train.gradient_flow
+python -m train.gradient_flow --keep-bias 0    # gates that begin half open
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy
+
+from common.gates import GRU_GATES, LSTM_GATES, split_gates
+from common.np import Array, np
+from common.optimizer import Adam
+from common.plotting import show_or_save
+from common.time_layers import TimeGRU
+from common.trainer import Record, RnnlmTrainer
+from common.util import clip_grads, eval_perplexity_exact
+from datasets import load_corpus
+from models import Rnnlm, SimpleRnnlm
+from models.language_model import LanguageModel, check_sizes
+from train.cli import run_command
+from train.run_folder import RunFolder
+
+EXAMPLES = 32  # texts over which the norms are averaged, or fewer where there are fewer
+
+Norms = dict[str, list[float]]
+
+
+class GruRnnlm(Rnnlm):
+    """Embedding, one stateful GRU, output layer; arguments as for ``Rnnlm``."""
+
+    cell = TimeGRU
+
+
+MODELS: dict[str, type[Rnnlm]] = {"RNN": SimpleRnnlm, "LSTM": Rnnlm, "GRU": GruRnnlm}
+KEEPING_GATE = {"LSTM": (LSTM_GATES, "f"), "GRU": (GRU_GATES, "z")}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Follow a gradient back in time and draw its norm, step by step, on a log scale.
+
+    On the left a gradient of ones is multiplied 20 times by a 3 x 3 matrix, as an RNN without its
+    tanh would do: it explodes; by half of the matrix it vanishes. clip_grads after every step holds
+    the first down and cannot bring the second back. On the right three language models of equal
+    size are trained for some seconds; then the loss of one prediction is followed back to the
+    states before it. What has vanished there cannot be learned from.
+    """
+
+    corpus: str = "pydoc"
+    """pydoc (English prose that ships with Python), or the path of your own UTF-8 text file."""
+    max_vocab: int = 1000
+    """Keep this many of the commonest words; the rest become <unk>."""
+    hidden_size: int = 64
+    """Width H of the recurrent layers, and D of the word vectors."""
+    epochs: int = 3
+    """How often each model reads the training text."""
+    time_size: int = 35
+    """Steps T in a training window, and how far back the gradient is followed."""
+    lr: float = 0.005
+    """Learning rate of Adam."""
+    max_norm: float = 5.0
+    """Bound for clip_grads: of dh on the left, of all gradients together in training."""
+    keep_bias: float = 3.0
+    """Initial bias of the gate that keeps the state (f, z): at 3 it keeps 95 %, at 0 half."""
+    seed: int = 1
+    """Decides the initial weights; the matrix on the left is always the same."""
+    out: Path | None = None
+    """Folder of the run; runs/gradient_flow-CORPUS-NUMBER if not named."""
+
+
+def published_matrix() -> numpy.ndarray:
+    """The 3 x 3 matrix of the example, from NumPy's legacy stream with seed 3."""
+    return numpy.random.RandomState(3).randn(3, 3)
+
+
+def matrix_norms(
+    Wh: numpy.ndarray, steps: int = 20, N: int = 2, max_norm: float | None = None
+) -> list[float]:
+    """sqrt(sum dh²) / N after each dh = dh Whᵀ, from dh = ones (N, H).
+
+    Args:
+        Wh: (H, H).
+        steps: how many norms.
+        N: rows of dh.
+        max_norm: clip dh to this norm after every step; None to let it run.
+    """
+    W, dh = np.asarray(Wh), np.ones((N, len(Wh)))
+    norms = []
+    for _ in range(steps):
+        dh = dh @ W.T
+        if max_norm is not None:
+            clip_grads([dh], max_norm)
+        norms.append(float(np.sqrt((dh**2).sum())) / N)
+    return norms
+
+
+def open_gate(model: Rnnlm, cell: str, bias: float) -> None:
+    """Set the initial bias of the gate that keeps the old state; an RNN has none."""
+    if cell in KEEPING_GATE:
+        gates, letter = KEEPING_GATE[cell]
+        _, _, b = model.layers[1].params
+        split_gates(b, gates)[gates.index(letter)][...] = bias
+
+
+def gradient_norms(model: LanguageModel, xs: Array, ts: Array, time_size: int) -> Norms:
+    """Norm of the gradient of the last prediction's loss by the state k steps before it.
+
+    For each k the model is put into the state it has k steps before the end and run over these k
+    steps, all targets but the last ignored. The gradient of the state that the window begins with
+    is then the layer's ``dh`` (and ``dc``): exact, with nothing cut off.
+
+    Args:
+        model: embedding, one recurrent layer, and a loss layer with the output layer in it.
+        xs: ids (N, length), more than ``time_size`` of them; those before are a run-up.
+        ts: the id that follows each (N, length).
+        time_size: the largest k.
+
+    Returns:
+        For dh, and dc of an LSTM, the norms at k = 0 .. time_size, each a mean over the N
+        examples. At k = 0 dh is what the output layer hands down; dc begins at k = 1.
+    """
+    N, length = xs.shape
+    layer = model.layers[1]
+    ts = ts.copy()
+    ts[:, :-1] = model.loss_layer.ignore_label
+    model.reset_state()
+    model.predict(xs[:, : length - time_size])
+    states = [model.get_state()]  # states[t]: after t of the last time_size steps
+    for t in range(length - time_size, length - 1):
+        model.predict(xs[:, t : t + 1])
+        states.append(model.get_state())
+
+    def norm(gradient: Array) -> float:  # the loss is a mean over N, so each row is N times it
+        return float(N * np.linalg.norm(gradient, axis=1).mean())
+
+    norms: Norms = {f"d{name}": [] for name in layer.state_names}
+    for k in range(1, time_size + 1):
+        model.set_state(states[time_size - k])
+        model.forward(xs[:, -k:], ts[:, -k:])
+        if k == 1:
+            norms["dh"].append(norm(model.loss_layer.backward()[:, -1]))
+        model.backward()
+        for name, so_far in norms.items():
+            so_far.append(norm(getattr(layer, name)))
+    return norms
+
+
+def draw(matrix: Norms, trained: dict[str, Norms]) -> None:
+    """The matrix on the left, the trained models on the right."""
+    import matplotlib.pyplot as plt
+
+    with plt.style.context("seaborn-v0_8-colorblind"):
+        colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+        _, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained")
+        for k, (name, norms) in enumerate(matrix.items()):
+            clipped = name.endswith("clipped")
+            left.plot(
+                range(1, len(norms) + 1),
+                norms,
+                ":" if clipped else "-",
+                color="black" if clipped else colors[3 + k],
+                linewidth=1.5 if clipped else 3,
+                label="clipped" if clipped else name,
+            )
+        for (cell, flows), color in zip(trained.items(), colors, strict=False):
+            for name, norms in flows.items():
+                steps = range(len(flows["dh"]) - len(norms), len(flows["dh"]))  # dc: from 1
+                line = "-" if name == "dh" else "--"
+                right.plot(steps, norms, line, color=color, linewidth=2, label=f"{cell} {name}")
+        left.set_title("one matrix, again and again", fontsize=12)
+        left.set_ylabel("norm of dh / N", fontsize=12)
+        right.set_title("trained language models", fontsize=12)
+        right.set_ylabel("norm, mean over texts", fontsize=12)
+        for panel in (left, right):
+            panel.set_yscale("log")
+            panel.set_xlabel("steps back in time", fontsize=12)
+            panel.xaxis.get_major_locator().set_params(integer=True)
+            panel.legend(fontsize=10)
+
+
+def log(run: RunFolder, cell: str, record: Record) -> None:
+    """One line of log.jsonl, with the name of the cell that is being trained."""
+    run.log({"cell": cell, **record})
+
+
+def main(options: Options) -> None:
+    """Run the command."""
+    check_sizes(
+        "gradient_flow",
+        hidden_size=options.hidden_size,
+        epochs=options.epochs,
+        time_size=options.time_size,
+    )
+    Wh = published_matrix()
+    matrix: Norms = {}
+    for name, W in {"Wh": Wh, "Wh / 2": Wh / 2}.items():
+        matrix[name] = matrix_norms(W)
+        matrix[f"{name}, clipped"] = matrix_norms(W, max_norm=options.max_norm)
+
+    corpus = load_corpus(options.corpus, max_vocab=options.max_vocab)
+    length = 2 * options.time_size  # half of it a run-up from the zero state
+    N = min(EXAMPLES, len(corpus.valid) // (length + 1))
+    if N == 0:
+        raise ValueError(
+            f"gradient_flow: expected at least {length + 1} validation tokens to follow "
+            f"{options.time_size} steps back, {corpus.name} has {len(corpus.valid)}"
+        )
+    texts = np.asarray(corpus.valid[: N * (length + 1)]).reshape(N, length + 1)
+    run = RunFolder.create(f"gradient_flow-{corpus.name}", options)
+
+    radius = abs(numpy.linalg.eigvals(Wh)).max()
+    print(
+        "A gradient of ones through one matrix, 20 times. The largest |eigenvalue| of Wh is "
+        f"{radius:.3f},\nof Wh / 2 {radius / 2:.3f}; clipped: "
+        f"clip_grads to {options.max_norm:g} after every step. Norm: sqrt(sum dh²) / N with N = 2."
+    )
+    print("step  " + "".join(f"{name:>16}" for name in matrix))
+    for step in (1, 5, 10, 15, 20):
+        print(f"{step:<6}" + "".join(f"{norms[step - 1]:16.3g}" for norms in matrix.values()))
+
+    print(
+        f"\nThree language models, H = {options.hidden_size}, on {len(corpus.train):,} tokens of "
+        f"{corpus.name}, {options.epochs} epochs each; keep bias {options.keep_bias:g}:"
+    )
+    trained: dict[str, Norms] = {}
+    results: dict = {"matrix": matrix, "eigenvalue": float(radius), "examples": N, "models": {}}
+    for cell, model_class in MODELS.items():
+        H = options.hidden_size
+        model = model_class(corpus.vocab_size, H, H, rng=options.seed)
+        open_gate(model, cell, options.keep_bias)
+        trainer = RnnlmTrainer(model, Adam(options.lr), on_record=partial(log, run, cell))
+        start = time.perf_counter()
+        trainer.fit(
+            corpus.train[:-1],
+            corpus.train[1:],
+            max_epoch=options.epochs,
+            time_size=options.time_size,
+            max_grad=options.max_norm,
+        )
+        seconds = time.perf_counter() - start
+        valid = eval_perplexity_exact(model, corpus.valid, corpus.first_id)
+        print(f"{cell:<5} validation perplexity {valid:7.2f} after {seconds:.0f} s", flush=True)
+        trained[cell] = gradient_norms(model, texts[:, :-1], texts[:, 1:], options.time_size)
+        results["models"][cell] = {"valid": valid, "seconds": seconds, "norms": trained[cell]}
+
+    print(f"\nGradient of one prediction's loss, k steps back (mean norm over {N} examples):")
+    columns = {f"{cell} {name}": n for cell, flows in trained.items() for name, n in flows.items()}
+    print("k     " + "".join(f"{name:>12}" for name in columns))
+    T = options.time_size
+    for k in sorted({k for k in (0, 1, 2, 5, 10, 20) if k < T} | {T}):
+        row = [
+            f"{n[k - T - 1]:12.1e}" if T - k < len(n) else f"{'-':>12}" for n in columns.values()
+        ]
+        print(f"{k:<6}" + "".join(row))
+
+    run.write_json(run.results_file, results)
+    draw(matrix, trained)
+    show_or_save(run.path / "gradient_flow.png")
+
+
+if __name__ == "__main__":
+    run_command(main, Options)
