@@ -29,16 +29,25 @@ class BaseModel:
     grads: list[Array]
 
     def compose(self, layers: list[Any], loss_layer: Any) -> None:
-        """Take the layers and collect their parameters, a tied one once."""
+        """Take the layers and collect their parameters, a tied one once.
+
+        Raises:
+            ValueError: where a tied parameter has gradients that do not share their memory.
+        """
         self.layers, self.loss_layer = layers, loss_layer
         self.params, self.grads = [], []
-        seen: set[int] = set()
+        gradient_at: dict[int, int] = {}
         for layer in layers:
             for param, grad in zip(layer.params, layer.grads, strict=True):
-                if memory_address(param) not in seen:
-                    seen.add(memory_address(param))
+                if memory_address(param) not in gradient_at:
+                    gradient_at[memory_address(param)] = memory_address(grad)
                     self.params.append(param)
                     self.grads.append(grad)
+                elif gradient_at[memory_address(param)] != memory_address(grad):
+                    raise ValueError(
+                        f"{type(self).__name__}: a parameter of {type(layer).__name__} is tied to "
+                        "an earlier one, but its gradient is an array of its own"
+                    )
 
     def predict(self, xs: Array, train_flg: bool = False) -> Array:
         """Scores of the last layer; dropout is on only while ``train_flg``."""

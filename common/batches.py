@@ -48,5 +48,6 @@ def windows(length: int, time_size: int, start: int = 0) -> Iterator[slice]:
     """
     if time_size < 1:
         raise ValueError(f"windows: expected a time size of 1 or more, got {time_size}")
-    for begin in range(start, length, time_size):
-        yield slice(begin, min(begin + time_size, length))
+    return (
+        slice(begin, min(begin + time_size, length)) for begin in range(start, length, time_size)
+    )

@@ -33,8 +33,7 @@ def relu(x: Array) -> Array:
 
 def softmax(x: Array) -> Array:
     """exp(x) / sum(exp(x)) along the last axis; shifted by the maximum, so it never overflows."""
-    y = x - x.max(axis=-1, keepdims=True)
-    np.exp(y, out=y)
+    y = np.exp(x - x.max(axis=-1, keepdims=True))
     y /= y.sum(axis=-1, keepdims=True)
     return y
 
@@ -42,8 +41,7 @@ def softmax(x: Array) -> Array:
 def log_softmax(x: Array) -> Array:
     """log(softmax(x)) along the last axis, without the underflow of taking the two in turn."""
     y = x - x.max(axis=-1, keepdims=True)
-    y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
-    return y
+    return y - np.log(np.exp(y).sum(axis=-1, keepdims=True))
 
 
 def cross_entropy_error(y: Array, t: Array) -> Array:

@@ -113,7 +113,7 @@ def check_gradients(
             )
         numeric = _numeric_gradient(loss, x, eps)
         size = np.maximum(abs(analytic), abs(numeric))
-        floor = SMALL * size.max() + 1e-9
+        floor = SMALL * np.nanmax(size) + 1e-9
         errors = abs(analytic - numeric) / np.maximum(size, floor)
         index = tuple(int(k) for k in numpy.unravel_index(int(errors.argmax()), x.shape))
         values = (float(a[index]) for a in (analytic, numeric, errors))
@@ -163,9 +163,11 @@ def check_layer(
         name: (param, grad.copy())
         for name, param, grad in zip(names, layer.params, layer.grads, strict=True)
     }
-    for k, (x, dx) in enumerate(zip(inputs, dinputs, strict=False)):
-        if x.dtype.kind == "f" and dx is not None:
-            gradients[f"input{k}"] = (x, dx)
+    for k, x in enumerate(inputs):
+        if x.dtype.kind == "f":
+            if k >= len(dinputs) or dinputs[k] is None:
+                raise ValueError(f"check_layer: backward returned no gradient for input {k}")
+            gradients[f"input{k}"] = (x, dinputs[k])
     gradients.update(extra())
     return check_gradients(subject or type(layer).__name__, loss, gradients)
 

@@ -108,7 +108,9 @@ class SoftmaxWithLoss(Layer):
         """Scores (N, V) and class ids (N,) or one-hot rows (N, V) -> the loss, a scalar."""
         self.expect_shape("x", x, "N", "V")
         N, V = x.shape
-        t = t.argmax(axis=1) if t.ndim == 2 else t
+        if t.ndim == 2:
+            self.expect_shape("t", t, N, V)
+            t = t.argmax(axis=1)
         self.expect_shape("t", t, N)
         self.expect_ids("t", t, V)
         log_y = log_softmax(x)
@@ -148,7 +150,7 @@ class SigmoidWithLoss(Layer):
     def forward(self, x: Array, t: Array) -> Array:
         """Scores and targets 0 or 1, both of one shape -> the loss, a scalar."""
         self.expect_shape("t", t, *x.shape)
-        self.cache = (sigmoid(x), t)
+        self.cache = (sigmoid(x), t.astype(x.dtype))
         return (np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))).mean()
 
     def backward(self, dout: float = 1) -> Array:
@@ -246,7 +248,7 @@ class RNN(Recurrent):
     def forward(self, x: Array, h_prev: Array) -> Array:
         """(N, D), (N, H) -> (N, H)."""
         Wx, Wh, b = self.params
-        self.expect_shape("x", x, "N", Wx.shape[0])
+        self.expect_shape("x", x, "N", len(Wx))
         self.expect_shape("h_prev", h_prev, len(x), len(Wh))
         A = x @ Wx + h_prev @ Wh + b
         h_next = tanh(A) if self.nonlinearity == "tanh" else relu(A)
@@ -283,7 +285,9 @@ class LSTM(Recurrent):
     def forward(self, x: Array, h_prev: Array, c_prev: Array) -> tuple[Array, Array]:
         """(N, D), (N, H), (N, H) -> h_next (N, H), c_next (N, H)."""
         Wx, Wh, b = self.params
-        self.expect_shape("x", x, "N", Wx.shape[0])
+        self.expect_shape("x", x, "N", len(Wx))
+        self.expect_shape("h_prev", h_prev, len(x), len(Wh))
+        self.expect_shape("c_prev", c_prev, len(x), len(Wh))
         f, g, i, o = split_gates(x @ Wx + h_prev @ Wh + b)
         f, g, i, o = sigmoid(f), np.tanh(g), sigmoid(i), sigmoid(o)
         c_next = f * c_prev + g * i
@@ -328,7 +332,8 @@ class GRU(Recurrent):
     def forward(self, x: Array, h_prev: Array) -> Array:
         """(N, D), (N, H) -> (N, H)."""
         Wx, Wh, b = self.params
-        self.expect_shape("x", x, "N", Wx.shape[0])
+        self.expect_shape("x", x, "N", len(Wx))
+        self.expect_shape("h_prev", h_prev, len(x), len(Wh))
         H = len(Wh)
         r, z, n = split_gates(x @ Wx + b[: 3 * H], GRU_GATES)
         hr, hz, hn = split_gates(h_prev @ Wh, GRU_GATES)

@@ -98,7 +98,7 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """v = momentum * v + g;  w -= lr * v.  Polyak (1964)."""
 
-    slots = ("v",)
+    slots = ("velocity",)
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__(lr)
@@ -122,7 +122,7 @@ class Nesterov(Momentum):
 class AdaGrad(Optimizer):
     """v += g²;  w -= lr * g / (sqrt(v) + eps).  Duchi et al. (2011)."""
 
-    slots = ("v",)
+    slots = ("sum_of_squares",)
 
     def __init__(self, lr: float = 0.01, eps: float = 1e-10) -> None:
         super().__init__(lr)
@@ -136,7 +136,7 @@ class AdaGrad(Optimizer):
 class RMSprop(Optimizer):
     """v = decay * v + (1 - decay) * g²;  w -= lr * g / (sqrt(v) + eps).  Hinton (2012)."""
 
-    slots = ("v",)
+    slots = ("mean_square",)
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(lr)

@@ -84,7 +84,7 @@ class Trainer:
         max_epoch: int = 10,
         batch_size: int = 32,
         max_grad: float | None = None,
-        eval_interval: int = 20,
+        eval_interval: int | None = 20,
     ) -> None:
         """Train for ``max_epoch`` epochs more.
 
@@ -94,7 +94,7 @@ class Trainer:
             max_epoch: how many times each example is seen.
             batch_size: examples per update; the last batch of an epoch may be smaller.
             max_grad: bound of the gradients' global norm; None for no clipping.
-            eval_interval: iterations between reports.
+            eval_interval: iterations between reports; None for one at the end of each epoch.
 
         Raises:
             ValueError: where there is no example, or not one target for each.
@@ -106,10 +106,7 @@ class Trainer:
                 f"{type(self).__name__}: expected one target per example, got {len(x)} examples "
                 f"and {len(t)} targets"
             )
-        if batch_size < 1:
-            raise ValueError(
-                f"{type(self).__name__}: expected a batch size of 1 or more, got {batch_size}"
-            )
+        check_counts(type(self).__name__, batch_size=batch_size, eval_interval=eval_interval)
         parameters = UniqueParameters(self.model.params, self.model.grads)
         for _ in range(max_epoch):
             order = self.rng.permutation(len(x))
@@ -125,9 +122,10 @@ class Trainer:
         iterations: int,
         parameters: UniqueParameters,
         max_grad: float | None,
-        eval_interval: int,
+        eval_interval: int | None,
     ) -> None:
         """The rest of one epoch, of which ``done`` of all ``iterations`` are behind us."""
+        interval = iterations if eval_interval is None else eval_interval
         progress = _Progress()
         for number, (x, t) in enumerate(batches, start=done + 1):
             loss = self.model.forward(x, t)
@@ -139,7 +137,7 @@ class Trainer:
             self.iteration += 1
             self._advance(x)
             progress.add(loss, t.size)
-            if number % eval_interval == 0 or number == iterations or self.iteration == 1:
+            if number % interval == 0 or number == iterations or self.iteration == 1:
                 self._report(progress.record(), number, iterations)
 
     def _advance(self, x: Array) -> None:
@@ -196,7 +194,7 @@ class RnnlmTrainer(Trainer):
         batch_size: int = 20,
         time_size: int = 35,
         max_grad: float | None = None,
-        eval_interval: int = 20,
+        eval_interval: int | None = 20,
     ) -> None:
         """Train for ``max_epoch`` epochs more.
 
@@ -207,7 +205,7 @@ class RnnlmTrainer(Trainer):
             batch_size: number of parallel streams N.
             time_size: steps per window T.
             max_grad: bound of the gradients' global norm; None for no clipping.
-            eval_interval: iterations between reports.
+            eval_interval: iterations between reports; None for one at the end of each epoch.
 
         Raises:
             ValueError: where xs and ts differ in length or are shorter than one batch of N T.
@@ -215,6 +213,12 @@ class RnnlmTrainer(Trainer):
         """
         if len(xs) != len(ts):
             raise ValueError(f"RnnlmTrainer: got {len(xs)} tokens but {len(ts)} targets")
+        check_counts(
+            type(self).__name__,
+            batch_size=batch_size,
+            time_size=time_size,
+            eval_interval=eval_interval,
+        )
         if len(xs) < batch_size * time_size:
             raise ValueError(
                 f"RnnlmTrainer: expected at least one batch, {batch_size} streams of {time_size} "
@@ -239,6 +243,14 @@ class RnnlmTrainer(Trainer):
 
     def _advance(self, x: Array) -> None:
         self.column += x.shape[1]
+
+
+def check_counts(who: str, **counts: int | None) -> None:
+    """Raise ValueError for a count below 1; None is no count."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            spoken = name if name == "eval_interval" else name.replace("_", " ")
+            raise ValueError(f"{who}: expected a {spoken} of 1 or more, got {count}")
 
 
 def print_record(record: Record) -> None:

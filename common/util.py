@@ -105,6 +105,10 @@ def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int) -> float:
     return total / (N * length)
 
 
+def _exp(nll: float) -> float:
+    return math.exp(nll) if nll < 709 else math.inf  # exp(710) is past float64
+
+
 def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: int = 35) -> float:
     """Perplexity by the book's protocol: ``batch_size`` streams, the incomplete end dropped.
 
@@ -131,7 +135,7 @@ def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: 
     columns = slice(0, num_windows * time_size)
     xs = streams(corpus[:-1], batch_size, "eval_perplexity")[:, columns]
     ts = streams(corpus[1:], batch_size, "eval_perplexity")[:, columns]
-    return math.exp(_mean_nll(model, xs, ts, time_size))
+    return _exp(_mean_nll(model, xs, ts, time_size))
 
 
 def eval_perplexity_exact(model: Any, corpus: Array, first_id: int, time_size: int = 500) -> float:
@@ -151,4 +155,4 @@ def eval_perplexity_exact(model: Any, corpus: Array, first_id: int, time_size: i
     """
     ts = streams(corpus, 1, "eval_perplexity_exact")
     xs = np.concatenate([np.full((1, 1), first_id, dtype=ts.dtype), ts[:, :-1]], axis=1)
-    return math.exp(_mean_nll(model, xs, ts, time_size))
+    return _exp(_mean_nll(model, xs, ts, time_size))

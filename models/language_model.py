@@ -96,13 +96,20 @@ class LanguageModel(BaseModel):
         if not ids:
             raise ValueError(f"{type(self).__name__}.generate: expected at least one start id")
         check_sampling(temperature, top_k, top_p)
+        num_ids = len(self.layers[-1].params[-1])
+        skip = numpy.unique(numpy.asarray(list(skip_ids), dtype=int))
+        if len(skip) and not (skip[0] >= 0 and skip[-1] < num_ids > len(skip)):
+            raise ValueError(
+                f"{type(self).__name__}.generate: expected skip_ids in 0..{num_ids - 1}, and not "
+                f"all of them; got {len(skip)} ids, {skip[0]}..{skip[-1]}"
+            )
         rng = numpy.random.default_rng(rng)
         unread = ids
         ids = list(ids)
         with evaluation(self):
             for _ in range(length):
                 scores = to_cpu(self.predict(np.asarray([unread]))[0, -1]).copy()
-                scores[list(skip_ids)] = -numpy.inf
+                scores[skip] = -numpy.inf
                 chosen = (
                     int(scores.argmax())
                     if greedy

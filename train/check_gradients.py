@@ -93,8 +93,8 @@ def with_loss(name: str, rng: numpy.random.Generator) -> Report:
 
 @case("TimeMeanSquaredError")
 def squared_error(name: str, rng: numpy.random.Generator) -> Report:
-    """Its targets are numbers, not ids."""
-    ts = floats(rng, N, T, V)
+    """Its targets are numbers, here whole ones: nothing asks for their gradient."""
+    ts = ids(rng, 3, N, T, V)
     return check_layer(time_layers.TimeMeanSquaredError(), floats(rng, N, T, V), ts, rng=rng)
 
 

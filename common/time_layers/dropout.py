@@ -42,10 +42,11 @@ class TimeDropout(Layer):
         drawn = self.rng.random((1 if self.variational else T, N, D), dtype=numpy.float32)
         mask = batch_first(np.asarray(drawn >= self.dropout_ratio)).astype(xs.dtype)
         mask *= 1 / (1 - self.dropout_ratio)
-        self.cache = (mask,)
+        self.cache = (mask, xs.shape)
         return xs * mask
 
     def backward(self, dys: Array) -> Array:
         """dxs = dys * mask."""
-        (mask,) = self.saved()
+        mask, shape = self.saved()
+        self.expect_shape("dys", dys, *shape)
         return dys * mask

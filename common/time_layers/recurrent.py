@@ -27,8 +27,8 @@ class _TimeRecurrent(Recurrent):
         self.dh: Array | None = None
 
     def get_state(self) -> tuple[Array, ...] | None:
-        """Copies of the state arrays, each (N, H); None before the first window."""
-        if self.h is None:
+        """Copies of the state arrays, each (N, H); None where the next window begins from zeros."""
+        if self.h is None or not self.stateful:
             return None
         return tuple(getattr(self, name).copy() for name in self.state_names)
 

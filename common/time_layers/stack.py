@@ -174,8 +174,8 @@ class TimeStack(Layer):
             part.reset_state()
 
     def get_state(self) -> States | None:
-        """Copies of (h,) or (h, c); None before the first window."""
-        return None if self.parts[0].h is None else self._gather("")
+        """Copies of (h,) or (h, c); None where the next window begins from zeros."""
+        return None if self.parts[0].h is None or not self.stateful else self._gather("")
 
     def set_state(self, *state: Array) -> None:
         """Begin the next window from h, and for an LSTM c, each (L * directions, N, H).

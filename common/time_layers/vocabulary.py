@@ -119,7 +119,9 @@ class TimeSoftmaxWithLoss(Layer):
         self.expect_shape("xs", xs, "N", "T", "V")
         N, T, V = xs.shape
         ts = np.asarray(ts)
-        ts = ts.argmax(axis=2) if ts.ndim == 3 else ts
+        if ts.ndim == 3:
+            self.expect_shape("ts", ts, N, T, V)
+            ts = ts.argmax(axis=2)
         self.expect_shape("ts", ts, N, T)
         ts = time_major(ts).reshape(-1)
         counts = ts != self.ignore_label

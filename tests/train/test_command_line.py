@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-SCRIPTS = ["rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"]
+SCRIPTS = [
+    *("rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"),
+    *("char_rnn", "gradient_flow", "last_word", "memory", "shapes", "step_by_step"),
+]
 
 
 def command(*arguments, **environment):

@@ -1,0 +1,137 @@
+"""Small layers, models and numbers for the tests, in the shapes' alphabet of the project."""
+
+import copy
+
+import numpy
+
+from common import layers, time_layers
+from common.np import np, to_cpu
+from models import BetterRnnlm, Rnnlm, SimpleRnnlm
+
+N, T, D, H, V = 2, 3, 4, 5, 7
+
+MODELS = {"SimpleRnnlm": SimpleRnnlm, "Rnnlm": Rnnlm, "BetterRnnlm": BetterRnnlm}
+
+CELLS = ["RNN", "LSTM", "GRU", "GRU with recurrent bias"]
+TIME_CELLS = [f"Time{name}" for name in CELLS]
+WITH_LOSS = ["SoftmaxWithLoss", "SigmoidWithLoss", "TimeSoftmaxWithLoss", "TimeSigmoidWithLoss"]
+ONE_STEP = ["MatMul", "Affine", "Softmax", "Sigmoid", "Dropout", "Embedding", *CELLS]
+TIME_LAYERS = [
+    *["TimeEmbedding", "TimeAffine", "TimeDropout", "TimeDropout variational"],
+    *[*TIME_CELLS, "TimeBiLSTM"],
+]
+LAYERS = [*ONE_STEP, *TIME_LAYERS, *WITH_LOSS]
+
+
+def generator(seed=0):
+    return numpy.random.default_rng(seed)
+
+
+def floats(rng, *shape, dtype="float64"):
+    """Standard normal numbers on the current backend."""
+    return np.asarray(rng.standard_normal(shape).astype(dtype))
+
+
+def ids(rng, high, *shape):
+    """Integers below ``high`` on the current backend."""
+    return np.asarray(rng.integers(0, high, shape))
+
+
+def as_tuple(x):
+    return x if isinstance(x, tuple) else (x,)
+
+
+def same(actual, expected):
+    """Fails unless the two are equal in every bit."""
+    numpy.testing.assert_array_equal(to_cpu(actual), to_cpu(expected), strict=True)
+
+
+def close(actual, expected, tolerance=1e-12):
+    """Fails unless the two have one shape and differ by at most ``tolerance``."""
+    actual, expected = to_cpu(actual), to_cpu(expected)
+    assert actual.shape == expected.shape
+    numpy.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def weights(rng, num_gates, bias_blocks=None, dtype="float64"):
+    """Wx (D, kH), Wh (H, kH) and b of a recurrent layer with k gates."""
+    blocks = num_gates if bias_blocks is None else bias_blocks
+    shapes = (D, num_gates * H), (H, num_gates * H), (blocks * H,)
+    return [floats(rng, *shape, dtype=dtype) for shape in shapes]
+
+
+def layer_class(name):
+    """The class of ``"TimeGRU with recurrent bias"`` and the like."""
+    kind = name.split()[0]
+    return getattr(time_layers if kind.startswith("Time") else layers, kind)
+
+
+def cell_weights(name, dtype="float64", seed=0):
+    """Weights for a cell or its time layer by name."""
+    blocks = 4 if "recurrent bias" in name else None
+    return weights(generator(seed), layer_class(name).num_gates, blocks, dtype)
+
+
+def layer_and_inputs(name, dtype="float64"):
+    """A layer by name with random parameters, and a tuple of inputs that its ``forward`` takes."""
+    rng, cls = generator(), layer_class(name)
+    steps = (N, T) if name.startswith("Time") else (N,)
+    kind = cls.__name__.removeprefix("Time")
+
+    def array(*shape):
+        return floats(rng, *shape, dtype=dtype)
+
+    if kind in ("RNN", "LSTM", "GRU"):
+        num_states = 0 if name.startswith("Time") else 1 + (kind == "LSTM")
+        states = [array(N, H) for _ in range(num_states)]
+        return cls(*cell_weights(name, dtype)), (array(*steps, D), *states)
+    if kind == "BiLSTM":
+        left, right = weights(rng, 4, dtype=dtype), weights(rng, 4, dtype=dtype)
+        return cls(*left, *right), (array(N, T, D),)
+    if kind == "Embedding":
+        return cls(array(V, D)), (ids(rng, V, *steps),)
+    if kind == "MatMul":
+        return cls(array(D, H)), (array(*steps, D),)
+    if kind == "Affine":
+        return cls(array(D, H), array(H)), (array(*steps, D),)
+    if kind == "Dropout":
+        options = {"variational": True} if "variational" in name else {}
+        return cls(0.4, rng=generator(3), **options), (array(*steps, D),)
+    if kind == "SoftmaxWithLoss":
+        return cls(), (array(*steps, V), ids(rng, V, *steps))
+    if kind == "SigmoidWithLoss":
+        return cls(), (array(N, T), ids(rng, 2, N, T))
+    return cls(), (array(*steps, D),)  # Softmax, Sigmoid
+
+
+def gradients_for(outputs):
+    """Random gradients (dy, ...) for what ``forward`` returned; 1 for a loss."""
+    rng = generator(9)
+    return tuple(
+        floats(rng, *y.shape, dtype=y.dtype) if y.shape else 1.0 for y in as_tuple(outputs)
+    )
+
+
+def run(layer, inputs):
+    """One forward and one backward pass: outputs, gradients given, gradients returned."""
+    outputs = layer.forward(*inputs)
+    douts = gradients_for(outputs)
+    return as_tuple(outputs), douts, as_tuple(layer.backward(*douts))
+
+
+def tiny_model(name, dtype="float32", seed=0, dropout_ratio=0.0, scale=None):
+    """A language model of V words; with a scale all its weights are normal numbers of that size."""
+    if name == "BetterRnnlm":
+        model = BetterRnnlm(V, H, H, dropout_ratio, seed, dtype)
+    else:
+        model = MODELS[name](V, D, H, seed, dtype)
+    rng = generator(seed + 1)
+    if scale is not None:
+        for param in model.params:
+            param[...] = scale * floats(rng, *param.shape, dtype=dtype)
+    return model
+
+
+def snapshot(model):
+    """Copies of all parameters."""
+    return copy.deepcopy([to_cpu(param) for param in model.params])

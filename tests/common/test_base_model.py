@@ -1,0 +1,403 @@
+"""A model as a stack of layers, and its weights in a file."""
+
+import errno
+import os
+import pickle
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from common.base_model import BaseModel
+from common.layers import Affine, Sigmoid, SoftmaxWithLoss
+from common.time_layers import TimeAffine, TimeEmbedding, TimeLSTM, TimeSoftmaxWithLoss
+from models import Rnnlm
+from tests.builders import (
+    MODELS,
+    D,
+    H,
+    N,
+    T,
+    V,
+    cell_weights,
+    close,
+    floats,
+    generator,
+    ids,
+    same,
+    snapshot,
+    tiny_model,
+)
+
+every_model = pytest.mark.parametrize("name", MODELS)
+
+NAMES = {
+    "SimpleRnnlm": ["embedding.W", "rnn.Wx", "rnn.Wh", "rnn.b", "affine.W", "affine.b"],
+    "Rnnlm": ["embedding.W", "lstm.Wx", "lstm.Wh", "lstm.b", "affine.W", "affine.b"],
+    "BetterRnnlm": [
+        "embedding.W",
+        *["lstm1.Wx", "lstm1.Wh", "lstm1.b", "lstm2.Wx", "lstm2.Wh", "lstm2.b"],
+        "affine.b",
+    ],
+}
+
+
+def window(seed=0):
+    return ids(generator(seed), V, N, T)
+
+
+# ---- layers in a row ----
+
+
+class TwoLayers(BaseModel):
+    def __init__(self):
+        rng = generator()
+        self.first, self.second = Affine(floats(rng, D, H), floats(rng, H)), Sigmoid()
+        self.third = Affine(floats(rng, H, V), floats(rng, V))
+        self.compose([self.first, self.second, self.third], SoftmaxWithLoss())
+
+
+def test_a_model_runs_its_layers_in_order_and_back():
+    model, x, t = TwoLayers(), floats(generator(1), N, D), ids(generator(2), V, N)
+    loss, dx = model.forward(x, t), model.backward()
+    other = TwoLayers()
+    scores = other.third.forward(other.second.forward(other.first.forward(x)))
+    same(model.predict(x), scores)
+    loss_layer = SoftmaxWithLoss()
+    same(loss, loss_layer.forward(scores, t))
+    dy = other.third.backward(loss_layer.backward())
+    same(dx, other.first.backward(other.second.backward(dy)))
+    gradients = [*other.first.grads, *other.third.grads]
+    for got, want in zip(model.grads, gradients, strict=True):
+        same(got, want)
+
+
+def test_the_gradient_given_to_backward_scales_all_others():
+    model, x, t = TwoLayers(), floats(generator(1), N, D), ids(generator(2), V, N)
+    model.forward(x, t)
+    model.backward()
+    once = [g.copy() for g in model.grads]
+    model.backward(2.0)
+    for got, want in zip(model.grads, once, strict=True):
+        close(got, 2 * want)
+
+
+@every_model
+def test_backward_twice_in_a_row_gives_the_same_gradients_a_tied_one_too(name):
+    model = tiny_model(name, dropout_ratio=0.3)
+    model.forward(window(), window(1))
+    model.backward()
+    once = [g.copy() for g in model.grads]
+    model.backward()
+    for got, want in zip(model.grads, once, strict=True):
+        same(got, want)
+
+
+@every_model
+def test_backward_before_forward_is_an_error(name):
+    with pytest.raises(RuntimeError, match=r"^Time\w+\.backward.*call forward first"):
+        tiny_model(name).backward()
+
+
+def test_backward_after_an_evaluation_is_an_error_where_dropout_was_off():
+    model = tiny_model("BetterRnnlm", dropout_ratio=0.3)
+    model.forward(window(), window(1))
+    model.forward(window(), window(1), train_flg=False)
+    with pytest.raises(RuntimeError, match="TimeDropout"):
+        model.backward()
+
+
+def test_dropout_is_on_in_training_and_off_in_prediction():
+    model = tiny_model("BetterRnnlm", dropout_ratio=0.5, scale=1.5)
+
+    def scores(train_flg):
+        model.reset_state()
+        return model.predict(window(), train_flg)
+
+    same(scores(False), scores(False))
+    assert not np.array_equal(scores(True), scores(True))
+
+
+def test_a_tie_that_only_one_gradient_knows_of_is_refused():
+    """compose() keeps the first gradient of a tied weight; the other must be the same memory."""
+
+    class HalfTied(BaseModel):
+        def __init__(self):
+            table = floats(generator(), V, H)
+            output = TimeAffine(table.T, np.zeros(V))
+            self.compose([TimeEmbedding(table), output], TimeSoftmaxWithLoss())
+
+    with pytest.raises(ValueError, match="grad"):
+        HalfTied()
+
+
+# ---- state ----
+
+
+@every_model
+def test_the_state_of_a_model_can_be_taken_out_and_put_back(name):
+    model = tiny_model(name, scale=1.5)
+    assert set(model.get_state()) == {None}
+    model.forward(window(), window(1))
+    state = model.get_state()
+    expected = float(model.forward(window(2), window(3)))
+    assert float(model.forward(window(2), window(3))) != expected
+    model.set_state(state)
+    assert float(model.forward(window(2), window(3))) == expected
+    model.set_state([None] * len(state))
+    assert set(model.get_state()) == {None}
+    model.set_state(state)
+    model.reset_state()
+    assert set(model.get_state()) == {None}
+
+
+def test_a_state_for_another_number_of_layers_is_refused():
+    with pytest.raises(ValueError):
+        tiny_model("BetterRnnlm").set_state([None])
+
+
+class WithoutState(BaseModel):
+    def __init__(self):
+        rng = generator()
+        self.compose(
+            [
+                TimeEmbedding(floats(rng, V, D)),
+                TimeLSTM(*cell_weights("TimeLSTM"), stateful=False),
+                TimeAffine(floats(rng, H, V), np.zeros(V)),
+            ],
+            TimeSoftmaxWithLoss(),
+        )
+
+
+def test_get_state_and_set_state_are_a_pair_for_layers_that_keep_none():
+    model = WithoutState()
+    loss = float(model.forward(window(), window(1)))
+    model.set_state(model.get_state())
+    assert float(model.forward(window(), window(1))) == loss
+
+
+# ---- names and files ----
+
+
+@every_model
+def test_the_names_of_the_weights_never_change(name):
+    model = tiny_model(name)
+    assert list(model.named_params()) == NAMES[name]
+    for param, named in zip(model.params, model.named_params().values(), strict=True):
+        assert param is named
+
+
+@every_model
+def test_saved_weights_predict_the_same_to_the_last_bit_in_another_model(name, tmp_path):
+    model, other = tiny_model(name, seed=1, scale=1.5), tiny_model(name, seed=2)
+    model.save_params(tmp_path / "weights.safetensors")
+    assert not np.array_equal(other.predict(window()), model.predict(window()))
+    other.load_params(tmp_path / "weights.safetensors")
+    for net in (model, other):
+        net.reset_state()
+    for k in range(2):
+        same(other.predict(window(k)), model.predict(window(k)))
+
+
+@every_model
+def test_loading_fills_the_layers_own_arrays(name, tmp_path):
+    model, other = tiny_model(name, seed=1), tiny_model(name, seed=2)
+    model.save_params(tmp_path / "weights")
+    held = [param for layer in other.layers for param in layer.params]
+    in_model = list(other.params)
+    other.load_params(tmp_path / "weights")
+    for now, then in zip([p for layer in other.layers for p in layer.params], held, strict=True):
+        assert now is then
+    for now, then, want in zip(other.params, in_model, model.params, strict=True):
+        assert now is then
+        same(now, want)
+
+
+@every_model
+def test_the_file_holds_named_float32_tensors_and_a_tied_one_once(name, tmp_path):
+    model = tiny_model(name, dtype="float64")
+    model.save_params(tmp_path / "weights")
+    tensors = load_file(tmp_path / "weights")
+    assert sorted(tensors) == sorted(NAMES[name])
+    for key, param in model.named_params().items():
+        same(tensors[key], param.astype("float32"))
+
+
+def test_a_tied_weight_stays_tied_after_loading_and_through_the_next_update(tmp_path):
+    model, other = tiny_model("BetterRnnlm", seed=1), tiny_model("BetterRnnlm", seed=2)
+    model.save_params(tmp_path / "weights")
+    other.load_params(tmp_path / "weights")
+    table = other.layers[0].params[0]
+    same(table, model.layers[0].params[0])
+    other.forward(window(), window(1))
+    other.backward()
+    for param, grad in zip(other.params, other.grads, strict=True):
+        param -= grad
+    output = other.layers[-1].params[0]
+    assert np.shares_memory(table, output)
+    same(output, table.T)
+
+
+def test_without_a_name_the_file_is_named_after_the_class(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, other = tiny_model("Rnnlm", seed=1), tiny_model("Rnnlm", seed=2)
+    model.save_params()
+    assert os.listdir(tmp_path) == ["Rnnlm.safetensors"]
+    other.load_params()
+    same(other.params[0], model.params[0])
+
+
+def test_weights_of_float64_come_back_rounded_to_float32_in_a_float64_model(tmp_path):
+    model = tiny_model("Rnnlm", dtype="float64")
+    model.save_params(tmp_path / "weights")
+    expected = [p.astype("float32").astype("float64") for p in model.params]
+    model.load_params(tmp_path / "weights")
+    for got, want in zip(model.params, expected, strict=True):
+        same(got, want)
+
+
+def test_the_weights_of_a_layer_without_names_are_numbered():
+    class Bare:
+        def __init__(self):
+            self.params, self.grads = [np.ones((2, 2)), np.ones(2)], [np.zeros((2, 2)), np.zeros(2)]
+
+    model = BaseModel()
+    model.layers = [Bare()]
+    assert list(model.named_params()) == ["bare.0", "bare.1"]
+
+
+# ---- files that are not what they should be ----
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A path with the weights of a small Rnnlm, and another Rnnlm to load them into."""
+    path = tmp_path / "weights.safetensors"
+    tiny_model("Rnnlm", seed=1).save_params(path)
+    return path, tiny_model("Rnnlm", seed=2)
+
+
+def refused(model, path):
+    """The message of the ValueError of loading ``path``, which must change no weight."""
+    before = snapshot(model)
+    with pytest.raises(ValueError) as error:
+        model.load_params(path)
+    for now, then in zip(model.params, before, strict=True):
+        same(now, then)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+def test_one_error_lists_everything_that_does_not_fit(saved):
+    path, model = saved
+    tensors = load_file(path)
+    del tensors["lstm.Wx"]
+    tensors["lstm3.Wx"] = np.zeros(3, dtype="float32")
+    tensors["affine.W"] = np.ascontiguousarray(tensors["affine.W"].T)
+    tensors["lstm.b"][3] = np.nan
+    tensors["affine.b"][0] = np.inf
+    tensors["embedding.W"] = tensors["embedding.W"].astype("float16")
+    save_file(tensors, path)
+    assert refused(model, path).splitlines() == [
+        f"{path} does not fit Rnnlm:",
+        f"  affine.W: expected ({H}, {V}) float32, got ({V}, {H}) float32",
+        "  affine.b holds values that are not finite",
+        f"  embedding.W: expected ({V}, {D}) float32, got ({V}, {D}) float16",
+        "  lstm.Wx is missing",
+        "  lstm.b holds values that are not finite",
+        "  lstm3.Wx is not known",
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "uint8"])
+def test_a_tensor_of_another_type_is_refused(saved, dtype):
+    path, model = saved
+    tensors = load_file(path)
+    tensors["lstm.b"] = tensors["lstm.b"].astype(dtype)
+    save_file(tensors, path)
+    assert f"lstm.b: expected ({4 * H},) float32, got ({4 * H},) {dtype}" in refused(model, path)
+
+
+def test_the_weights_of_another_model_are_refused(saved):
+    path, _ = saved
+    message = refused(tiny_model("BetterRnnlm"), path)
+    assert "lstm1.Wx is missing" in message
+    assert "lstm.Wx is not known" in message
+
+
+def test_a_file_cut_off_at_any_length_is_refused(tmp_path):
+    path, model = tmp_path / "weights", Rnnlm(2, 1, 1)
+    model.save_params(path)
+    data = path.read_bytes()
+    model.load_params(path)
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError, match="not a whole safetensors file"):
+            model.load_params(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 100,
+        b"\xff" * 100,
+        b"the quick brown fox jumps over the lazy dog",
+        b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+        pickle.dumps([np.zeros((2, 3), dtype=np.float16)]),
+        (2).to_bytes(8, "little") + b"[]",
+        (9).to_bytes(8, "little") + b'{"a": 1} ',
+    ],
+    ids=["empty", "zeros", "ones", "text", "png", "pickle", "no object", "no tensor"],
+)
+def test_a_file_of_another_kind_is_refused(saved, data):
+    path, model = saved
+    path.write_bytes(data)
+    assert "not a whole safetensors file" in refused(model, path)
+
+
+def test_a_missing_file_is_a_file_not_found_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        tiny_model("Rnnlm").load_params(tmp_path / "missing")
+
+
+def test_an_unwritable_place_is_an_os_error_and_nothing_is_left_there(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "missing" / "weights", tmp_path / "file" / "weights"):
+        with pytest.raises(OSError):
+            tiny_model("Rnnlm").save_params(path)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_save_that_fails_half_way_keeps_the_older_file(saved, monkeypatch):
+    path, model = saved
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as error:
+        model.save_params(path)
+    assert error.value.errno == errno.ENOSPC
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.gpu
+def test_weights_go_from_the_gpu_to_the_cpu_and_back(tmp_path, monkeypatch):
+    from common import config
+
+    monkeypatch.setattr(config, "GPU", True)
+    there = tiny_model("BetterRnnlm", seed=1)
+    there.save_params(tmp_path / "weights")
+    monkeypatch.setattr(config, "GPU", False)
+    here = tiny_model("BetterRnnlm", seed=2)
+    here.load_params(tmp_path / "weights")
+    for a, b in zip(here.params, there.params, strict=True):
+        same(a, b)
+    here.save_params(tmp_path / "again")
+    monkeypatch.setattr(config, "GPU", True)
+    there.load_params(tmp_path / "again")
+    for a, b in zip(here.params, there.params, strict=True):
+        same(a, b)

@@ -1,0 +1,37 @@
+"""What every test gets: no screen, and both answers of the switch where there is a GPU."""
+
+import os
+
+# The products of the tests are tiny; more threads would only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import matplotlib
+import numpy
+import pytest
+from hypothesis import settings
+
+from common import config
+from common.np import to_gpu
+
+matplotlib.use("Agg")
+config.GPU = False  # whatever the environment says: a test asks for CuPy by the fixture below
+
+settings.register_profile("steady", deadline=None, derandomize=True, database=None)
+settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(items):
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu:
+        try:
+            to_gpu(numpy.zeros(1))
+        except RuntimeError as error:
+            for item in on_gpu:
+                item.add_marker(pytest.mark.skip(reason=str(error)))
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def backend(request, monkeypatch):
+    """Runs the test on NumPy, and once more on CuPy where there is a device."""
+    monkeypatch.setattr(config, "GPU", request.param == "gpu")
+    return request.param
