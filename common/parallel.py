@@ -1,4 +1,4 @@
-"""Row blocks on all cores: NumPy's elementwise loops run without the interpreter's lock."""
+"""Who computes with how many threads: row blocks on all cores, small products on one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy
+from threadpoolctl import ThreadpoolController
 
 from common.np import Array
 
-__all__ = ["over_rows"]
+__all__ = ["one_thread_if_small", "over_rows"]
 
 BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: what one core's cache holds between two passes
+SMALL_PRODUCT = 1 << 22  # multiply-adds; one core does them in about 0.1 ms
 
 
 @functools.cache
@@ -37,8 +40,9 @@ def _pool() -> ThreadPoolExecutor:
 def over_rows(work: Callable[[slice], None], array: Array) -> None:
     """Call ``work(rows)`` for slices that cover the rows of ``array`` once, in any order.
 
-    On the CPU the slices are small and run in threads, on a GPU there is one. ``work`` must write
-    to its own rows only; the result does then not depend on the threads.
+    On the CPU the slices are small and run in threads (NumPy's elementwise loops and the kernels
+    need no interpreter's lock), on a GPU there is one. ``work`` must write to its own rows only;
+    the result does then not depend on the threads.
     """
     num_rows = len(array)
     if not isinstance(array, numpy.ndarray):
@@ -57,3 +61,19 @@ def over_rows(work: Callable[[slice], None], array: Array) -> None:
     edges = [num_rows * k // parts for k in range(parts + 1)]
     for done in [_pool().submit(run, a, b) for a, b in itertools.pairwise(edges)]:
         done.result()
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread_if_small(a: Array, b: Array) -> AbstractContextManager:
+    """Inside, products run on one thread if ``a @ b``, one step's product, is a small one.
+
+    Threads that share so little wait for each other longer than they work, and while another
+    program holds a core, for a time slice in every step: the run is then ten times slower.
+    """
+    if isinstance(a, numpy.ndarray) and a.size * b.shape[1] < SMALL_PRODUCT:
+        return _blas().limit(limits=1, user_api="blas")
+    return nullcontext()

@@ -8,6 +8,7 @@ from common.gates import GRU_GATES, split_gates
 from common.layer import Layer, Recurrent
 from common.layers import check_nonlinearity
 from common.np import Array, np
+from common.parallel import one_thread_if_small
 from common.time_layers.layout import batch_first, time_major
 from common.time_layers.lstm_steps import backward_step, forward_step
 
@@ -114,9 +115,10 @@ class TimeRNN(_TimeRecurrent):
         hs = np.empty((T + 1, N, H), dtype=A.dtype)
         (hs[0],) = self._first_states(N)
         activate = np.tanh if self.nonlinearity == "tanh" else partial(np.maximum, 0)
-        for t in range(T):
-            A[t] += hs[t] @ Wh
-            activate(A[t], out=hs[t + 1])
+        with one_thread_if_small(hs[0], Wh):
+            for t in range(T):
+                A[t] += hs[t] @ Wh
+                activate(A[t], out=hs[t + 1])
         self.h = hs[T].copy()
         self.cache = (xs, hs)
         return batch_first(hs[1:])
@@ -131,9 +133,10 @@ class TimeRNN(_TimeRecurrent):
         is_tanh = self.nonlinearity == "tanh"
         dA = 1 - hs[1:] ** 2 if is_tanh else (hs[1:] > 0).astype(hs.dtype)
         dh_next = np.zeros((N, H), dtype=hs.dtype)
-        for t in reversed(range(T)):
-            dA[t] *= dhs[t] + dh_next
-            dh_next = dA[t] @ Wh.T
+        with one_thread_if_small(hs[0], Wh):
+            for t in reversed(range(T)):
+                dA[t] *= dhs[t] + dh_next
+                dh_next = dA[t] @ Wh.T
         self.dh = dh_next
         return self._back_project(xs, hs[:T], dA, dA)
 
@@ -179,9 +182,10 @@ class TimeLSTM(_TimeRecurrent):
         h_Wh = np.empty_like(gates[0])
         hs[0], cs[0] = self._first_states(N)
         step = forward_step(gates, h_Wh, cs, tanh_cs, hs)
-        for t in range(T):
-            np.matmul(hs[t], Wh, out=h_Wh)
-            step(t)
+        with one_thread_if_small(hs[0], Wh):
+            for t in range(T):
+                np.matmul(hs[t], Wh, out=h_Wh)
+                step(t)
         self.h, self.c = hs[T].copy(), cs[T].copy()
         self.cache = (xs, hs, cs, tanh_cs, gates)
         return batch_first(hs[1:])
@@ -199,9 +203,10 @@ class TimeLSTM(_TimeRecurrent):
         dc_next = np.zeros_like(dh_next) if dc_next is None else dc_next.astype(hs.dtype)
         self.expect_shape("dc_next", dc_next, N, H)
         step = backward_step(gates, cs, tanh_cs, dhs, dh_next, dc_next, dA)
-        for t in reversed(range(T)):
-            step(t)
-            np.matmul(dA[t], Wh.T, out=dh_next)
+        with one_thread_if_small(hs[0], Wh):
+            for t in reversed(range(T)):
+                step(t)
+                np.matmul(dA[t], Wh.T, out=dh_next)
         self.dh, self.dc = dh_next, dc_next
         return self._back_project(xs, hs[:T], dA, dA)
 
@@ -228,19 +233,20 @@ class TimeGRU(_TimeRecurrent):
         hs = np.empty((T + 1, N, H), dtype=gates.dtype)
         hns = np.empty_like(hs[1:])
         (hs[0],) = self._first_states(N)
-        for t in range(T):
-            h_Wh = hs[t] @ Wh
-            rz, n = gates[t, :, : 2 * H], gates[t, :, 2 * H :]
-            rz += h_Wh[:, : 2 * H]
-            rz *= 0.5
-            np.tanh(rz, out=rz)
-            rz += 1
-            rz *= 0.5
-            r, z = rz[:, :H], rz[:, H:]
-            np.add(h_Wh[:, 2 * H :], bhn, out=hns[t])
-            n += r * hns[t]
-            np.tanh(n, out=n)
-            np.add(n, z * (hs[t] - n), out=hs[t + 1])  # (1 - z) n + z h_prev
+        with one_thread_if_small(hs[0], Wh):
+            for t in range(T):
+                h_Wh = hs[t] @ Wh
+                rz, n = gates[t, :, : 2 * H], gates[t, :, 2 * H :]
+                rz += h_Wh[:, : 2 * H]
+                rz *= 0.5
+                np.tanh(rz, out=rz)
+                rz += 1
+                rz *= 0.5
+                r, z = rz[:, :H], rz[:, H:]
+                np.add(h_Wh[:, 2 * H :], bhn, out=hns[t])
+                n += r * hns[t]
+                np.tanh(n, out=n)
+                np.add(n, z * (hs[t] - n), out=hs[t + 1])  # (1 - z) n + z h_prev
         self.h = hs[T].copy()
         self.cache = (xs, hs, hns, gates)
         return batch_first(hs[1:])
@@ -264,13 +270,14 @@ class TimeGRU(_TimeRecurrent):
         split_gates(dAh, GRU_GATES)[2][...] *= r
 
         dh_next = np.zeros((N, H), dtype=hs.dtype)
-        for t in reversed(range(T)):
-            dh = dhs[t] + dh_next
-            by_gate = dh[:, None, :]
-            dA[t].reshape(N, 3, H)[...] *= by_gate
-            dAh[t].reshape(N, 3, H)[...] *= by_gate
-            dh_next = dAh[t] @ Wh.T
-            dh_next += dh * z[t]
+        with one_thread_if_small(hs[0], Wh):
+            for t in reversed(range(T)):
+                dh = dhs[t] + dh_next
+                by_gate = dh[:, None, :]
+                dA[t].reshape(N, 3, H)[...] *= by_gate
+                dAh[t].reshape(N, 3, H)[...] *= by_gate
+                dh_next = dAh[t] @ Wh.T
+                dh_next += dh * z[t]
         self.dh = dh_next
         db_hn = self.grads[2][3 * H :]
         if len(db_hn):

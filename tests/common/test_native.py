@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from common import native, parallel
 from common.time_layers import TimeAffine, TimeLSTM, TimeOutputWithLoss, TimeSoftmaxWithLoss
@@ -140,6 +141,19 @@ def test_every_row_is_visited_once(shape):
 
     parallel.over_rows(work, visits)
     assert (visits == 1).all()
+
+
+def test_small_products_run_on_one_thread_and_large_ones_as_before():
+    def threads():
+        return {blas["num_threads"] for blas in threadpool_info() if blas["user_api"] == "blas"}
+
+    before = threads()
+    x = np.zeros((20, 100))
+    with parallel.one_thread_if_small(x, np.zeros((100, 400))):
+        assert threads() <= {1}
+    with parallel.one_thread_if_small(x, np.zeros((100, 4000))):
+        assert threads() == before
+    assert threads() == before
 
 
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
