@@ -1,0 +1,1 @@
+"""Measurements beside PyTorch and the book's way: ``python -m train.benchmark --help``."""

@@ -1,0 +1,13 @@
+"""The measurements, a subcommand each.
+
+python -m train.benchmark speed
+python -m train.benchmark speed --only "Rnnlm step" --repeats 5
+"""
+
+from __future__ import annotations
+
+import train.benchmark.speed as speed
+from train.cli import run_subcommands
+
+if __name__ == "__main__":
+    run_subcommands({"speed": (speed.main, speed.Options)})

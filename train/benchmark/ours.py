@@ -1,0 +1,80 @@
+"""The side of this project: the library as its users call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy
+
+from common.optimizer import SGD
+from common.time_layers import TimeGRU
+from common.trainer import RnnlmTrainer
+from common.util import eval_perplexity, eval_perplexity_exact
+from models import BetterRnnlm, Rnnlm
+from models.language_model import LanguageModel
+from train.benchmark.ids import Ids, training_chunk
+from train.benchmark.works import Sizes
+
+__all__ = ["Side", "build_model", "make_product"]
+
+
+class RnnlmWithGRU(Rnnlm):
+    """Rnnlm with another cell."""
+
+    cell = TimeGRU
+
+
+class BetterRnnlmWithGRU(BetterRnnlm):
+    """BetterRnnlm with another cell."""
+
+    cell = TimeGRU
+
+
+def build_model(sizes: Sizes, dtype: str = "float32") -> LanguageModel:
+    """The model of these sizes."""
+    V, D, H = sizes.V, sizes.D, sizes.H
+    with_gru = sizes.cell == "GRU"
+    if sizes.model == "BetterRnnlm":
+        better = BetterRnnlmWithGRU if with_gru else BetterRnnlm
+        return better(V, D, H, sizes.dropout, rng=1, dtype=dtype)
+    return (RnnlmWithGRU if with_gru else Rnnlm)(V, D, H, rng=1, dtype=dtype)
+
+
+class Side:
+    """Trains, evaluates and generates with the library's own loops."""
+
+    def __init__(self, sizes: Sizes, ids: Ids, threads: int) -> None:
+        self.sizes, self.ids = sizes, ids
+        self.model = build_model(sizes)
+        self.trainer = RnnlmTrainer(self.model, SGD(1.0), on_record=lambda record: None)
+        self.chunks_read = 0
+
+    def step(self, count: int) -> None:
+        """Train on the next ``count`` windows, the state carried from each to the next."""
+        N, T = self.sizes.N, self.sizes.T
+        chunk = training_chunk(self.ids.train, self.chunks_read, N * T * count)
+        self.chunks_read += 1
+        self.trainer.fit(
+            chunk[:-1], chunk[1:], max_epoch=1, batch_size=N, time_size=T, max_grad=0.25
+        )
+
+    def exact(self, count: int) -> float:
+        """Perplexity of the first ``count`` tokens of the test text, batch 1."""
+        return eval_perplexity_exact(self.model, self.ids.test[:count], self.ids.first_id)
+
+    def book_protocol(self, count: int) -> float:
+        """Perplexity of ``count`` targets, batch 10."""
+        return eval_perplexity(self.model, self.ids.test[: count + 1], batch_size=10, time_size=35)
+
+    def generation(self, count: int) -> list[int]:
+        """``count`` tokens after the first, one at a time, temperature 1."""
+        return self.model.generate(self.ids.first_id, count, rng=1)
+
+
+def make_product(M: int, K: int, N: int) -> Callable[[], object]:
+    """A float32 product of these sizes, into memory that is there already."""
+    rng = numpy.random.default_rng(1)
+    a = rng.standard_normal((M, K), dtype="float32")
+    b = rng.standard_normal((K, N), dtype="float32")
+    out = numpy.empty((M, N), dtype="float32")
+    return lambda: numpy.matmul(a, b, out=out)
