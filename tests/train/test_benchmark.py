@@ -15,6 +15,7 @@ from common.gates import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
 from common.tying import UniqueParameters
 from common.util import eval_perplexity, eval_perplexity_exact
 from train.benchmark import book, ours, speed
+from train.benchmark.corpus import read_ids
 from train.benchmark.cost import Curve, fitted_exponent
 from train.benchmark.figure import draw
 from train.benchmark.floor import matrix_peak, step_flops
@@ -123,6 +124,20 @@ class TestIds:
         np.testing.assert_array_equal(loaded.train, ids.train)
         np.testing.assert_array_equal(loaded.test, ids.test)
         assert (loaded.first_id, loaded.vocab_size) == (3, 11)
+
+    def test_without_the_penn_treebank_the_ids_are_random_and_the_same_each_time(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.delenv("TIMELAYERS_DATA", raising=False)
+        monkeypatch.setattr("train.benchmark.corpus.pooch.os_cache", lambda name: tmp_path)
+        (a, text), (b, _) = read_ids(), read_ids()
+        np.testing.assert_array_equal(a.train, b.train)
+        assert a.vocab_size == 10_000 and a.train.max() > 9_900
+        assert text.startswith("random ids")
+
+    def test_a_folder_that_is_named_must_hold_the_penn_treebank(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"ptb\.train\.txt is missing"):
+            read_ids(tmp_path)
 
     def test_chunks_follow_each_other_and_share_the_token_between(self):
         chunks = [training_chunk(np.arange(50), k, 10) for k in range(4)]
@@ -325,7 +340,7 @@ class TestReport:
 
 class TestWorkers:
     def test_a_worker_that_fails_is_named_with_its_last_words(self, tmp_path):
-        with Worker("ours", tmp_path / "nothing.npz", 1) as worker:
+        with Worker("ours", tmp_path / "nothing.npz", 1, {}) as worker:
             with pytest.raises(RuntimeError, match=r"(?s)side 'ours' has ended.*nothing\.npz"):
                 worker.build(SMALL)
             with pytest.raises(RuntimeError, match="has ended"):
@@ -336,7 +351,7 @@ class TestWorkers:
         ballast = np.ones(40_000_000)  # a worker that inherited it would report 320 MB more
         work = replace(MEMORY[0], sizes=SMALL, count=2, sides=("ours", "book"))
         result = measure_memory(
-            work, lambda side: Worker(side, tmp_path / "ids.npz", 1), advance=lambda: None
+            work, lambda side: Worker(side, tmp_path / "ids.npz", 1, {}), advance=lambda: None
         )
         assert ballast.nbytes == 320_000_000
         assert all(20 < megabytes < 150 for (megabytes,) in result.samples.values())

@@ -110,7 +110,7 @@ class Report:
                     f"{result.work.name}, {result.work.unit}",
                     *(_number(result.median(side)) for side in ("ours", "torch")),
                     f"{ratio:.2f}",
-                    f"{low:.2f}-{high:.2f}",
+                    f"{low:.2f}-{high:.2f}" if len(result.samples["ours"]) > 1 else "-",
                     *(_number(result.median(side)) for side in ("torch_as_is", "book")),
                     _number(self.floor(result)),
                     *("-" if part is None else f"{part:.0%}" for part in reached),
@@ -135,8 +135,8 @@ class Report:
             for result in self.results
             if result.torch_settings
         ]
-        head = "PyTorch was fastest with these settings and freed memory kept by the process"
-        return ["", f"{head}; untuned is without", *lines] if lines else []
+        head = "PyTorch has an allocator tuned for time or for memory, and the fastest settings"
+        return ["", f"{head}; untuned has neither", *lines] if lines else []
 
     def _growth(self) -> list[str]:
         if not self.curves:

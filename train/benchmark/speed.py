@@ -19,7 +19,13 @@ from train.benchmark.cost import measure_curve
 from train.benchmark.figure import draw
 from train.benchmark.machine import available_cores, describe_machine
 from train.benchmark.report import Report
-from train.benchmark.workers import ALLOCATOR, Worker, measure_in_turns, measure_memory
+from train.benchmark.workers import (
+    FAST_MEMORY,
+    LITTLE_MEMORY,
+    Worker,
+    measure_in_turns,
+    measure_memory,
+)
 from train.benchmark.works import MEMORY, SWEEPS, TIMED, Work
 from train.run_folder import RunFolder
 
@@ -108,10 +114,7 @@ def _measure(plan: _Plan, report: Report, ids_file: Path) -> None:
         if timed or plan.sweeps:
             sides = sorted({"ours"}.union(*(work.sides for work in timed)))
             workers = {
-                side: stack.enter_context(
-                    start(side, environment=ALLOCATOR if side == "torch" else {})
-                )
-                for side in sides
+                side: stack.enter_context(start(side, allocator=FAST_MEMORY)) for side in sides
             }
         if any(work.kind == "step" for work in timed):
             bar.set_description_str("fastest product")
@@ -119,7 +122,7 @@ def _measure(plan: _Plan, report: Report, ids_file: Path) -> None:
         for work in plan.works:
             bar.set_description_str(work.name)
             report.results.append(
-                measure_memory(work, start, bar.update)
+                measure_memory(work, partial(start, allocator=LITTLE_MEMORY), bar.update)
                 if work.kind == "memory"
                 else measure_in_turns(work, workers, plan.repeats, plan.tries, bar.update)
             )

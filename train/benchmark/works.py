@@ -95,7 +95,7 @@ TIMED = [
 ]
 
 MEMORY = [
-    Work(f"{sizes.model} memory", "memory", sizes, 4, "MB", sides=("ours", "torch", "book"))
+    Work(f"{sizes.model} memory", "memory", sizes, 4, "MB", sides=EVERY_SIDE)
     for sizes in (SMALL, LARGE)
 ]
 
