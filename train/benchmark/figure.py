@@ -69,7 +69,8 @@ def _bars(axes: Axes, report: Report) -> None:
 
 def _curve(axes: Axes, curve: Curve) -> None:
     axes.loglog(curve.sizes, curve.costs, "o-", markersize=4, color=COLORS["ours"])
-    axes.set_xticks(curve.sizes, [f"{size:,}" for size in curve.sizes], fontsize="small")
+    labels = [f"{size / 1000:g}k" if size >= 1000 else str(size) for size in curve.sizes]
+    axes.set_xticks(curve.sizes, labels, fontsize="small")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.minorticks_off()
