@@ -9,7 +9,7 @@ from common.layer import Layer
 from common.np import Array, np
 from common.parallel import over_rows
 from common.time_layers.layout import batch_first, time_major
-from common.time_layers.vocabulary import TimeAffine, row_sums_by_id
+from common.time_layers.vocabulary import TimeAffine, read_targets, row_sums_by_id
 
 SAFE_SUMS = (1e-30, 1e38)  # all terms that matter are then far from 0 and from overflow
 
@@ -37,7 +37,7 @@ class TimeOutputWithLoss(Layer):
         self._scores: Array | None = None
 
     def forward(self, xs: Array, ts: Array) -> Array:
-        """Inputs (N, T, H) of the output layer and targets (N, T) -> the loss, a scalar.
+        """Inputs (N, T, H) of the output layer, targets (N, T) or one-hot -> the loss, a scalar.
 
         Raises:
             ValueError: where shapes do not fit, a target is out of range or all are ignored.
@@ -46,17 +46,8 @@ class TimeOutputWithLoss(Layer):
         H, V = W.shape
         self.expect_shape("xs", xs, "N", "T", H)
         N, T, _ = xs.shape
-        ts = np.asarray(ts)
-        self.expect_shape("ts", ts, N, T)
-        ts = time_major(ts).reshape(-1)
-        counts = ts != self.ignore_label
-        ts = np.where(counts, ts, 0)
-        self.expect_ids("ts", ts, V)
+        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
         num_targets = counts.sum()
-        if num_targets == 0:
-            raise ValueError(
-                f"{type(self).__name__}: all {ts.size} targets are ignore_label={self.ignore_label}"
-            )
         xs = time_major(xs, W.dtype).reshape(T * N, H)
         S, sums, log_p = self._exponentials(xs, ts, shift=False)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.

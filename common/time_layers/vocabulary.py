@@ -99,6 +99,32 @@ class TimeAffine(Layer):
         return batch_first((dys @ W.T).reshape(T, N, H))
 
 
+def read_targets(
+    layer: Layer, ts: Array, shape: tuple[int, int, int], ignore_label: int
+) -> tuple[Array, Array]:
+    """Targets (N, T), or one-hot (N, T, V), as class ids (T N,), and which of them count.
+
+    Raises:
+        ValueError: in the layer's name, where the shape does not fit (N, T, V), a target is out of
+            range or all are ignored.
+    """
+    N, T, V = shape
+    ts = np.asarray(ts)
+    if ts.ndim == 3:
+        layer.expect_shape("ts", ts, N, T, V)
+        ts = ts.argmax(axis=2)
+    layer.expect_shape("ts", ts, N, T)
+    ts = time_major(ts).reshape(-1)
+    counts = ts != ignore_label
+    ts = np.where(counts, ts, 0)
+    layer.expect_ids("ts", ts, V)
+    if not counts.any():
+        raise ValueError(
+            f"{type(layer).__name__}: all {ts.size} targets are ignore_label={ignore_label}"
+        )
+    return ts, counts
+
+
 class TimeSoftmaxWithLoss(Layer):
     """Mean of -log softmax(xs)[t] over all targets but those equal to ``ignore_label``.
 
@@ -118,20 +144,8 @@ class TimeSoftmaxWithLoss(Layer):
         """
         self.expect_shape("xs", xs, "N", "T", "V")
         N, T, V = xs.shape
-        ts = np.asarray(ts)
-        if ts.ndim == 3:
-            self.expect_shape("ts", ts, N, T, V)
-            ts = ts.argmax(axis=2)
-        self.expect_shape("ts", ts, N, T)
-        ts = time_major(ts).reshape(-1)
-        counts = ts != self.ignore_label
-        ts = np.where(counts, ts, 0)
-        self.expect_ids("ts", ts, V)
+        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
         num_targets = counts.sum()
-        if num_targets == 0:
-            raise ValueError(
-                f"TimeSoftmaxWithLoss: all {ts.size} targets are ignore_label={self.ignore_label}"
-            )
         rows = np.arange(T * N)
         xs = time_major(xs).reshape(T * N, V)
         ys = xs - xs.max(axis=1, keepdims=True)
