@@ -73,10 +73,7 @@ def test_every_published_figure_is_met(function, figure, dtype):
     assert result.dtype == dtype
     assert result.shape == tuple(figure["shape"])
     ours = result[tuple(figure["index"])]
-    tolerance = GOLDENS["tolerance"][dtype]
-    if dtype == "float32":  # whose last place is 1e-6 at the largest figure, 11.26
-        tolerance = tolerance * numpy.maximum(1, numpy.abs(figure["value"]))
-    numpy.testing.assert_array_less(numpy.abs(ours - numpy.array(figure["value"])), tolerance)
+    numpy.testing.assert_allclose(ours, figure["value"], rtol=0, atol=GOLDENS["tolerance"][dtype])
 
 
 def test_the_caches_are_the_published_ones():
