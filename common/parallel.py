@@ -14,14 +14,14 @@ from threadpoolctl import ThreadpoolController
 
 from common.np import Array
 
-__all__ = ["one_thread_if_small", "over_rows"]
+__all__ = ["num_threads", "one_thread_if_small", "over_rows"]
 
 BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: what one core's cache holds between two passes
 SMALL_PRODUCT = 1 << 22  # multiply-adds; one core does them in about 0.1 ms
 
 
 @functools.cache
-def _num_threads() -> int:
+def num_threads() -> int:
     """As many as the products use: OPENBLAS_NUM_THREADS, OMP_NUM_THREADS, or all cores."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         if os.environ.get(name, "").isdecimal():
@@ -34,7 +34,7 @@ def _num_threads() -> int:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_num_threads(), thread_name_prefix="over_rows")
+    return ThreadPoolExecutor(num_threads(), thread_name_prefix="over_rows")
 
 
 def over_rows(work: Callable[[slice], None], array: Array) -> None:
@@ -54,7 +54,7 @@ def over_rows(work: Callable[[slice], None], array: Array) -> None:
         for start in range(begin, end, block_rows):
             work(slice(start, min(start + block_rows, end)))
 
-    parts = min(_num_threads(), -(-num_rows // block_rows))
+    parts = min(num_threads(), -(-num_rows // block_rows))
     if parts <= 1:
         run(0, num_rows)
         return

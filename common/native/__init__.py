@@ -1,7 +1,7 @@
 """Compiled kernels for float32 on the CPU, where the machine has a C compiler; optional.
 
-``kernels.c`` is compiled once, at the first use, into the user's cache folder; without a compiler,
-or with ``TIMELAYERS_NATIVE=0``, the NumPy lines that stand beside every call run instead.
+The C files here are compiled once, at the first use, into the user's cache folder; without a
+compiler, or with ``TIMELAYERS_NATIVE=0``, the NumPy lines that stand beside every call run instead.
 """
 
 from __future__ import annotations
@@ -21,36 +21,39 @@ import numpy
 
 from common.np import Array
 
-__all__ = ["address", "library"]
+__all__ = ["Kernels", "address", "library"]
 
 # -fno-trapping-math lets the compiler turn the two-sided selects into vector code; nothing here
 # lets it assume that there are no NaNs.
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+FLAGS += ["-pthread"]
+Kernels = ctypes.CDLL
 POINTER, LENGTH = ctypes.c_void_p, ctypes.c_int64
 SIGNATURES = {
-    "exp_rows": [POINTER] * 3 + [LENGTH] * 2,
-    "lstm_step": [POINTER] * 6 + [LENGTH] * 2,
-    "lstm_step_back": [POINTER] * 7 + [LENGTH] * 2,
+    "panel_columns": [],
+    "output_forward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 4 + [LENGTH] * 4,
+    "output_backward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 5 + [LENGTH] * 4,
+    "lstm_forward": [POINTER] * 6 + [LENGTH] * 4,
+    "lstm_backward": [POINTER] * 9 + [LENGTH] * 4,
 }
 
 
 @functools.cache
-def _load() -> ctypes.CDLL | None:
+def _load() -> Kernels | None:
     """Compile if need be, and load; None where that is impossible or not wanted."""
     if os.environ.get("TIMELAYERS_NATIVE", "1") == "0":
         return None
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None or sys.platform == "win32":
         return None
-    source = Path(__file__).with_name("kernels.c")
     try:
-        library = _compile(compiler, source, _cache_folder())
+        library = _compile(compiler, Path(__file__).parent, _cache_folder())
         loaded = ctypes.CDLL(str(library))
     except (OSError, subprocess.SubprocessError):
         return None
     for name, arguments in SIGNATURES.items():
         function = getattr(loaded, name)
-        function.argtypes, function.restype = arguments, None
+        function.argtypes, function.restype = arguments, None if arguments else LENGTH
     return loaded
 
 
@@ -59,15 +62,16 @@ def _cache_folder() -> Path:
     return Path(base) / "time-layers" / "native"
 
 
-def _compile(compiler: str, source: Path, folder: Path) -> Path:
-    """Path of the library for this source, compiler and processor; compiled if it is not there.
+def _compile(compiler: str, sources: Path, folder: Path) -> Path:
+    """Path of the library for these sources, compiler, processor; compiled if it is not there.
 
     Two processes may compile at once: each writes a file of its own and renames it when whole.
     """
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, check=True, timeout=60
     ).stdout
-    about = [source.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode()]
+    texts = [path.read_bytes() for path in sorted(sources.glob("*.[ch]"))]
+    about = [*texts, " ".join(FLAGS).encode(), version, _processor().encode()]
     key = hashlib.sha256(b"\0".join(about)).hexdigest()[:16]
     library = folder / f"kernels-{key}.so"
     if not library.exists():
@@ -75,7 +79,7 @@ def _compile(compiler: str, source: Path, folder: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / library.name
             subprocess.run(
-                [compiler, *FLAGS, "-o", str(made), str(source), "-lm"],
+                [compiler, *FLAGS, "-o", str(made), *map(str, sorted(sources.glob("*.c")))],
                 capture_output=True,
                 check=True,
                 timeout=120,
@@ -94,7 +98,7 @@ def _processor() -> str:
         return platform.platform() + platform.processor()
 
 
-def library(*arrays: Array) -> ctypes.CDLL | None:
+def library(*arrays: Array) -> Kernels | None:
     """The kernels, if all ``arrays`` are contiguous float32 in NumPy; otherwise None."""
     for array in arrays:
         if not (
@@ -106,6 +110,6 @@ def library(*arrays: Array) -> ctypes.CDLL | None:
     return _load()
 
 
-def address(array: numpy.ndarray) -> int:
-    """Address of the first element."""
-    return array.__array_interface__["data"][0]
+def address(array: numpy.ndarray | None) -> int | None:
+    """Address of the first element; None is C's NULL."""
+    return None if array is None else array.__array_interface__["data"][0]

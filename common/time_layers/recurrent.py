@@ -10,7 +10,7 @@ from common.layers import check_nonlinearity
 from common.np import Array, np
 from common.parallel import one_thread_if_small
 from common.time_layers.layout import batch_first, time_major
-from common.time_layers.lstm_steps import backward_step, forward_step
+from common.time_layers.lstm_window import backward_window, forward_window
 
 
 class _TimeRecurrent(Recurrent):
@@ -179,13 +179,8 @@ class TimeLSTM(_TimeRecurrent):
         hs = np.empty((T + 1, N, H), dtype=gates.dtype)
         cs = np.empty_like(hs)
         tanh_cs = np.empty_like(hs[1:])
-        h_Wh = np.empty_like(gates[0])
         hs[0], cs[0] = self._first_states(N)
-        step = forward_step(gates, h_Wh, cs, tanh_cs, hs)
-        with one_thread_if_small(hs[0], Wh):
-            for t in range(T):
-                np.matmul(hs[t], Wh, out=h_Wh)
-                step(t)
+        forward_window(Wh, gates, hs, cs, tanh_cs)
         self.h, self.c = hs[T].copy(), cs[T].copy()
         self.cache = (xs, hs, cs, tanh_cs, gates)
         return batch_first(hs[1:])
@@ -198,16 +193,12 @@ class TimeLSTM(_TimeRecurrent):
         self.expect_shape("dhs", dhs, N, T, H)
         dhs = time_major(dhs, hs.dtype)
 
+        dh = np.zeros((N, H), dtype=hs.dtype)
+        dc = np.zeros_like(dh) if dc_next is None else np.array(dc_next, dtype=hs.dtype)
+        self.expect_shape("dc_next", dc, N, H)
         dA = np.empty_like(gates)
-        dh_next = np.zeros((N, H), dtype=hs.dtype)
-        dc_next = np.zeros_like(dh_next) if dc_next is None else dc_next.astype(hs.dtype)
-        self.expect_shape("dc_next", dc_next, N, H)
-        step = backward_step(gates, cs, tanh_cs, dhs, dh_next, dc_next, dA)
-        with one_thread_if_small(hs[0], Wh):
-            for t in reversed(range(T)):
-                step(t)
-                np.matmul(dA[t], Wh.T, out=dh_next)
-        self.dh, self.dc = dh_next, dc_next
+        backward_window(Wh, gates, cs, tanh_cs, dhs, dh, dc, dA)
+        self.dh, self.dc = dh, dc
         return self._back_project(xs, hs[:T], dA, dA)
 
 

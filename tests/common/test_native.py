@@ -7,7 +7,14 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from common import native, parallel
-from common.time_layers import TimeAffine, TimeLSTM, TimeOutputWithLoss, TimeSoftmaxWithLoss
+from common.time_layers import (
+    TimeAffine,
+    TimeLSTM,
+    TimeOutputWithLoss,
+    TimeSoftmaxWithLoss,
+    lstm_window,
+    scores,
+)
 
 N, T, D, H, V = 3, 5, 4, 37, 1029  # odd sizes: no loop of the kernels ends on a whole vector
 
@@ -25,7 +32,7 @@ def floats(rng, *shape):
     return rng.standard_normal(shape).astype("float32")
 
 
-def two_windows(rng):
+def two_windows(rng, N=N, T=T):
     """Everything that a TimeLSTM computes in two windows of one state, as arrays."""
     layer = TimeLSTM(floats(rng, D, 4 * H), floats(rng, H, 4 * H), floats(rng, 4 * H), True)
     found = []
@@ -36,9 +43,10 @@ def two_windows(rng):
     return [array.copy() for array in found]
 
 
-def loss_and_gradients(rng, scale=1.0, layer_of=TimeOutputWithLoss):
+def loss_and_gradients(rng, scale=1.0, layer_of=TimeOutputWithLoss, tied=False):
     """Loss, dxs, dW and db of the output layer for one window with an ignored target."""
-    output = TimeAffine(floats(rng, H, V), floats(rng, V))
+    W = floats(rng, H, V)
+    output = TimeAffine(np.asfortranarray(W) if tied else W, floats(rng, V))
     xs, ts = scale * floats(rng, N, T, H), rng.integers(0, V, (N, T))
     ts[0, 2] = -1
     if layer_of is TimeOutputWithLoss:
@@ -53,39 +61,48 @@ def loss_and_gradients(rng, scale=1.0, layer_of=TimeOutputWithLoss):
 
 
 @needs_kernels
-def test_the_lstm_kernels_equal_their_numpy_lines_over_two_windows(monkeypatch):
-    compiled = two_windows(np.random.default_rng(1))
+@pytest.mark.parametrize(("N", "T"), [(1, 1), (2, 3), (1, 9), (7, 2), (13, 3)])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_compiled_lstm_equals_its_numpy_lines_over_two_windows(N, T, threads, monkeypatch):
+    monkeypatch.setattr(lstm_window, "num_threads", lambda: threads)
+    monkeypatch.setattr(lstm_window, "LARGE_STEP", 0)
+    compiled = two_windows(np.random.default_rng(1), N, T)
     monkeypatch.setattr(native, "library", lambda *arrays: None)
-    for fast, clear in zip(compiled, two_windows(np.random.default_rng(1)), strict=True):
+    for fast, clear in zip(compiled, two_windows(np.random.default_rng(1), N, T), strict=True):
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-5 * abs(clear).max())
+
+
+def exponentials(x):
+    """exp(x) of one row x, and its sum, by the compiled output layer."""
+    output = TimeAffine(x[None, :].astype("float32"), np.zeros(len(x), "float32"))
+    found = scores.CompiledScores(output, None, native.library())
+    total = found.exponentials(np.ones((1, 1), "float32"))
+    return found.S[: len(x)], total[0]
 
 
 @needs_kernels
 def test_the_exponential_is_right_to_the_last_places(rng):
-    kernels = native.library()
-    x = np.stack([np.linspace(-86, 77, 100_001), 3 * rng.standard_normal(100_001)])
-    x = x.astype("float32")
-    scores, bias, sums = x.copy(), np.zeros_like(x[0]), np.empty(2, "float32")
-    kernels.exp_rows(*map(native.address, (scores, bias, sums)), *x.shape)
-    exact = np.exp(x.astype("float64"))
-    np.testing.assert_allclose(scores, exact, rtol=2.5e-7)
-    np.testing.assert_allclose(sums, exact.sum(axis=1), rtol=2e-7)
+    for x in (np.linspace(-86, 77, 100_001), 3 * rng.standard_normal(100_001)):
+        found, total = exponentials(x)
+        exact = np.exp(x.astype("float32").astype("float64"))
+        np.testing.assert_allclose(found, exact, rtol=2.5e-7)
+        np.testing.assert_allclose(total, exact.sum(), rtol=2e-7)
 
 
 @needs_kernels
 def test_the_exponential_of_nan_is_nan():
-    scores, bias, sums = (np.array([value], "float32") for value in (np.nan, 0, 0))
-    native.library().exp_rows(*map(native.address, (scores, bias, sums)), 1, 1)
-    assert np.isnan(scores[0]) and np.isnan(sums[0])
+    found, total = exponentials(np.array([1.0, np.nan]))
+    assert np.isnan(found[1]) and np.isnan(total)
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
 @pytest.mark.parametrize("kernels", [True, False])
-def test_the_output_with_loss_equals_the_two_layers_it_joins(scale, kernels, monkeypatch):
+def test_the_output_with_loss_equals_the_two_layers_it_joins(scale, kernels, tied, monkeypatch):
     if not kernels:
         monkeypatch.setattr(native, "library", lambda *arrays: None)
-    joined = loss_and_gradients(np.random.default_rng(2), scale)
-    apart = loss_and_gradients(np.random.default_rng(2), scale, TimeSoftmaxWithLoss)
+    joined = loss_and_gradients(np.random.default_rng(2), scale, tied=tied)
+    apart = loss_and_gradients(np.random.default_rng(2), scale, TimeSoftmaxWithLoss, tied)
     for fast, clear in zip(joined, apart, strict=True):
         assert np.isfinite(fast).all()
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-6 * abs(clear).max())
@@ -124,8 +141,10 @@ def test_bad_targets_are_refused(ts, message, rng):
 def test_the_number_of_threads_changes_nothing(monkeypatch):
     found = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(parallel, "_num_threads", lambda threads=threads: threads)
+        for module in (parallel, scores):
+            monkeypatch.setattr(module, "num_threads", lambda threads=threads: threads)
         monkeypatch.setattr(parallel, "BLOCK_ELEMENTS", 2 * V)
+        monkeypatch.setattr(scores, "SMALL_PRODUCT", 0)
         found.append(loss_and_gradients(np.random.default_rng(3)))
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
@@ -157,7 +176,7 @@ def test_small_products_run_on_one_thread_and_large_ones_as_before():
 
 
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", lambda: 2)
+    monkeypatch.setattr(parallel, "num_threads", lambda: 2)
 
     def work(rows):
         raise ZeroDivisionError

@@ -1,0 +1,112 @@
+/* The product kernel that everything here is made of: a few rows times one panel of columns.
+
+   A panel holds PANEL neighbouring columns of the right-hand matrix, row after row, so that the
+   inner loop reads it from end to end. ROWS * 2 vectors of sums stay in registers (Goto and van de
+   Geijn 2008, "Anatomy of high-performance matrix multiplication", section 4). */
+
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define PANEL (2 * LANES)
+#define ROWS 6
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+static inline vec load(const float *x) { return *(const vec_in_memory *)x; }
+static inline void store(float *x, vec v) { *(vec_in_memory *)x = v; }
+static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t num_panels(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
+
+/* Where the left-hand matrix lies: element (row, k) of block b at a[b * block + row * row + k * k],
+   with K elements in each of the blocks. */
+typedef struct {
+    const float *a;
+    int64_t row, k, block, K, blocks;
+} left;
+
+/* sums (rows, PANEL) = rows of the left times the panel b; `rows` is known where this is inlined */
+static inline __attribute__((always_inline)) void tile_of(const int rows, left x, const float *b,
+                                                          float *sums)
+{
+    vec c[ROWS][2] = {{{0}}};
+    for (int64_t block = 0; block < x.blocks; block++) {
+        const float *a = x.a + block * x.block;
+        for (int64_t k = 0; k < x.K; k++, a += x.k, b += PANEL) {
+            vec b0 = load(b), b1 = load(b + LANES);
+            for (int i = 0; i < rows; i++) {
+                float ai = a[i * x.row];
+                c[i][0] += ai * b0;
+                c[i][1] += ai * b1;
+            }
+        }
+    }
+    for (int i = 0; i < rows; i++) {
+        store(sums + i * PANEL, c[i][0]);
+        store(sums + i * PANEL + LANES, c[i][1]);
+    }
+}
+
+/* The same for a single row, with four sums for each vector: one would wait for itself. */
+static inline void tile_of_one(left x, const float *b, float *sums)
+{
+    vec c[4][2] = {{{0}}};
+    for (int64_t block = 0; block < x.blocks; block++) {
+        const float *a = x.a + block * x.block;
+        int64_t k = 0;
+        for (; k + 4 <= x.K; k += 4, b += 4 * PANEL)
+            for (int j = 0; j < 4; j++) {
+                float aj = a[(k + j) * x.k];
+                c[j][0] += aj * load(b + j * PANEL);
+                c[j][1] += aj * load(b + j * PANEL + LANES);
+            }
+        for (; k < x.K; k++, b += PANEL) {
+            c[0][0] += a[k * x.k] * load(b);
+            c[0][1] += a[k * x.k] * load(b + LANES);
+        }
+    }
+    store(sums, c[0][0] + c[1][0] + (c[2][0] + c[3][0]));
+    store(sums + LANES, c[0][1] + c[1][1] + (c[2][1] + c[3][1]));
+}
+
+static void tile(int64_t rows, left x, const float *b, float *sums)
+{
+    switch (rows) {
+    case 1: tile_of_one(x, b, sums); break;
+    case 2: tile_of(2, x, b, sums); break;
+    case 3: tile_of(3, x, b, sums); break;
+    case 4: tile_of(4, x, b, sums); break;
+    case 5: tile_of(5, x, b, sums); break;
+    default: tile_of(6, x, b, sums);
+    }
+}
+
+/* How many of the rows that are left the next tile takes: all tiles are about as high. */
+static inline int64_t next_rows(int64_t left_over)
+{
+    int64_t tiles = (left_over + ROWS - 1) / ROWS;
+    return (left_over + tiles - 1) / tiles;
+}
+
+/* panel (K, PANEL) = columns of a matrix whose element (k, c) is at b[k * row + c * column];
+   columns that are not there are zero */
+static void pack(float *panel, const float *b, int64_t row, int64_t column, int64_t K,
+                 int64_t columns)
+{
+    if (columns < PANEL) memset(panel, 0, sizeof(float) * K * PANEL);
+    if (column == 1) {
+        for (int64_t k = 0; k < K; k++)
+            memcpy(panel + k * PANEL, b + k * row, sizeof(float) * columns);
+    } else {
+        for (int64_t c = 0; c < columns; c++)
+            for (int64_t k = 0; k < K; k++) panel[k * PANEL + c] = b[k * row + c * column];
+    }
+}

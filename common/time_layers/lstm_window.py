@@ -1,0 +1,93 @@
+"""The LSTM's time loop: compiled for a whole window, or the NumPy lines that it stands for.
+
+Shapes: Wh (H, 4H), gates and dA (T, N, 4H) in the order f, g, i, o; hs and cs (T + 1, N, H),
+index t before step t; tanh_cs (T, N, H).
+"""
+
+from __future__ import annotations
+
+from common import native
+from common.gates import split_gates
+from common.np import Array, np
+from common.parallel import num_threads, one_thread_if_small
+
+FEW_ROWS = 8  # steps and sequences for which it does not pay to bring Wh into another order
+LARGE_STEP = 1 << 20  # multiply-adds of a step that are worth meeting another thread for
+
+
+def _threads(Wh: Array, N: int, T: int) -> int:
+    return num_threads() if N * Wh.size >= LARGE_STEP and N * T >= FEW_ROWS else 1
+
+
+def _packed(kernels: native.Kernels, Wh: Array) -> Array:
+    """Room for Wh by panels of columns, the last one filled up."""
+    columns = kernels.panel_columns()
+    return np.empty((-(-len(Wh) // columns), columns, Wh.shape[1]), dtype=Wh.dtype)
+
+
+def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array) -> None:
+    """Turn ``gates`` from xs Wx + b into f, g, i, o; write c, tanh(c) and h of every step.
+
+    The first state is in ``hs[0]`` and ``cs[0]``.
+    """
+    T, N, H = tanh_cs.shape
+    kernels = native.library(Wh, gates, hs, cs, tanh_cs)
+    if kernels is not None:
+        packed = _packed(kernels, Wh) if T * N >= FEW_ROWS else None
+        at = map(native.address, (Wh, gates, hs, cs, tanh_cs, packed))
+        kernels.lstm_forward(*at, T, N, H, _threads(Wh, N, T))
+        return
+
+    # sigmoid(a) = 0.5 tanh(0.5 a) + 0.5, so one tanh serves all four gates:
+    # gate = scale * tanh(scale * a) + shift
+    f, g, i, o = split_gates(np.full(4 * H, 0.5, dtype=gates.dtype))
+    g[...] = 1
+    scale = np.concatenate([f, g, i, o])
+    shift = 1 - scale
+    gi = np.empty_like(hs[0])
+    with one_thread_if_small(hs[0], Wh):
+        for t in range(T):
+            A = gates[t]
+            A += hs[t] @ Wh
+            A *= scale
+            np.tanh(A, out=A)
+            A *= scale
+            A += shift
+            f, g, i, o = split_gates(A)
+            np.multiply(f, cs[t], out=cs[t + 1])
+            cs[t + 1] += np.multiply(g, i, out=gi)
+            np.tanh(cs[t + 1], out=tanh_cs[t])
+            np.multiply(o, tanh_cs[t], out=hs[t + 1])
+
+
+def backward_window(
+    Wh: Array, gates: Array, cs: Array, tanh_cs: Array, dhs: Array, dh: Array, dc: Array, dA: Array
+) -> None:
+    """Write dA of every step; ``dh`` and ``dc`` (N, H) go from the last state to the first."""
+    T, N, H = tanh_cs.shape
+    kernels = native.library(Wh, gates, cs, tanh_cs, dhs, dh, dc, dA)
+    if kernels is not None:
+        arrays = (Wh, gates, cs, tanh_cs, dhs, dh, dc, dA, _packed(kernels, Wh))
+        at = map(native.address, arrays)
+        kernels.lstm_backward(*at, T, N, H, _threads(Wh, N, T))
+        return
+
+    # Everything that does not wait for the next step is done for all steps at once:
+    # the gate's own derivative times what the gate multiplies.
+    f, g, i, o = split_gates(gates)
+    np.multiply(gates, 1 - gates, out=dA)
+    dA_f, dA_g, dA_i, dA_o = split_gates(dA)
+    dA_f *= cs[:T]
+    np.multiply(1 - g**2, i, out=dA_g)
+    dA_i *= g
+    dA_o *= tanh_cs
+    dc_dh = o * (1 - tanh_cs**2)
+    dA_fgi = dA[..., : 3 * H].reshape(T, N, 3, H)  # the three that are reached through c
+    with one_thread_if_small(dh, Wh):
+        for t in reversed(range(T)):
+            dh += dhs[t]
+            dc += dh * dc_dh[t]
+            dA_fgi[t] *= dc[:, None, :]
+            dA_o[t] *= dh
+            dc *= f[t]
+            np.matmul(dA[t], Wh.T, out=dh)

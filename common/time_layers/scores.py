@@ -1,0 +1,121 @@
+"""S = exp(X W + b) of an output layer, and the products with it: compiled, or the NumPy lines.
+
+R rows, H inputs, V classes: X (R, H), W (H, V), b (V,), S (R, V).
+"""
+
+from __future__ import annotations
+
+import numpy
+
+from common import native
+from common.np import Array, np
+from common.parallel import num_threads, over_rows
+from common.time_layers.vocabulary import TimeAffine
+
+SMALL_PRODUCT = 1 << 22  # multiply-adds; starting a thread takes as long
+CHUNK, GROUP_COLUMNS = 8, 256  # as in common/native/output.c
+
+
+def make_scores(output: TimeAffine, memory: Array | None, compiled: bool = True) -> NumpyScores:
+    """The fastest form that the layer's arrays allow; ``memory`` is used for S if it fits."""
+    W, b = output.params
+    dW, db = output.grads
+    in_order = W if W.flags.c_contiguous else W.T
+    kernels = native.library(in_order, b, db) if compiled else None
+    if kernels is None or W.strides != dW.strides or W.dtype != dW.dtype:
+        return NumpyScores(output, memory)
+    return CompiledScores(output, memory, kernels)
+
+
+class NumpyScores:
+    """S row by row.
+
+    Args:
+        output: the layer whose W and b are used, and whose dW and db are written.
+        memory: a flat array for S; another is made if it is too small.
+    """
+
+    def __init__(self, output: TimeAffine, memory: Array | None) -> None:
+        self.W, self.b = output.params
+        self.dW, self.db = output.grads
+        self.memory = memory
+
+    def _make(self, size: int) -> Array:
+        if self.memory is None or self.memory.size < size or self.memory.dtype != self.W.dtype:
+            self.memory = np.empty(size, dtype=self.W.dtype)
+        return self.memory[:size]
+
+    def exponentials(self, X: Array) -> Array:
+        """Compute S = exp(X W + b); return its row sums (R,)."""
+        return self._exponentials(X)
+
+    def shifted_exponentials(self, X: Array) -> tuple[Array, Array]:
+        """S = exp(X W + b - shifts), where each row's largest becomes 1: row sums, shifts (R,)."""
+        shifts = (X @ self.W + self.b).max(axis=1)
+        return self._exponentials(X, shifts), shifts
+
+    def _exponentials(self, X: Array, shifts: Array | None = None) -> Array:
+        R, V = len(X), len(self.b)
+        self.S = self._make(R * V).reshape(R, V)
+        sums = np.empty(R, dtype=self.W.dtype)
+        np.matmul(X, self.W, out=self.S)
+
+        def work(rows: slice) -> None:
+            block = self.S[rows]
+            block += self.b
+            if shifts is not None:
+                block -= shifts[rows, None]
+            with numpy.errstate(over="ignore"):  # the caller looks for it in the sums
+                np.exp(block, out=block)
+                block.sum(axis=1, out=sums[rows])
+
+        over_rows(work, self.S)
+        return sums
+
+    def products(self, X: Array, scale: Array) -> Array:
+        """Write dW = (scale * X)' S and db = scale' S; return S W'. ``scale`` is (R, 1)."""
+        np.matmul((scale * X).T, self.S, out=self.dW)
+        self.db[...] = scale[:, 0] @ self.S
+        return self.S @ self.W.T
+
+
+class CompiledScores(NumpyScores):
+    """S by panels of neighbouring columns, as ``common/native/output.c`` writes and reads it."""
+
+    def __init__(self, output: TimeAffine, memory: Array | None, kernels: native.Kernels) -> None:
+        super().__init__(output, memory)
+        self.kernels = kernels
+        self.strides = [stride // self.W.itemsize for stride in self.W.strides]
+        self.columns = self.kernels.panel_columns()
+
+    def _threads(self, R: int) -> int:
+        return num_threads() if R * self.W.size >= SMALL_PRODUCT else 1
+
+    def _panels(self, columns: int) -> int:
+        return -(-columns // self.columns)
+
+    def exponentials(self, X: Array) -> Array:
+        """Compute S = exp(X W + b); return its row sums (R,)."""
+        (R, H), V = X.shape, len(self.b)
+        panels, threads = self._panels(V), self._threads(R)
+        X = np.ascontiguousarray(X)
+        self.S = self._make(panels * R * self.columns)
+        sums = np.empty((-(-panels // CHUNK), R))
+        work = np.empty((threads, H + R, self.columns), dtype=X.dtype)
+        X_at, W_at, *rest = map(native.address, (X, self.W, self.b, self.S, sums, work))
+        self.kernels.output_forward(X_at, W_at, *self.strides, *rest, R, H, V, threads)
+        return sums.sum(axis=0)
+
+    def products(self, X: Array, scale: Array) -> Array:
+        """Write dW = (scale * X)' S and db = scale' S; return S W'. ``scale`` is (R, 1)."""
+        (R, H), V = X.shape, len(self.b)
+        Xt = np.empty((H + 1, R), dtype=X.dtype)
+        np.multiply(X.T, scale.T, out=Xt[:H])
+        Xt[H] = scale[:, 0]
+        dX = np.zeros((R, H), dtype=X.dtype)
+        work = np.empty((2, self._panels(H), GROUP_COLUMNS, self.columns), dtype=X.dtype)
+        arrays = (Xt, self.W, self.S, self.dW, self.db, dX, work)
+        Xt_at, W_at, *rest = map(native.address, arrays)
+        threads = self._threads(R)
+        self.kernels.output_backward(Xt_at, W_at, *self.strides, *rest, R, H, V, threads)
+        return dX
