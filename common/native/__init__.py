@@ -35,6 +35,8 @@ SIGNATURES = {
     "output_backward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 5 + [LENGTH] * 4,
     "lstm_forward": [POINTER] * 6 + [LENGTH] * 4,
     "lstm_backward": [POINTER] * 9 + [LENGTH] * 4,
+    "gru_forward": [POINTER] * 6 + [LENGTH] * 4,
+    "gru_backward": [POINTER] * 9 + [LENGTH] * 4,
 }
 
 

@@ -1,32 +1,13 @@
-/* The LSTM over a window (common/time_layers/recurrent.py): products with Wh and gates, step by
-   step. Each thread has its own units of all four gates, so that it packs its share of Wh once, and
-   the threads meet once a step, when every unit of h (or of dA) is there. */
+/* The LSTM over a window (common/time_layers/lstm_window.py). Gates lie in the order f, g, i, o. */
 
 #include "elementwise.h"
-#include "threads.h"
-#include "tile.h"
-
-/* The units [begin, end) of a thread, in whole panels. */
-static void share(int64_t H, team *t, int index, int64_t *begin, int64_t *end)
-{
-    int64_t panels = num_panels(H);
-    *begin = min(H, panels * index / t->all.count * PANEL);
-    *end = min(H, panels * (index + 1) / t->all.count * PANEL);
-}
-
-/* y (columns) += a (K) B, where row k of B begins at b[k * row]: for few rows packing costs more */
-static void add_vector_product(float *y, const float *a, const float *b, int64_t row, int64_t K,
-                               int64_t columns)
-{
-    for (int64_t k = 0; k < K; k++)
-        for (int64_t c = 0; c < columns; c++) y[c] += a[k] * b[k * row + c];
-}
+#include "recurrent.h"
 
 /* The equations behind the gates, for some units of one row. */
 static void forget_and_add(int64_t units, const float *restrict f, const float *restrict g,
                            const float *restrict i, const float *restrict o,
-                           const float *restrict c_prev, float *restrict c,
-                           float *restrict tanh_c, float *restrict h)
+                           const float *restrict c_prev, float *restrict c, float *restrict tanh_c,
+                           float *restrict h)
 {
     for (int64_t u = 0; u < units; u++) {
         c[u] = f[u] * c_prev[u] + g[u] * i[u];
@@ -43,44 +24,24 @@ typedef struct {
 
 static void lstm_forward_part(team *t, int index)
 {
-    const forward_args *o = t->args;
-    const int64_t N = o->N, H = o->H;
-    int64_t begin, end;
-    share(H, t, index, &begin, &end);
-    int64_t panels = num_panels(end - begin);
-    int is_packed = o->packed != NULL;
-    float *packed = is_packed ? o->packed + 4 * begin * H : NULL, sums[ROWS * PANEL];
-    for (int64_t j = 0; is_packed && j < 4 * panels; j++) {
-        int64_t u = begin + j % panels * PANEL;
-        pack(packed + j * H * PANEL, o->Wh + j / panels * H + u, 4 * H, 1, H, min(PANEL, end - u));
-    }
-    for (int64_t s = 0; s < o->T; s++) {
-        float *gates = o->gates + s * N * 4 * H;
-        const float *h_prev = o->hs + s * N * H;
-        for (int64_t j = 0; is_packed && j < 4 * panels; j++) {
-            int64_t u = begin + j % panels * PANEL, columns = min(PANEL, end - u);
-            for (int64_t n = 0, rows; n < N; n += rows) {
-                rows = next_rows(N - n);
-                left x = {h_prev + n * H, H, 1, 0, H, 1};
-                tile(rows, x, packed + j * H * PANEL, sums);
-                for (int64_t i = 0; i < rows; i++) {
-                    float *to = gates + (n + i) * 4 * H + j / panels * H + u;
-                    for (int64_t c = 0; c < columns; c++) to[c] += sums[i * PANEL + c];
-                }
-            }
-        }
+    const forward_args *x = t->args;
+    const int64_t N = x->N, H = x->H;
+    units w = share(x->Wh, x->packed, N, H, 4, t, index);
+    pack_forward(w);
+    for (int64_t s = 0; s < x->T; s++) {
+        float *gates = x->gates + s * N * 4 * H;
+        for (int gate = 0; gate < 4; gate++)
+            add_product(w, gate, x->hs + s * N * H, gates + gate * H, 4 * H);
         for (int64_t n = 0; n < N; n++) {
-            float *f = gates + n * 4 * H, *g = f + H, *i = g + H, *out = i + H;
-            for (int gate = 0; !is_packed && gate < 4; gate++)
-                add_vector_product(f + gate * H + begin, h_prev + n * H, o->Wh + gate * H + begin,
-                                   4 * H, H, end - begin);
-            for (int64_t u = begin; u < end; u++) f[u] = fast_sigmoid(f[u]);
-            for (int64_t u = begin; u < end; u++) g[u] = fast_tanh(g[u]);
-            for (int64_t u = begin; u < end; u++) i[u] = fast_sigmoid(i[u]);
-            for (int64_t u = begin; u < end; u++) out[u] = fast_sigmoid(out[u]);
-            int64_t before = (s * N + n) * H + begin, after = before + N * H;
-            forget_and_add(end - begin, f + begin, g + begin, i + begin, out + begin,
-                           o->cs + before, o->cs + after, o->tanh_cs + before, o->hs + after);
+            float *f = gates + n * 4 * H + w.begin, *g = f + H, *i = g + H, *o = i + H;
+            const int64_t count = w.end - w.begin;
+            for (int64_t u = 0; u < count; u++) f[u] = fast_sigmoid(f[u]);
+            for (int64_t u = 0; u < count; u++) g[u] = fast_tanh(g[u]);
+            for (int64_t u = 0; u < count; u++) i[u] = fast_sigmoid(i[u]);
+            for (int64_t u = 0; u < count; u++) o[u] = fast_sigmoid(o[u]);
+            int64_t before = (s * N + n) * H + w.begin, after = before + N * H;
+            forget_and_add(count, f, g, i, o, x->cs + before, x->cs + after, x->tanh_cs + before,
+                           x->hs + after);
         }
         meet(&t->all);
     }
@@ -95,21 +56,23 @@ void lstm_forward(const float *Wh, float *gates, float *hs, float *cs, float *ta
     run(lstm_forward_part, &args, threads);
 }
 
-/* The same backwards; the four gates of gates and dA lie H apart. */
+/* The same backwards; the gates of f (which begins all four) and of d lie H apart. `dh` comes in
+   as what the later step passes back and is emptied. */
 static void back_through_gates(int64_t units, int64_t H, const float *restrict f,
                                const float *restrict c_prev, const float *restrict tanh_c,
-                               const float *restrict up, const float *restrict later,
-                               float *restrict dc, float *restrict d)
+                               const float *restrict up, float *restrict dh, float *restrict dc,
+                               float *restrict d)
 {
     const float *g = f + H, *i = g + H, *o = i + H;
     for (int64_t u = 0; u < units; u++) {
-        float dh = up[u] + later[u];
-        float dcu = dc[u] + dh * o[u] * (1.0f - tanh_c[u] * tanh_c[u]);
+        float dhu = up[u] + dh[u];
+        float dcu = dc[u] + dhu * o[u] * (1.0f - tanh_c[u] * tanh_c[u]);
         d[u] = dcu * c_prev[u] * f[u] * (1.0f - f[u]);
         d[H + u] = dcu * i[u] * (1.0f - g[u] * g[u]);
         d[2 * H + u] = dcu * g[u] * i[u] * (1.0f - i[u]);
-        d[3 * H + u] = dh * tanh_c[u] * o[u] * (1.0f - o[u]);
+        d[3 * H + u] = dhu * tanh_c[u] * o[u] * (1.0f - o[u]);
         dc[u] = dcu * f[u];
+        dh[u] = 0;
     }
 }
 
@@ -121,34 +84,19 @@ typedef struct {
 
 static void lstm_backward_part(team *t, int index)
 {
-    const backward_args *o = t->args;
-    const int64_t N = o->N, H = o->H;
-    int64_t begin, end;
-    share(H, t, index, &begin, &end);
-    int64_t panels = num_panels(end - begin);
-    float *packed = o->packed + begin * 4 * H, sums[ROWS * PANEL];
-    for (int64_t j = 0; j < panels; j++) { /* Wh' */
-        int64_t u = begin + j * PANEL;
-        pack(packed + j * 4 * H * PANEL, o->Wh + u * 4 * H, 1, 4 * H, 4 * H, min(PANEL, end - u));
-    }
-    for (int64_t s = o->T - 1; s >= 0; s--) {
-        float *dA = o->dA + s * N * 4 * H;
+    const backward_args *x = t->args;
+    const int64_t N = x->N, H = x->H;
+    units w = share(x->Wh, x->packed, N, H, 4, t, index);
+    pack_backward(w);
+    for (int64_t s = x->T - 1; s >= 0; s--) {
         for (int64_t n = 0; n < N; n++) {
-            int64_t at = n * H + begin, row = s * N * H + at, four = (s * N + n) * 4 * H + begin;
-            back_through_gates(end - begin, H, o->gates + four, o->cs + row, o->tanh_cs + row,
-                               o->dhs + row, o->dh + at, o->dc + at, o->dA + four);
+            int64_t state = n * H + w.begin, at = s * N * H + state;
+            int64_t gate = (s * N + n) * 4 * H + w.begin;
+            back_through_gates(w.end - w.begin, H, x->gates + gate, x->cs + at, x->tanh_cs + at,
+                               x->dhs + at, x->dh + state, x->dc + state, x->dA + gate);
         }
         meet(&t->all);
-        for (int64_t j = 0; j < panels; j++) {
-            int64_t u = begin + j * PANEL, columns = min(PANEL, end - u);
-            for (int64_t n = 0, rows; n < N; n += rows) {
-                rows = next_rows(N - n);
-                left x = {dA + n * 4 * H, 4 * H, 1, 0, 4 * H, 1};
-                tile(rows, x, packed + j * 4 * H * PANEL, sums);
-                for (int64_t i = 0; i < rows; i++)
-                    memcpy(o->dh + (n + i) * H + u, sums + i * PANEL, sizeof(float) * columns);
-            }
-        }
+        add_turned_product(w, x->dA + s * N * 4 * H, x->dh);
     }
 }
 

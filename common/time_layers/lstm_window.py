@@ -9,20 +9,8 @@ from __future__ import annotations
 from common import native
 from common.gates import split_gates
 from common.np import Array, np
-from common.parallel import num_threads, one_thread_if_small
-
-FEW_ROWS = 8  # steps and sequences for which it does not pay to bring Wh into another order
-LARGE_STEP = 1 << 20  # multiply-adds of a step that are worth meeting another thread for
-
-
-def _threads(Wh: Array, N: int, T: int) -> int:
-    return num_threads() if N * Wh.size >= LARGE_STEP and N * T >= FEW_ROWS else 1
-
-
-def _packed(kernels: native.Kernels, Wh: Array) -> Array:
-    """Room for Wh by panels of columns, the last one filled up."""
-    columns = kernels.panel_columns()
-    return np.empty((-(-len(Wh) // columns), columns, Wh.shape[1]), dtype=Wh.dtype)
+from common.parallel import one_thread_if_small
+from common.time_layers.native_window import num_threads_for, packed_form
 
 
 def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array) -> None:
@@ -33,9 +21,9 @@ def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array
     T, N, H = tanh_cs.shape
     kernels = native.library(Wh, gates, hs, cs, tanh_cs)
     if kernels is not None:
-        packed = _packed(kernels, Wh) if T * N >= FEW_ROWS else None
-        at = map(native.address, (Wh, gates, hs, cs, tanh_cs, packed))
-        kernels.lstm_forward(*at, T, N, H, _threads(Wh, N, T))
+        arrays = (Wh, gates, hs, cs, tanh_cs, packed_form(kernels, Wh, N * T))
+        at = map(native.address, arrays)
+        kernels.lstm_forward(*at, T, N, H, num_threads_for(Wh, N, T))
         return
 
     # sigmoid(a) = 0.5 tanh(0.5 a) + 0.5, so one tanh serves all four gates:
@@ -67,9 +55,9 @@ def backward_window(
     T, N, H = tanh_cs.shape
     kernels = native.library(Wh, gates, cs, tanh_cs, dhs, dh, dc, dA)
     if kernels is not None:
-        arrays = (Wh, gates, cs, tanh_cs, dhs, dh, dc, dA, _packed(kernels, Wh))
+        arrays = (Wh, gates, cs, tanh_cs, dhs, dh, dc, dA, packed_form(kernels, Wh))
         at = map(native.address, arrays)
-        kernels.lstm_backward(*at, T, N, H, _threads(Wh, N, T))
+        kernels.lstm_backward(*at, T, N, H, num_threads_for(Wh, N, T))
         return
 
     # Everything that does not wait for the next step is done for all steps at once:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.gates import GRU_GATES, split_gates
 from common.layer import Layer, Recurrent
 from common.layers import check_nonlinearity
 from common.np import Array, np
 from common.parallel import one_thread_if_small
+from common.time_layers import gru_window, lstm_window
 from common.time_layers.layout import batch_first, time_major
-from common.time_layers.lstm_window import backward_window, forward_window
 
 
 class _TimeRecurrent(Recurrent):
@@ -180,7 +179,7 @@ class TimeLSTM(_TimeRecurrent):
         cs = np.empty_like(hs)
         tanh_cs = np.empty_like(hs[1:])
         hs[0], cs[0] = self._first_states(N)
-        forward_window(Wh, gates, hs, cs, tanh_cs)
+        lstm_window.forward_window(Wh, gates, hs, cs, tanh_cs)
         self.h, self.c = hs[T].copy(), cs[T].copy()
         self.cache = (xs, hs, cs, tanh_cs, gates)
         return batch_first(hs[1:])
@@ -197,7 +196,7 @@ class TimeLSTM(_TimeRecurrent):
         dc = np.zeros_like(dh) if dc_next is None else np.array(dc_next, dtype=hs.dtype)
         self.expect_shape("dc_next", dc, N, H)
         dA = np.empty_like(gates)
-        backward_window(Wh, gates, cs, tanh_cs, dhs, dh, dc, dA)
+        lstm_window.backward_window(Wh, gates, cs, tanh_cs, dhs, dh, dc, dA)
         self.dh, self.dc = dh, dc
         return self._back_project(xs, hs[:T], dA, dA)
 
@@ -220,24 +219,11 @@ class TimeGRU(_TimeRecurrent):
         _, Wh, b = self.params
         xs, gates = self._project(xs)
         (T, N, _), H = gates.shape, len(Wh)
-        bhn = b[3 * H :] if len(b) == 4 * H else b.dtype.type(0)
+        bhn = b[3 * H :] if len(b) == 4 * H else np.zeros(H, dtype=b.dtype)
         hs = np.empty((T + 1, N, H), dtype=gates.dtype)
         hns = np.empty_like(hs[1:])
         (hs[0],) = self._first_states(N)
-        with one_thread_if_small(hs[0], Wh):
-            for t in range(T):
-                h_Wh = hs[t] @ Wh
-                rz, n = gates[t, :, : 2 * H], gates[t, :, 2 * H :]
-                rz += h_Wh[:, : 2 * H]
-                rz *= 0.5
-                np.tanh(rz, out=rz)
-                rz += 1
-                rz *= 0.5
-                r, z = rz[:, :H], rz[:, H:]
-                np.add(h_Wh[:, 2 * H :], bhn, out=hns[t])
-                n += r * hns[t]
-                np.tanh(n, out=n)
-                np.add(n, z * (hs[t] - n), out=hs[t + 1])  # (1 - z) n + z h_prev
+        gru_window.forward_window(Wh, bhn, gates, hs, hns)
         self.h = hs[T].copy()
         self.cache = (xs, hs, hns, gates)
         return batch_first(hs[1:])
@@ -250,26 +236,10 @@ class TimeGRU(_TimeRecurrent):
         self.expect_shape("dhs", dhs, N, T, H)
         dhs = time_major(dhs, hs.dtype)
 
-        # As in TimeLSTM: first, for all steps at once, what dh will be multiplied by.
-        r, z, n = split_gates(gates, GRU_GATES)
-        dA = np.empty_like(gates)
-        dA_r, dA_z, dA_n = split_gates(dA, GRU_GATES)
-        np.multiply(1 - z, 1 - n**2, out=dA_n)
-        np.multiply(z * (1 - z), hs[:T] - n, out=dA_z)
-        np.multiply(r * (1 - r), hns * dA_n, out=dA_r)
-        dAh = dA.copy()
-        split_gates(dAh, GRU_GATES)[2][...] *= r
-
-        dh_next = np.zeros((N, H), dtype=hs.dtype)
-        with one_thread_if_small(hs[0], Wh):
-            for t in reversed(range(T)):
-                dh = dhs[t] + dh_next
-                by_gate = dh[:, None, :]
-                dA[t].reshape(N, 3, H)[...] *= by_gate
-                dAh[t].reshape(N, 3, H)[...] *= by_gate
-                dh_next = dAh[t] @ Wh.T
-                dh_next += dh * z[t]
-        self.dh = dh_next
+        dh = np.zeros((N, H), dtype=hs.dtype)
+        dA, dAh = np.empty_like(gates), np.empty_like(gates)
+        gru_window.backward_window(Wh, gates, hs, hns, dhs, dh, dA, dAh)
+        self.dh = dh
         db_hn = self.grads[2][3 * H :]
         if len(db_hn):
             db_hn[...] = dAh[..., 2 * H :].sum(axis=(0, 1))

@@ -9,10 +9,11 @@ from threadpoolctl import threadpool_info
 from common import native, parallel
 from common.time_layers import (
     TimeAffine,
+    TimeGRU,
     TimeLSTM,
     TimeOutputWithLoss,
     TimeSoftmaxWithLoss,
-    lstm_window,
+    native_window,
     scores,
 )
 
@@ -32,14 +33,16 @@ def floats(rng, *shape):
     return rng.standard_normal(shape).astype("float32")
 
 
-def two_windows(rng, N=N, T=T):
-    """Everything that a TimeLSTM computes in two windows of one state, as arrays."""
-    layer = TimeLSTM(floats(rng, D, 4 * H), floats(rng, H, 4 * H), floats(rng, 4 * H), True)
+def two_windows(cell, rng, N=N, T=T):
+    """Everything that a recurrent layer computes in two windows of one state, as arrays."""
+    k = cell.num_gates
+    Wh = floats(rng, H, k * H) * H**-0.5  # larger, and rounding grows from step to step
+    layer = cell(floats(rng, D, k * H), Wh.astype("float32"), floats(rng, 4 * H), True)
     found = []
     for _ in range(2):
         found.append(layer.forward(floats(rng, N, T, D)))
         found.append(layer.backward(floats(rng, N, T, H)))
-        found += [*layer.grads, layer.dh, layer.dc, layer.h, layer.c]
+        found += [*layer.grads, layer.dh, *layer.get_state()]
     return [array.copy() for array in found]
 
 
@@ -61,14 +64,16 @@ def loss_and_gradients(rng, scale=1.0, layer_of=TimeOutputWithLoss, tied=False):
 
 
 @needs_kernels
+@pytest.mark.parametrize("cell", [TimeLSTM, TimeGRU])
 @pytest.mark.parametrize(("N", "T"), [(1, 1), (2, 3), (1, 9), (7, 2), (13, 3)])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_compiled_lstm_equals_its_numpy_lines_over_two_windows(N, T, threads, monkeypatch):
-    monkeypatch.setattr(lstm_window, "num_threads", lambda: threads)
-    monkeypatch.setattr(lstm_window, "LARGE_STEP", 0)
-    compiled = two_windows(np.random.default_rng(1), N, T)
+def test_a_compiled_window_equals_its_numpy_lines(cell, N, T, threads, monkeypatch):
+    monkeypatch.setattr(native_window, "num_threads", lambda: threads)
+    monkeypatch.setattr(native_window, "LARGE_STEP", 0)
+    compiled = two_windows(cell, np.random.default_rng(1), N, T)
     monkeypatch.setattr(native, "library", lambda *arrays: None)
-    for fast, clear in zip(compiled, two_windows(np.random.default_rng(1), N, T), strict=True):
+    in_numpy = two_windows(cell, np.random.default_rng(1), N, T)
+    for fast, clear in zip(compiled, in_numpy, strict=True):
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-5 * abs(clear).max())
 
 

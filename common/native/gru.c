@@ -1,0 +1,110 @@
+/* The GRU over a window (common/time_layers/gru_window.py). Gates lie in the order r, z, n. */
+
+#include "elementwise.h"
+#include "recurrent.h"
+
+typedef struct {
+    const float *Wh, *bhn;
+    float *gates, *hs, *hns, *packed;
+    int64_t T, N, H;
+} forward_args;
+
+/* n := tanh(n + r * hn), h = (1 - z) n + z h_prev, for some units of one row */
+static void mix(int64_t units, const float *restrict r, const float *restrict z, float *restrict n,
+                const float *restrict hn, const float *restrict h_prev, float *restrict h)
+{
+    for (int64_t u = 0; u < units; u++) {
+        n[u] = fast_tanh(n[u] + r[u] * hn[u]);
+        h[u] = n[u] + z[u] * (h_prev[u] - n[u]);
+    }
+}
+
+static void gru_forward_part(team *t, int index)
+{
+    const forward_args *x = t->args;
+    const int64_t N = x->N, H = x->H;
+    units w = share(x->Wh, x->packed, N, H, 3, t, index);
+    const int64_t count = w.end - w.begin;
+    pack_forward(w);
+    for (int64_t s = 0; s < x->T; s++) {
+        float *gates = x->gates + s * N * 3 * H, *hn = x->hns + s * N * H;
+        const float *h_prev = x->hs + s * N * H;
+        for (int64_t n = 0; n < N; n++)
+            memcpy(hn + n * H + w.begin, x->bhn + w.begin, sizeof(float) * count);
+        add_product(w, 0, h_prev, gates, 3 * H);
+        add_product(w, 1, h_prev, gates + H, 3 * H);
+        add_product(w, 2, h_prev, hn, H);
+        for (int64_t row = 0; row < N; row++) {
+            float *r = gates + row * 3 * H + w.begin, *z = r + H, *n = z + H;
+            for (int64_t u = 0; u < count; u++) r[u] = fast_sigmoid(r[u]);
+            for (int64_t u = 0; u < count; u++) z[u] = fast_sigmoid(z[u]);
+            int64_t at = row * H + w.begin, after = (s + 1) * N * H + at;
+            mix(count, r, z, n, hn + at, h_prev + at, x->hs + after);
+        }
+        meet(&t->all);
+    }
+}
+
+/* gates (T, N, 3H) holds xs Wx + b and becomes r, z, n; hns (T, N, H) = h_prev Whn + bhn; hs
+   (T + 1, N, H) has the first state in row 0; packed (panels of H, 3H, PANEL), or NULL. */
+void gru_forward(const float *Wh, const float *bhn, float *gates, float *hs, float *hns,
+                 float *packed, int64_t T, int64_t N, int64_t H, int64_t threads)
+{
+    forward_args args = {Wh, bhn, gates, hs, hns, packed, T, N, H};
+    run(gru_forward_part, &args, threads);
+}
+
+/* One row backwards; the gates of r (which begins all three), d and d_side lie H apart. `dh` comes
+   in as what the later step passes back and goes out as the part that skips the product. */
+static void back_through_gates(int64_t units, int64_t H, const float *restrict r,
+                               const float *restrict hn, const float *restrict h_prev,
+                               const float *restrict up, float *restrict dh, float *restrict d,
+                               float *restrict d_side)
+{
+    const float *z = r + H, *n = z + H;
+    for (int64_t u = 0; u < units; u++) {
+        float dhu = up[u] + dh[u];
+        float dn = dhu * (1.0f - z[u]) * (1.0f - n[u] * n[u]);
+        float dr = dn * hn[u] * r[u] * (1.0f - r[u]);
+        float dz = dhu * (h_prev[u] - n[u]) * z[u] * (1.0f - z[u]);
+        d[u] = d_side[u] = dr;
+        d[H + u] = d_side[H + u] = dz;
+        d[2 * H + u] = dn;
+        d_side[2 * H + u] = dn * r[u];
+        dh[u] = dhu * z[u];
+    }
+}
+
+typedef struct {
+    const float *Wh, *gates, *hs, *hns, *dhs;
+    float *dh, *dA, *dAh, *packed;
+    int64_t T, N, H;
+} backward_args;
+
+static void gru_backward_part(team *t, int index)
+{
+    const backward_args *x = t->args;
+    const int64_t N = x->N, H = x->H;
+    units w = share(x->Wh, x->packed, N, H, 3, t, index);
+    pack_backward(w);
+    for (int64_t s = x->T - 1; s >= 0; s--) {
+        for (int64_t n = 0; n < N; n++) {
+            int64_t state = n * H + w.begin, at = s * N * H + state;
+            int64_t gate = (s * N + n) * 3 * H + w.begin;
+            back_through_gates(w.end - w.begin, H, x->gates + gate, x->hns + at, x->hs + at,
+                               x->dhs + at, x->dh + state, x->dA + gate, x->dAh + gate);
+        }
+        meet(&t->all);
+        add_turned_product(w, x->dAh + s * N * 3 * H, x->dh);
+    }
+}
+
+/* dA and dAh (T, N, 3H), the gradients of xs Wx + b and of h_prev Wh; dh (N, H) comes in as the
+   gradient of the last state and goes out as that of the first; dhs (T, N, H). */
+void gru_backward(const float *Wh, const float *gates, const float *hs, const float *hns,
+                  const float *dhs, float *dh, float *dA, float *dAh, float *packed, int64_t T,
+                  int64_t N, int64_t H, int64_t threads)
+{
+    backward_args args = {Wh, gates, hs, hns, dhs, dh, dA, dAh, packed, T, N, H};
+    run(gru_backward_part, &args, threads);
+}

@@ -1,0 +1,23 @@
+"""What the compiled time loops need beside their arrays: a place for Wh, a number of threads."""
+
+from __future__ import annotations
+
+from common import native
+from common.np import Array, np
+from common.parallel import num_threads
+
+FEW_ROWS = 8  # steps times sequences for which bringing Wh into another order does not pay
+LARGE_STEP = 1 << 20  # multiply-adds of a step that are worth meeting another thread for
+
+
+def num_threads_for(Wh: Array, N: int, T: int) -> int:
+    """How many threads share the units of a window of T steps and N sequences."""
+    return num_threads() if N * Wh.size >= LARGE_STEP and N * T >= FEW_ROWS else 1
+
+
+def packed_form(kernels: native.Kernels, Wh: Array, num_rows: int = FEW_ROWS) -> Array | None:
+    """Room for Wh by panels of columns, the last one filled up; None for few rows."""
+    if num_rows < FEW_ROWS:
+        return None
+    columns = kernels.panel_columns()
+    return np.empty((-(-len(Wh) // columns), columns, Wh.shape[1]), dtype=Wh.dtype)
