@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy
 
-from common.functions import softmax
-
 __all__ = ["check_sampling", "sample_id"]
+
+BLOCK = 128  # ids whose weights are summed before one of them is looked for
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
@@ -35,8 +35,11 @@ def sample_id(
         top_k: keep the k most likely ids (Fan et al. 2018).
         top_p: keep the fewest ids whose probabilities reach p (Holtzman et al. 2020).
     """
-    p = softmax(scores if temperature == 1 else scores / temperature)
+    if temperature != 1:
+        scores = scores / temperature
+    p = numpy.exp(scores - scores.max())
     if top_k is not None or top_p is not None:
+        p /= p.sum()
         order = numpy.argsort(-p, kind="stable")
         if top_k is not None:
             p[order[top_k:]] = 0
@@ -44,5 +47,23 @@ def sample_id(
         if top_p is not None:
             before = numpy.cumsum(p[order]) - p[order]  # probability of all that are likelier
             p[order[before >= top_p]] = 0
-    up_to = numpy.cumsum(p, dtype=numpy.float64)
-    return int(numpy.searchsorted(up_to, rng.random() * up_to[-1], side="right"))
+    return _draw(p, rng)
+
+
+def _draw(weights: numpy.ndarray, rng: numpy.random.Generator) -> int:
+    """An id, each as likely as its weight (V,) is large: first its block, then its place there.
+
+    The running sum of all V weights takes longer than their exponentials; this needs two short
+    ones.
+    """
+    starts = numpy.arange(0, len(weights), BLOCK)
+    up_to = numpy.cumsum(numpy.add.reduceat(weights, starts), dtype=numpy.float64)
+    at = rng.random() * up_to[-1]
+    block = int(numpy.searchsorted(up_to, at, side="right"))
+    if block:
+        at -= up_to[block - 1]
+    first = block * BLOCK
+    inside = weights[first : first + BLOCK]
+    place = int(numpy.searchsorted(numpy.cumsum(inside, dtype=numpy.float64), at, side="right"))
+    # The two sums round differently: a draw past the end belongs to the last id that is possible.
+    return first + min(place, int(numpy.flatnonzero(inside)[-1]))

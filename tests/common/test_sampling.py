@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.sampling import check_sampling, sample_id
+from common.sampling import BLOCK, check_sampling, sample_id
 from tests.builders import V, floats, generator
 
 P = np.array([0.05, 0.4, 0.15, 0.3, 0.1])
@@ -19,6 +19,16 @@ def draw(times=8_000, seed=0, **options):
 
 def test_ids_are_drawn_as_often_as_the_distribution_says():
     np.testing.assert_allclose(draw(), P, atol=0.025)
+
+
+def test_ids_of_a_large_vocabulary_are_drawn_as_often_as_the_distribution_says():
+    scores = np.full(3 * BLOCK + 1, -np.inf, dtype="float32")
+    possible = [0, BLOCK - 1, BLOCK, 2 * BLOCK + 7, 3 * BLOCK]
+    scores[possible] = SCORES
+    rng = generator()
+    drawn = np.bincount([sample_id(scores, rng) for _ in range(8_000)], minlength=len(scores))
+    assert np.flatnonzero(drawn).tolist() == possible
+    np.testing.assert_allclose(drawn[possible] / 8_000, P, atol=0.025)
 
 
 @pytest.mark.parametrize(("temperature", "power"), [(0.5, 2), (2.0, 0.5)])
