@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from common.files import write_atomically
+from common.layer import Layer
 from common.np import Array, memory_address, np, to_cpu
+from common.tensor_file import read_tensors, write_tensors
 
 __all__ = ["BaseModel", "np"]
 
@@ -93,12 +93,32 @@ class BaseModel:
             else:
                 layer.set_state(*kept)
 
+    def generators(self) -> list[numpy.random.Generator]:
+        """Every random generator in the layers, each once: what dropout masks are drawn from."""
+        found: list[numpy.random.Generator] = []
+
+        def look(part: Any) -> None:
+            if isinstance(part, numpy.random.Generator):
+                if not any(part is rng for rng in found):
+                    found.append(part)
+            elif isinstance(part, list | tuple):
+                for each in part:
+                    look(each)
+            elif isinstance(part, Layer):
+                for each in vars(part).values():
+                    look(each)
+
+        look([*self.layers, self.loss_layer])
+        return found
+
     def named_params(self) -> dict[str, Array]:
         """``{"embedding.W": array, "lstm1.Wx": array, ...}``, a tied weight under its first name.
 
-        A layer's name is its class without ``Time``, numbered where there are several.
+        A layer's name is its class without ``Time``, numbered where there are several; a wrapper
+        such as ``TimeWeightDrop`` goes by the name of the ``layer`` in it.
         """
-        kinds = [re.sub("^time", "", type(layer).__name__.lower()) for layer in self.layers]
+        classes = [type(getattr(layer, "layer", layer)) for layer in self.layers]
+        kinds = [re.sub("^time", "", kind.__name__.lower()) for kind in classes]
         named: dict[str, Array] = {}
         seen: set[int] = set()
         for k, layer in enumerate(self.layers):
@@ -120,40 +140,46 @@ class BaseModel:
             OSError: where the file cannot be written; an older one is then still whole.
         """
         tensors = {
-            name: numpy.ascontiguousarray(to_cpu(param), dtype=numpy.float32)
+            name: to_cpu(param).astype(numpy.float32, order="C")
             for name, param in self.named_params().items()
         }
-        data = save(tensors, metadata={"model": type(self).__name__})
-        write_atomically(self._weights_file(file_name), data)
+        write_tensors(self._weights_file(file_name), tensors, {"model": type(self).__name__})
 
     def load_params(self, file_name: str | os.PathLike | None = None) -> None:
         """Copy the weights of a file into the layers' own arrays.
-
-        Every name, shape and dtype is checked before the first array changes.
 
         Raises:
             FileNotFoundError: where there is no such file.
             ValueError: for a damaged file, or one of another model; lists every difference.
         """
         path = self._weights_file(file_name)
-        with open(path, "rb") as file:
-            data = file.read()
-        try:
-            tensors = load(data)
-        except (SafetensorError, KeyError) as error:
-            raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+        tensors, _ = read_tensors(path)
+        self.fill_params(tensors, path)
+
+    def fill_params(self, tensors: Mapping[str, Array], source: str | os.PathLike) -> None:
+        """Copy weights by name into the layers' own arrays.
+
+        Every name, shape and dtype is checked before the first array changes.
+
+        Args:
+            tensors: float32 arrays under the names of ``named_params``.
+            source: the file that an error names.
+
+        Raises:
+            ValueError: where the weights are those of another model; lists every difference.
+        """
         params = self.named_params()
         wrong = [f"{name} is missing" for name in params if name not in tensors]
         wrong += [f"{name} is not known" for name in tensors if name not in params]
         for name in params.keys() & tensors.keys():
-            want, tensor = params[name].shape, tensors[name]
+            want, tensor = params[name].shape, to_cpu(tensors[name])
             if tensor.shape != want or tensor.dtype != numpy.float32:
                 wrong.append(f"{name}: expected {want} float32, got {tensor.shape} {tensor.dtype}")
             elif not numpy.isfinite(tensor).all():
                 wrong.append(f"{name} holds values that are not finite")
         if wrong:
             raise ValueError(
-                f"{path} does not fit {type(self).__name__}:\n  " + "\n  ".join(sorted(wrong))
+                f"{source} does not fit {type(self).__name__}:\n  " + "\n  ".join(sorted(wrong))
             )
         for name, param in params.items():
             param[...] = np.asarray(tensors[name])

@@ -89,10 +89,16 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """w -= lr * g."""
+    """w -= lr * (g + weight_decay * w)."""
 
-    def __init__(self, lr: float = 0.01) -> None:
+    def __init__(self, lr: float = 0.01, weight_decay: float = 0.0) -> None:
         super().__init__(lr)
+        self.weight_decay = weight_decay
+
+    def _step(self, param: Array, grad: Array) -> None:
+        if self.weight_decay:
+            param *= 1 - self.lr * self.weight_decay
+        super()._step(param, grad)
 
 
 class Momentum(Optimizer):

@@ -57,13 +57,14 @@ def _draw(weights: numpy.ndarray, rng: numpy.random.Generator) -> int:
     ones.
     """
     starts = numpy.arange(0, len(weights), BLOCK)
-    up_to = numpy.cumsum(numpy.add.reduceat(weights, starts), dtype=numpy.float64)
+    up_to = numpy.add.reduceat(weights, starts).cumsum(dtype=numpy.float64)
     at = rng.random() * up_to[-1]
-    block = int(numpy.searchsorted(up_to, at, side="right"))
+    block = int(up_to.searchsorted(at, side="right"))
     if block:
         at -= up_to[block - 1]
     first = block * BLOCK
     inside = weights[first : first + BLOCK]
-    place = int(numpy.searchsorted(numpy.cumsum(inside, dtype=numpy.float64), at, side="right"))
-    # The two sums round differently: a draw past the end belongs to the last id that is possible.
-    return first + min(place, int(numpy.flatnonzero(inside)[-1]))
+    place = int(inside.cumsum(dtype=numpy.float64).searchsorted(at, side="right"))
+    if place == len(inside):  # the two sums round differently: it is the last possible id
+        place = int(numpy.flatnonzero(inside)[-1])
+    return first + place

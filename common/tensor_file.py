@@ -17,7 +17,8 @@ from common.np import Array, to_cpu
 
 __all__ = ["read_tensors", "write_tensors"]
 
-ABOUT, CHECKSUM = "about", "sha256"
+OURS = "time_layers"  # the only key of the header's metadata: several would stand in any order
+CHECKSUM = "sha256"
 
 
 def _checksum(tensors: Mapping[str, numpy.ndarray], about: str) -> str:
@@ -44,8 +45,9 @@ def write_tensors(
         OSError: where the file cannot be written; an older one is then still whole.
     """
     arrays = {name: numpy.asarray(to_cpu(array), order="C") for name, array in tensors.items()}
-    text = json.dumps(about, sort_keys=True)
-    write_atomically(path, save(arrays, {ABOUT: text, CHECKSUM: _checksum(arrays, text)}))
+    checksum = _checksum(arrays, json.dumps(about, sort_keys=True))
+    metadata = {OURS: json.dumps({"about": about, CHECKSUM: checksum})}
+    write_atomically(path, save(arrays, metadata))
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, numpy.ndarray], dict[str, Any]]:
@@ -60,11 +62,15 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, numpy.ndarray], dic
     try:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
-        if not {ABOUT, CHECKSUM} & set(metadata):
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+        if OURS not in metadata and not any(CHECKSUM in text for text in metadata.values()):
             return tensors, {}
-        if metadata.get(CHECKSUM) != _checksum(tensors, metadata.get(ABOUT, "")):
+        described = json.loads(metadata[OURS])
+        about = described["about"]
+        if described[CHECKSUM] != _checksum(tensors, json.dumps(about, sort_keys=True)):
             raise ValueError("its checksum does not fit its content")
-        return tensors, json.loads(metadata[ABOUT])
-    except (SafetensorError, KeyError, ValueError) as error:
+        if not isinstance(about, dict):
+            raise ValueError(f"its description is no object but a {type(about).__name__}")
+        return tensors, about
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error

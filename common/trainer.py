@@ -2,64 +2,61 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 
 from common.batches import streams, windows
+from common.divergence import (
+    DivergenceError,
+    all_finite,
+    first_not_finite,
+    gradient_norm,
+    not_finite,
+)
+from common.model_state import (
+    generator_state,
+    load_model_state,
+    model_state,
+    set_generator,
+)
 from common.np import Array, np
 from common.optimizer import Optimizer
 from common.plotting import perplexity_curve, show_or_save
+from common.progress import Progress, Record, print_record
 from common.tying import UniqueParameters
 from common.util import clip_grads
 
-__all__ = ["RnnlmTrainer", "Trainer", "np"]
+__all__ = ["Record", "RnnlmTrainer", "Trainer", "np", "print_record"]
 
-Record = dict[str, float]
 Batch = tuple[Array, Array]
 
-
-class _Progress:
-    """Adds up losses between two reports; the loss stays where it is until it is read."""
-
-    def __init__(self) -> None:
-        self.total: Array = 0.0
-        self.targets = self.iterations = 0
-        self.since = time.perf_counter()
-
-    def add(self, loss: Array, targets: int) -> None:
-        self.total = self.total + loss * targets
-        self.targets += targets
-        self.iterations += 1
-
-    def record(self) -> Record:
-        loss = float(self.total) / self.targets  # waits for the device
-        seconds = time.perf_counter() - self.since
-        record = {
-            "loss": loss,
-            "perplexity": math.exp(min(loss, 700)),  # exp(710) is past float64
-            "ms_per_iteration": 1000 * seconds / self.iterations,
-            "tokens_per_second": self.targets / seconds,
-        }
-        self.__init__()  # type: ignore[misc]
-        return record
+HOPELESS = 20  # updates skipped in a row: from here on, once they are an epoch's, it is given up
 
 
 class Trainer:
     """Trains on plain (x, t) data in shuffled batches; repeated ``fit`` calls continue.
+
+    A loss or a norm of the gradients that is not finite is noticed before it reaches the weights;
+    on a GPU, where looking means waiting, only when a loss is reported or a checkpoint is made,
+    except with ``on_nan="skip"``.
 
     Args:
         model: has ``forward(x, t)``, ``backward()``, ``params`` and ``grads``.
         optimizer: has ``update(params, grads)`` and ``lr``.
         on_record: called with each record instead of printing it.
         rng: decides the order of the examples.
+        on_iteration: called with the trainer after each iteration, when ``state_dict`` may be
+            kept; what it raises ends ``fit``, and the next ``fit`` goes on from there.
+        on_nan: "stop" raises DivergenceError; "skip" leaves out such updates and counts them, and
+            raises where a weight is not finite or nothing was learned for a whole epoch.
 
     Attributes:
         epoch: epochs finished.
-        iteration: updates done, over all epochs.
+        column: how much of the epoch in progress has been trained on, in examples.
+        iteration: windows or batches read, over all epochs.
+        skipped: how many of them did not change the weights.
         curve: one record for every report so far.
     """
 
@@ -69,13 +66,20 @@ class Trainer:
         optimizer: Optimizer,
         on_record: Callable[[Record], None] | None = None,
         rng: numpy.random.Generator | None = None,
+        *,
+        on_iteration: Callable[[Any], None] | None = None,
+        on_nan: Literal["stop", "skip"] = "stop",
     ) -> None:
+        if on_nan not in ("stop", "skip"):
+            raise ValueError(f"{type(self).__name__}: expected on_nan stop or skip, got {on_nan!r}")
         self.model, self.optimizer = model, optimizer
         self.on_record = on_record if on_record is not None else print_record
         self.rng = rng if rng is not None else numpy.random.default_rng()
-        self.epoch = 0
-        self.iteration = 0
+        self.on_iteration, self.on_nan = on_iteration, on_nan
+        self.epoch = self.column = self.iteration = self.skipped = self._skipped_in_a_row = 0
         self.curve: list[Record] = []
+        self._progress = Progress()
+        self._order: numpy.ndarray = numpy.arange(0)
 
     def fit(
         self,
@@ -98,7 +102,7 @@ class Trainer:
 
         Raises:
             ValueError: where there is no example, or not one target for each.
-            RuntimeError: when the loss is no longer finite.
+            DivergenceError: when the loss or the norm of the gradients is no longer finite.
         """
         x, t = np.asarray(x), np.asarray(t)
         if len(x) != len(t) or len(x) == 0:
@@ -109,11 +113,14 @@ class Trainer:
         check_counts(type(self).__name__, batch_size=batch_size, eval_interval=eval_interval)
         parameters = UniqueParameters(self.model.params, self.model.grads)
         for _ in range(max_epoch):
-            order = self.rng.permutation(len(x))
-            chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+            if self.column == 0 or len(self._order) != len(x):
+                self.column = 0
+                self._order = self.rng.permutation(len(x))
+            rest = self._order[self.column :]
+            chunks = [rest[i : i + batch_size] for i in range(0, len(rest), batch_size)]
             batches = ((x[chunk], t[chunk]) for chunk in chunks)
-            self._run(batches, 0, len(chunks), parameters, max_grad, eval_interval)
-            self.epoch += 1
+            done = -(-self.column // batch_size)
+            self._run(batches, done, done + len(chunks), parameters, max_grad, eval_interval)
 
     def _run(
         self,
@@ -126,24 +133,78 @@ class Trainer:
     ) -> None:
         """The rest of one epoch, of which ``done`` of all ``iterations`` are behind us."""
         interval = iterations if eval_interval is None else eval_interval
-        progress = _Progress()
+        self._progress.go_on()
         for number, (x, t) in enumerate(batches, start=done + 1):
-            loss = self.model.forward(x, t)
-            self.model.backward()
-            parameters.add_tied()
-            if max_grad is not None:
-                clip_grads(parameters.grads, max_grad)
-            self.optimizer.update(parameters.params, parameters.grads)
+            with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+                loss = self._learn(x, t, parameters, max_grad, number)
             self.iteration += 1
             self._advance(x)
-            progress.add(loss, t.size)
-            if number % interval == 0 or number == iterations or self.iteration == 1:
-                self._report(progress.record(), number, iterations)
+            if loss is not None:
+                self._progress.add(loss, t.size)
+                self._skipped_in_a_row = 0
+            else:
+                self.skipped += 1
+                self._skipped_in_a_row += 1
+                if self._skipped_in_a_row >= max(iterations, HOPELESS):
+                    trouble = f"{self._skipped_in_a_row} updates in a row were not finite"
+                    self._stop(trouble, number, parameters)
+            due = number % interval == 0 or number == iterations or self.iteration == 1
+            if due and self._progress.iterations:
+                self._report(number, iterations, parameters)
+            if number == iterations:
+                self.epoch += 1
+                self.column = 0
+            if self.on_iteration is not None:
+                self._progress.pause()
+                self.on_iteration(self)
+                self._progress.go_on()
+
+    def _learn(
+        self,
+        x: Array,
+        t: Array,
+        parameters: UniqueParameters,
+        max_grad: float | None,
+        number: int,
+    ) -> Array | None:
+        """One update; the loss before it, or None where it was left out."""
+        loss = self.model.forward(x, t)
+        self.model.backward()
+        parameters.add_tied()
+        grads = parameters.grads
+        looks = self.on_nan == "skip" or isinstance(grads[0], numpy.ndarray)
+        norm = clip_grads(grads, max_grad) if max_grad is not None else None
+        if looks:
+            trouble = not_finite(loss, gradient_norm(grads) if norm is None else norm)
+            if trouble is not None:
+                self._refuse(trouble, number, parameters)
+                return None
+        self.optimizer.update(parameters.params, grads)
+        return loss
+
+    def _refuse(self, trouble: str, number: int, parameters: UniqueParameters) -> None:
+        """Stop, or get ready to go on without this update."""
+        if self.on_nan == "stop" or not all_finite(parameters.params):
+            self._stop(trouble, number, parameters)
+        state = self.model.get_state() if hasattr(self.model, "get_state") else []
+        if not all_finite(array for arrays in state if arrays is not None for array in arrays):
+            self.model.reset_state()
+
+    def _stop(self, trouble: str, number: int, parameters: UniqueParameters) -> None:
+        with numpy.errstate(over="ignore", invalid="ignore"):
+            self.model.backward()  # clipping by a norm that is not finite has spoilt the gradients
+            parameters.add_tied()
+        raise DivergenceError(
+            f"{type(self).__name__}: {trouble} at iteration {number} of epoch {self.epoch + 1}, "
+            f"{first_not_finite(self.model, parameters)}; try a smaller learning rate or a "
+            "smaller max_grad"
+        )
 
     def _advance(self, x: Array) -> None:
         """Remember that ``x`` has been trained on."""
+        self.column += len(x)
 
-    def _report(self, record: Record, number: int, iterations: int) -> None:
+    def _report(self, number: int, iterations: int, parameters: UniqueParameters) -> None:
         place = {
             "epoch": self.epoch + 1,
             "iteration": number,
@@ -151,13 +212,73 @@ class Trainer:
             "step": self.iteration,
             "lr": self.optimizer.lr,
         }
+        if self.on_nan == "skip":
+            place["skipped"] = self.skipped
+        record = self._progress.record()
         self.curve.append({**place, **record})
         self.on_record(self.curve[-1])
-        if not math.isfinite(record["loss"]):
-            raise RuntimeError(
-                f"{type(self).__name__}: the loss is {record['loss']} at iteration {number} of "
-                f"epoch {self.epoch + 1}; try a smaller learning rate or a smaller max_grad"
+        if not numpy.isfinite(record["loss"]):
+            self._stop(f"the loss is {record['loss']}", number, parameters)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, and what was reported so far.
+
+        Arrays are copies; ``common.checkpoint`` puts them into a file. Ask between two calls of
+        ``fit``, or in ``on_iteration``.
+
+        Raises:
+            DivergenceError: where a weight, or a loss since the last report, is not finite.
+            TypeError: for a model that carries a state and cannot give it.
+        """
+        if not all_finite([*self.model.params, np.asarray(self._progress.total)]):
+            parameters = UniqueParameters(self.model.params, self.model.grads)
+            raise DivergenceError(
+                f"{type(self).__name__}: not kept, after {self.iteration} iterations something is "
+                f"not finite, {first_not_finite(self.model, parameters)}; try a smaller learning "
+                "rate or a smaller max_grad"
             )
+        return {
+            "trainer": type(self).__name__,
+            "model": model_state(self.model),
+            "rule": type(self.optimizer).__name__,
+            "optimizer": self.optimizer.state_dict(),
+            "rng": generator_state(self.rng),
+            "epoch": self.epoch,
+            "column": self.column,
+            "iteration": self.iteration,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
+            "order": self._order.copy(),
+            "progress": self._progress.state_dict(),
+            "curve": [dict(record) for record in self.curve],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned: the same updates follow, bit for bit.
+
+        Model and optimizer must be built as they were then; their state is overwritten. ``fit``
+        then wants the same data, and the rest of the epoch in progress counts as one epoch.
+
+        Raises:
+            ValueError: for the state of another kind of trainer, optimizer or model.
+        """
+        kinds = [type(self).__name__, type(self.optimizer).__name__]
+        if kinds != (saved := [state["trainer"], state["rule"]]):
+            raise ValueError(f"{kinds[0]}: expected the state of {kinds}, got {saved}")
+        if state["rng"]["bit_generator"] != type(self.rng.bit_generator).__name__:
+            raise ValueError(
+                f"{kinds[0]}: expected a generator {state['rng']['bit_generator']}, got "
+                f"{type(self.rng.bit_generator).__name__}"
+            )
+        load_model_state(self.model, state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        set_generator(self.rng, state["rng"])
+        self.epoch, self.column = int(state["epoch"]), int(state["column"])
+        self.iteration, self.skipped = int(state["iteration"]), int(state["skipped"])
+        self._skipped_in_a_row = int(state["skipped_in_a_row"])
+        self._order = numpy.array(state["order"])
+        self._progress.load_state_dict(state["progress"])
+        self.curve = [dict(record) for record in state["curve"]]
 
     def plot(
         self,
@@ -184,8 +305,6 @@ class RnnlmTrainer(Trainer):
     interruption: epoch, curve, and ``column``, where the next window begins in the streams.
     """
 
-    column = 0
-
     def fit(  # type: ignore[override]
         self,
         xs: Array,
@@ -209,7 +328,7 @@ class RnnlmTrainer(Trainer):
 
         Raises:
             ValueError: where xs and ts differ in length or are shorter than one batch of N T.
-            RuntimeError: when the loss is no longer finite.
+            DivergenceError: when the loss or the norm of the gradients is no longer finite.
         """
         if len(xs) != len(ts):
             raise ValueError(f"RnnlmTrainer: got {len(xs)} tokens but {len(ts)} targets")
@@ -238,8 +357,6 @@ class RnnlmTrainer(Trainer):
             done = -(-self.column // time_size)
             iterations = done + len(range(self.column, length, time_size))
             self._run(batches, done, iterations, parameters, max_grad, eval_interval)
-            self.epoch += 1
-            self.column = 0
 
     def _advance(self, x: Array) -> None:
         self.column += x.shape[1]
@@ -251,16 +368,3 @@ def check_counts(who: str, **counts: int | None) -> None:
         if count is not None and count < 1:
             spoken = name if name == "eval_interval" else name.replace("_", " ")
             raise ValueError(f"{who}: expected a {spoken} of 1 or more, got {count}")
-
-
-def print_record(record: Record) -> None:
-    """Print one status line."""
-    print(
-        f"| epoch {record['epoch']:.0f} "
-        f"| iteration {record['iteration']:.0f} / {record['iterations']:.0f} "
-        f"| lr {record['lr']:.4g} "
-        f"| {record['ms_per_iteration']:.1f} ms/it "
-        f"| {record['tokens_per_second']:,.0f} tokens/s "
-        f"| perplexity {record['perplexity']:.2f}",
-        flush=True,
-    )

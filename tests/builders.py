@@ -6,11 +6,16 @@ import numpy
 
 from common import layers, time_layers
 from common.np import np, to_cpu
-from models import BetterRnnlm, Rnnlm, SimpleRnnlm
+from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm
 
 N, T, D, H, V = 2, 3, 4, 5, 7
 
-MODELS = {"SimpleRnnlm": SimpleRnnlm, "Rnnlm": Rnnlm, "BetterRnnlm": BetterRnnlm}
+MODELS = {
+    "SimpleRnnlm": SimpleRnnlm,
+    "Rnnlm": Rnnlm,
+    "BetterRnnlm": BetterRnnlm,
+    "AwdRnnlm": AwdRnnlm,
+}
 
 CELLS = ["RNN", "LSTM", "GRU", "GRU with recurrent bias"]
 TIME_CELLS = [f"Time{name}" for name in CELLS]
@@ -18,6 +23,7 @@ WITH_LOSS = ["SoftmaxWithLoss", "SigmoidWithLoss", "TimeSoftmaxWithLoss", "TimeS
 ONE_STEP = ["MatMul", "Affine", "Softmax", "Sigmoid", "Dropout", "Embedding", *CELLS]
 TIME_LAYERS = [
     *["TimeEmbedding", "TimeAffine", "TimeDropout", "TimeDropout variational"],
+    *["TimeEmbedding with dropout", "TimeActivationPenalty", "TimeWeightDrop"],
     *[*TIME_CELLS, "TimeBiLSTM"],
 ]
 LAYERS = [*ONE_STEP, *TIME_LAYERS, *WITH_LOSS]
@@ -88,8 +94,14 @@ def layer_and_inputs(name, dtype="float64"):
     if kind == "BiLSTM":
         left, right = weights(rng, 4, dtype=dtype), weights(rng, 4, dtype=dtype)
         return cls(*left, *right), (array(N, T, D),)
+    if kind == "WeightDrop":
+        lstm = time_layers.TimeLSTM(*cell_weights("TimeLSTM", dtype))
+        return cls(lstm, 0.4, generator(3)), (array(N, T, D),)
+    if kind == "ActivationPenalty":
+        return cls(alpha=2.0, beta=1.0), (array(N, T, D),)
     if kind == "Embedding":
-        return cls(array(V, D)), (ids(rng, V, *steps),)
+        options = {"dropout_ratio": 0.4, "rng": generator(3)} if "dropout" in name else {}
+        return cls(array(V, D), **options), (ids(rng, V, *steps),)
     if kind == "MatMul":
         return cls(array(D, H)), (array(*steps, D),)
     if kind == "Affine":
@@ -119,9 +131,21 @@ def run(layer, inputs):
     return as_tuple(outputs), douts, as_tuple(layer.backward(*douts))
 
 
+def awd_rnnlm(strength, wordvec_size=D, hidden_size=H, **options):
+    """AwdRnnlm with every dropout ratio, and both weights of penalties, at ``strength``."""
+    places = ["embed_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_drop"]
+    ratios = dict.fromkeys([*places, "alpha", "beta"], strength)
+    return AwdRnnlm(V, wordvec_size, hidden_size, **ratios | options)
+
+
 def tiny_model(name, dtype="float32", seed=0, dropout_ratio=0.0, scale=None):
-    """A language model of V words; with a scale all its weights are normal numbers of that size."""
-    if name == "BetterRnnlm":
+    """A language model of V words; with a scale all its weights are normal numbers of that size.
+
+    In AwdRnnlm ``dropout_ratio`` is the strength of every regularization.
+    """
+    if name == "AwdRnnlm":
+        model = awd_rnnlm(dropout_ratio, num_layers=2, rng=seed, dtype=dtype)
+    elif name == "BetterRnnlm":
         model = BetterRnnlm(V, H, H, dropout_ratio, seed, dtype)
     else:
         model = MODELS[name](V, D, H, seed, dtype)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from datasets.corpus import Corpus, corpus_from_tokens
 from models.char_rnn import CharRnn
 from models.language_model import check_sizes
 from train.cli import run_command
-from train.run_folder import RunFolder
+from train.parts import Parts, run_in_parts
 
 BUILT_IN = {"vector": ["vector"], "ectoaxg": ["vector", *["ectoaxg"] * 14]}
 HIDDEN_SIZES = {"vector": 50}
@@ -67,6 +67,9 @@ class Options:
     """Decides the initial weights and the samples."""
     out: Path | None = None
     """Folder of the run; runs/char_rnn-CORPUS-NUMBER if not named."""
+    resume: Path | None = None
+    """Go on with the run in this folder: what is finished is kept, the rest is done. Its options
+    are taken from there."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +183,23 @@ def spell(model: CharRnn, corpus: Corpus, prompt: str, length: int, **how: Any) 
     return corpus.decode(ids).removesuffix("\n")
 
 
-def train(corpus: Corpus, hidden_size: int, options: Options, run: RunFolder) -> list[Outcome]:
-    """Train every start by both rules; print a line for each and log it."""
-    words, sequences = words_of(corpus), to_sequences(corpus)
+def try_start(corpus: Corpus, hidden_size: int, options: Options, start: int, rule: str) -> Outcome:
+    """Train one start by one rule and let it write."""
+    words = words_of(corpus)
     prompt, length = options.prompt or words[0][0], 2 * max(map(len, words))
+    rng = numpy.random.default_rng([options.seed, start])  # the same for both rules
+    model = CharRnn(corpus.vocab_size, hidden_size, rule == "one_step", rng)
+    sequences = to_sequences(corpus)
+    losses = learn(model, sequences, options.iterations, options.lr, options.max_grad)
+    samples = [spell(model, corpus, prompt, length, rng=rng) for _ in range(options.samples)]
+    right = sum(sample in words for sample in samples)
+    greedy = spell(model, corpus, prompt, length, greedy=True)
+    return Outcome(rule, start, losses, samples, right, greedy)
+
+
+def train(corpus: Corpus, hidden_size: int, options: Options, parts: Parts) -> list[Outcome]:
+    """Train every start by both rules, except what is finished; print a line for each, log it."""
+    words = words_of(corpus)
     shown = sorted({math.ceil(options.iterations * tenths / 10) for tenths in range(1, 11)})
     print(
         f"\n{corpus.name}: words {len(words)}, alphabet {corpus.vocab_size}, "
@@ -193,19 +209,22 @@ def train(corpus: Corpus, hidden_size: int, options: Options, run: RunFolder) ->
     outcomes = []
     for start in range(1, options.starts + 1):
         for rule, name in RULES.items():
-            rng = numpy.random.default_rng([options.seed, start])  # the same for both rules
-            model = CharRnn(corpus.vocab_size, hidden_size, rule == "one_step", rng)
-            losses = learn(model, sequences, options.iterations, options.lr, options.max_grad)
-            samples = [
-                spell(model, corpus, prompt, length, rng=rng) for _ in range(options.samples)
-            ]
-            right = sum(sample in words for sample in samples)
-            greedy = spell(model, corpus, prompt, length, greedy=True)
-            outcomes.append(Outcome(rule, start, losses, samples, right, greedy))
-            printed = {k: losses[k - 1] for k in shown}
+            part = f"{corpus.name} {start} {rule}"
+            kept = parts.finished.get(part)
+            outcome = (
+                try_start(corpus, hidden_size, options, start, rule)
+                if kept is None
+                else Outcome(**kept)
+            )
+            outcomes.append(outcome)
+            printed = {k: outcome.losses[k - 1] for k in shown}
             columns = "".join(f"{loss:7.4f}" for loss in printed.values())
-            print(f"{start:5}  {name:10}{columns}  {right} of {options.samples}", flush=True)
-            run.log({"corpus": corpus.name, "start": start, "rule": rule, "loss": printed})
+            right = f"{outcome.right} of {options.samples}"
+            print(f"{start:5}  {name:10}{columns}  {right}", flush=True)
+            if kept is None:
+                place = {"corpus": corpus.name, "start": start, "rule": rule}
+                parts.run.log({**place, "loss": printed})
+                parts.keep(part, asdict(outcome))
     return outcomes
 
 
@@ -280,23 +299,24 @@ def main(options: Options) -> None:
         samples=options.samples,
         hidden_size=min(hidden_sizes),
     )
-    run = RunFolder.create("-".join(["char_rnn", *(corpus.name for corpus in corpora)]), options)
-    _, panels = plt.subplots(
-        1,
-        len(corpora),
-        figsize=(4.4 * len(corpora), 3.4),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    panels[0, 0].set_ylabel("loss per word")
-    results = {}
-    for corpus, hidden_size, axes in zip(corpora, hidden_sizes, panels[0], strict=True):
-        outcomes = train(corpus, hidden_size, options, run)
-        results[corpus.name] = report(words_of(corpus), outcomes)
-        draw(axes, corpus, outcomes)
-    run.write_json(run.results_file, results)
-    show_or_save(run.curve_file)
+    name = "-".join(["char_rnn", *(corpus.name for corpus in corpora)])
+    with run_in_parts("char_rnn", name, options) as parts:
+        _, panels = plt.subplots(
+            1,
+            len(corpora),
+            figsize=(4.4 * len(corpora), 3.4),
+            sharey=True,
+            squeeze=False,
+            layout="constrained",
+        )
+        panels[0, 0].set_ylabel("loss per word")
+        results = {}
+        for corpus, hidden_size, axes in zip(corpora, hidden_sizes, panels[0], strict=True):
+            outcomes = train(corpus, hidden_size, options, parts)
+            results[corpus.name] = report(words_of(corpus), outcomes)
+            draw(axes, corpus, outcomes)
+        show_or_save(parts.run.curve_file)
+        parts.run.write_json(parts.run.results_file, results)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy
 from common import layers, time_layers
 from common.gradient_check import Report, check_layer, check_model
 from common.np import Array, np
-from models import BetterRnnlm, Rnnlm, SimpleRnnlm, shapes
+from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm, shapes
 from models.char_rnn import CharRnn
 from models.memory import ConcatReciter, Reciter
 from train.cli import run_command
@@ -137,6 +137,37 @@ def time_layer(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(layer, floats(rng, N, T, H), rng=rng)
 
 
+@case("TimeEmbedding with dropout")
+def embedding_dropout(name: str, rng: numpy.random.Generator) -> Report:
+    """Some words are dropped; each forward pass begins with the same generator."""
+    layer = time_layers.TimeEmbedding(floats(rng, V, D), 0.4)
+
+    def reseed() -> None:
+        layer.rng = numpy.random.default_rng(3)
+
+    return check_layer(layer, ids(rng, V, N, 2 * T), rng=rng, prepare=reseed, subject=name)
+
+
+@case("TimeActivationPenalty", "TimeActivationPenalty temporal")
+def activation_penalty(name: str, rng: numpy.random.Generator) -> Report:
+    """The penalty is a second output, whose gradient is the one of the loss."""
+    weights = {"beta": 2.0} if "temporal" in name else {"alpha": 3.0, "beta": 2.0}
+    layer = time_layers.TimeActivationPenalty(**weights)
+
+    def backward(dys: Array, dpenalty: Array) -> Array:
+        layer.dout = float(dpenalty)
+        return layer.backward(dys)
+
+    two_outputs = SimpleNamespace(
+        params=[],
+        grads=[],
+        param_names=(),
+        forward=lambda xs: (layer.forward(xs), np.asarray(layer.penalty)),
+        backward=backward,
+    )
+    return check_layer(two_outputs, floats(rng, N, T, D), rng=rng, subject=name)
+
+
 @case("TimeOutputWithLoss")
 def output_with_loss(name: str, rng: numpy.random.Generator) -> Report:
     """The scores stay inside; W and b belong to the output layer. One target is ignored."""
@@ -186,6 +217,23 @@ def time_recurrent(name: str, rng: numpy.random.Generator) -> Report:
     )
 
 
+@case("TimeWeightDrop rnn", "TimeWeightDrop lstm", "TimeWeightDrop gru")
+def weight_drop(name: str, rng: numpy.random.Generator) -> Report:
+    """The second of two windows; each forward pass begins with the same generator."""
+    inner = getattr(time_layers, f"Time{name.split()[1].upper()}")
+    weights = recurrent_weights(rng, inner.num_gates)
+    layer: Any = time_layers.TimeWeightDrop(inner(*weights, stateful=True), 0.4)
+    layer.forward(floats(rng, N, T, D))
+    state = layer.get_state()
+
+    def prepare() -> None:
+        layer.set_state(*state)
+        layer.rng = numpy.random.default_rng(3)
+
+    xs = floats(rng, N, T, D)
+    return check_layer(layer, xs, rng=rng, prepare=prepare, subject=f"{name}, second window")
+
+
 @case(
     *("TimeStack rnn", "TimeStack rnn relu", "TimeStack lstm", "TimeStack gru"),
     *("TimeStack lstm bidirectional", "TimeStack gru bidirectional without bias"),
@@ -225,12 +273,15 @@ def stack(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(flat_layer, xs, *state, rng=rng, prepare=reseed, subject=name)
 
 
-@case("SimpleRnnlm", "Rnnlm", "BetterRnnlm")
+@case("SimpleRnnlm", "Rnnlm", "BetterRnnlm", "AwdRnnlm", "AwdRnnlm with projection")
 def language_model(name: str, rng: numpy.random.Generator) -> Report:
-    """The second of two windows; in BetterRnnlm with dropout and the tied weight."""
+    """The second of two windows; with the masks, penalties and tied weight that the model has."""
     seed = int(rng.integers(1 << 30))
-    if name == "BetterRnnlm":
-        model: Any = BetterRnnlm(V, H, H, dropout_ratio=0.3, rng=seed, dtype="float64")
+    if name.startswith("AwdRnnlm"):
+        wide: dict[str, Any] = {"projection": "projection" in name, "dtype": "float64"}
+        model: Any = AwdRnnlm(V, D, H, num_layers=2, rng=seed, **wide)
+    elif name == "BetterRnnlm":
+        model = BetterRnnlm(V, H, H, dropout_ratio=0.3, rng=seed, dtype="float64")
     else:
         model = {"SimpleRnnlm": SimpleRnnlm, "Rnnlm": Rnnlm}[name](V, D, H, seed, "float64")
     for param in model.params:  # the embedding starts near zero, where errors could hide

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy
@@ -11,6 +15,8 @@ import tyro
 
 from common import config
 from common.np import to_gpu
+from train.resume import saved_options
+from train.stopping import Stopped
 
 Options = TypeVar("Options")
 
@@ -19,9 +25,12 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
     """Parse the command line into ``options`` and call ``main`` with it.
 
     What a user can cause ends as one line on stderr and exit code 1; an unknown option as tyro's
-    message and exit code 2.
+    message and exit code 2; Ctrl-C and SIGTERM as 130 and 143. With ``--resume RUN`` the options of
+    that run take the place of the defaults.
     """
-    _run(main, tyro.cli(options, prog=_program()))
+    with _reported_errors():
+        defaults = _options_of_the_run(options)
+    _run(main, tyro.cli(options, prog=_program(), default=defaults))
 
 
 def run_subcommands(commands: dict[str, tuple[Callable[[Any], None], type]]) -> None:
@@ -33,19 +42,41 @@ def run_subcommands(commands: dict[str, tuple[Callable[[Any], None], type]]) -> 
     _run(mains[type(parsed)], parsed)
 
 
+def _options_of_the_run(options: type[Options]) -> Options | None:
+    """Those of the run that ``--resume`` names on the command line; None without it."""
+    if "resume" not in {field.name for field in fields(options)}:  # type: ignore[arg-type]
+        return None
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--resume", type=Path)
+    try:
+        path = parser.parse_known_args()[0].resume
+    except argparse.ArgumentError:  # no folder named: tyro explains
+        return None
+    script = (_program() or "").rpartition(".")[2]
+    return None if path is None else saved_options(script, options, path)
+
+
 def _program() -> str | None:
     spec = sys.modules["__main__"].__spec__
     return None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
 
 
-def _run(main: Callable[[Any], None], parsed: Any) -> None:
+@contextmanager
+def _reported_errors() -> Iterator[None]:
     try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except Stopped as stop:
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(main: Callable[[Any], None], parsed: Any) -> None:
+    with _reported_errors():
         if getattr(parsed, "gpu", False):
             config.GPU = True
         if config.GPU:
             to_gpu(numpy.zeros(1))  # say now what is missing, not after the corpus is read
         main(parsed)
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -24,6 +24,7 @@ from datasets.corpus import build_vocab, encode_tokens
 from models.language_model import check_sizes
 from models.memory import ConcatReciter, Reciter
 from train.cli import run_command
+from train.parts import Parts, run_in_parts
 from train.run_folder import RunFolder
 
 SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
@@ -58,6 +59,9 @@ class Options:
     """Decides the initial weights."""
     out: Path | None = None
     """Folder of the run; runs/memory-NUMBER if not named."""
+    resume: Path | None = None
+    """Go on with the run in this folder: what is finished is kept, the rest is done. Its options
+    are taken from there."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,25 @@ def train(
     )
 
 
+def train_or_take(
+    variant: Variant,
+    start: int,
+    ids: list[int],
+    letters: list[str],
+    options: Options,
+    parts: Parts,
+) -> Network:
+    """The network as an earlier process left it finished, or trained now and kept."""
+    part = f"{variant.name} {start}"
+    kept = parts.finished.get(part)
+    if kept is None:
+        network = train(variant, start, ids, letters, options, parts.run)
+        parts.keep(part, asdict(network))
+        return network
+    said = {fed: Recitation(**recited) for fed, recited in kept["recitations"].items()}
+    return Network(**{**kept, "recitations": said})
+
+
 def median(recitations: list[Recitation]) -> Recitation:
     """The one in the middle by letters before the first mistake; the lower of two."""
     return sorted(recitations, key=lambda r: r.given_back)[(len(recitations) - 1) // 2]
@@ -238,27 +261,28 @@ def main(options: Options) -> None:
     sizes = {"hidden_size": options.hidden_size, "epochs": options.epochs}
     check_sizes("memory", starts=options.starts, **sizes)
     ids, letters = encode(options)
-    run = RunFolder.create("memory", options)
-    print(
-        f"{len(ids) - 1} letters with the end mark ($), alphabet {len(letters)}, hidden units "
-        f"{options.hidden_size}, {options.epochs} epochs, {options.starts} starts\n"
-        f"  fed back  before the first mistake  right  recited by the median start"
-    )
-    networks: list[Network] = []
-    drawn: list[tuple[str, list[Recitation]]] = []
-    for variant in VARIANTS:
-        starts = trange(1, options.starts + 1, desc=variant.name, leave=False, disable=None)
-        trained = [train(variant, start, ids, letters, options, run) for start in starts]
-        rows = {fed: [n.recitations[fed] for n in trained] for fed in trained[0].recitations}
-        if variant.published and options.sentence == SENTENCE:
-            rows["published"] = [compare(variant.published, variant.published, SENTENCE)]
-        report(variant, trained, rows)
-        networks += trained
-        labels = [f"{variant.name}: {next(iter(rows))}", *list(rows)[1:]]
-        drawn += zip(labels, rows.values(), strict=True)
-    run.write_json(run.results_file, {"networks": [asdict(network) for network in networks]})
-    draw(drawn, options.sentence + "$")
-    show_or_save(run.curve_file)
+    with run_in_parts("memory", "memory", options) as parts:
+        print(
+            f"{len(ids) - 1} letters with the end mark ($), alphabet {len(letters)}, hidden units "
+            f"{options.hidden_size}, {options.epochs} epochs, {options.starts} starts\n"
+            f"  fed back  before the first mistake  right  recited by the median start"
+        )
+        networks: list[Network] = []
+        drawn: list[tuple[str, list[Recitation]]] = []
+        for variant in VARIANTS:
+            starts = trange(1, options.starts + 1, desc=variant.name, leave=False, disable=None)
+            trained = [train_or_take(variant, k, ids, letters, options, parts) for k in starts]
+            rows = {fed: [n.recitations[fed] for n in trained] for fed in trained[0].recitations}
+            if variant.published and options.sentence == SENTENCE:
+                rows["published"] = [compare(variant.published, variant.published, SENTENCE)]
+            report(variant, trained, rows)
+            networks += trained
+            labels = [f"{variant.name}: {next(iter(rows))}", *list(rows)[1:]]
+            drawn += zip(labels, rows.values(), strict=True)
+        draw(drawn, options.sentence + "$")
+        show_or_save(parts.run.curve_file)
+        results = {"networks": [asdict(network) for network in networks]}
+        parts.run.write_json(parts.run.results_file, results)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,20 @@
-"""A run folder: config.json, log.jsonl, weights.safetensors, results.json, curve.png."""
+"""The folder of a run and its files.
+
+config.json          the script, its options and the versions
+log.jsonl            one line for each report and each validation
+checkpoint.safetensors  everything that the rest of the run depends on, while it trains and after
+weights.safetensors  the best weights so far
+results.json         the final figures; there once the run is finished
+curve.png            the picture
+run.lock             there while a process writes into the folder; says which
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +23,7 @@ from typing import Any
 import numpy
 
 from common.files import write_atomically
+from train.lock import locked
 
 
 class RunFolder:
@@ -25,9 +37,11 @@ class RunFolder:
         self.path = path
         self.config_file = path / "config.json"
         self.log_file = path / "log.jsonl"
+        self.checkpoint_file = path / "checkpoint.safetensors"
         self.weights_file = path / "weights.safetensors"
         self.results_file = path / "results.json"
         self.curve_file = path / "curve.png"
+        self.lock_file = path / "run.lock"
 
     @classmethod
     def create(cls, name: str, options: Any) -> RunFolder:
@@ -35,30 +49,17 @@ class RunFolder:
 
         Raises:
             FileExistsError: where the folder holds a run already.
+            InUseError: where another process is making it at this moment.
             OSError: where it cannot be made or written.
         """
-        path = options.out
-        if path is None:
-            number = 1
-            while (path := Path("runs") / f"{name}-{number}").exists():
-                number += 1
-        run = cls(Path(path))
-        if run.config_file.exists():
-            raise FileExistsError(f"{run.path} holds a run already; name another --out")
-        run.path.mkdir(parents=True, exist_ok=True)
-        about = {
-            "script": name.split("-")[0],
-            "options": {
-                key: str(value) if isinstance(value, Path) else value
-                for key, value in asdict(options).items()
-            },
-            "versions": {
-                "time-layers": version("time-layers"),
-                "numpy": numpy.__version__,
-                "python": platform.python_version(),
-            },
-        }
-        run.write_json(run.config_file, about)
+        path = _next_free(name) if options.out is None else Path(options.out)
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        with run.locked():
+            if run.config_file.exists():
+                go_on = f", or go on with it: --resume {path}" if hasattr(options, "resume") else ""
+                raise FileExistsError(f"{path} holds a run already; name another --out{go_on}")
+            run.write_config(name.split("-")[0], options)
         return run
 
     @classmethod
@@ -74,16 +75,82 @@ class RunFolder:
             raise FileNotFoundError(f"{path} is not the folder of a run: it has no config.json")
         try:
             config = json.loads(run.config_file.read_text(encoding="utf-8"))
-            config["script"], config["options"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{run.config_file}: not the config of a run ({error})") from error
+        parts = config if isinstance(config, dict) else {}
+        if not isinstance(parts.get("script"), str) or not isinstance(parts.get("options"), dict):
+            raise ValueError(
+                f"{run.config_file}: not the config of a run (no script with its options)"
+            )
         return run, config
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep every other process out for as long as the block runs.
+
+        Raises:
+            InUseError: where one is in; names it.
+        """
+        return locked(self.lock_file)
+
+    def write_config(self, script: str, options: Any) -> None:
+        """Write config.json: which script, with which options, by which versions."""
+        about = {
+            "script": script,
+            "options": {
+                key: str(value) if isinstance(value, Path) else value
+                for key, value in asdict(options).items()
+                if key != "resume"
+            },
+            "versions": {
+                "time-layers": version("time-layers"),
+                "numpy": numpy.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        self.write_json(self.config_file, about)
+
     def log(self, record: dict) -> None:
-        """Append one line to log.jsonl."""
-        with open(self.log_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Append one line to log.jsonl.
+
+        Raises:
+            OSError: where it cannot be written; what of it was written, ``take_up`` removes.
+        """
+        try:
+            with open(self.log_file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.log_file)) from error
+
+    def log_length(self) -> int:
+        """Bytes in log.jsonl, once all of them are on disk."""
+        with open(self.log_file, "ab") as file:
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def take_up(self, log_length: int) -> None:
+        """Bring the folder back to where a checkpoint was made.
+
+        The log is cut to the length that it had then, and files that a process left half written
+        when it was killed are removed. The lock must be held.
+        """
+        if self.log_file.exists() and self.log_file.stat().st_size > log_length:
+            os.truncate(self.log_file, log_length)
+        for file in vars(self).values():
+            for leftover in self.path.glob(f".{file.name}.*"):
+                leftover.unlink()
 
     def write_json(self, path: Path, content: dict) -> None:
         """Write one file of the folder, whole."""
         write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _next_free(name: str) -> Path:
+    """Make runs/NAME-K for the smallest K that nobody has."""
+    number = 1
+    while True:
+        path = Path("runs") / f"{name}-{number}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1

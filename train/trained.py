@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -9,6 +10,8 @@ import numpy
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train import better_rnnlm, rnnlm, simple_rnnlm
+from train.options import LanguageModelOptions
+from train.resume import read_options
 from train.run_folder import RunFolder
 
 SCRIPTS = {"rnnlm": rnnlm, "simple_rnnlm": simple_rnnlm, "better_rnnlm": better_rnnlm}
@@ -30,16 +33,12 @@ def open_run(path: Path, data_dir: Path | None = None) -> tuple[LanguageModel, C
         raise ValueError(
             f"{path}: a run of {config['script']!r}; expected one of {', '.join(SCRIPTS)}"
         )
-    options = dict(config["options"])
+    options: LanguageModelOptions = read_options(
+        SCRIPTS[config["script"]].Options, config, run.config_file
+    )
     if data_dir is not None:
-        options["data_dir"] = str(data_dir)
-    for name in ("data_dir", "out"):
-        options[name] = None if options[name] is None else Path(options[name])
-    try:
-        parsed = SCRIPTS[config["script"]].Options(**options)
-    except TypeError as error:
-        raise ValueError(f"{run.config_file}: {error}") from error
-    corpus = parsed.load_corpus()
-    model = parsed.build(corpus.vocab_size, numpy.random.default_rng(parsed.seed))
+        options = replace(options, data_dir=data_dir)
+    corpus = options.load_corpus()
+    model = options.build(corpus.vocab_size, numpy.random.default_rng(options.seed))
     model.load_params(run.weights_file)
     return model, corpus

@@ -32,7 +32,7 @@ POINTER, LENGTH = ctypes.c_void_p, ctypes.c_int64
 SIGNATURES = {
     "panel_columns": [],
     "output_forward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 4 + [LENGTH] * 4,
-    "output_backward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 5 + [LENGTH] * 4,
+    "output_backward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 5 + [LENGTH] * 5,
     "lstm_forward": [POINTER] * 6 + [LENGTH] * 4,
     "lstm_backward": [POINTER] * 9 + [LENGTH] * 4,
     "gru_forward": [POINTER] * 6 + [LENGTH] * 4,

@@ -7,7 +7,7 @@
 #include "threads.h"
 #include "tile.h"
 
-enum { CHUNK = 8 }; /* panels that a thread takes at once */
+enum { CHUNK = 8 }; /* panels that are worked on together */
 
 typedef struct {
     const float *X, *W, *b;
@@ -63,60 +63,46 @@ void output_forward(const float *X, const float *W, int64_t w_row, int64_t w_col
 typedef struct {
     const float *Xt, *W, *S;
     float *dW, *db, *dX, *work;
-    int64_t w_row, w_column, R, H, V;
+    int64_t w_row, w_column, R, H, V, parts;
 } backward_args;
 
-enum { GROUP = 256 / PANEL }; /* panels whose share of dX is added at once */
-
-/* dW = Xt[:H] S, db = Xt[H] S, by chunks of columns */
-static void output_dW(team *t, const backward_args *o)
+/* dW = Xt[:H] S and db = Xt[H] S for one panel of S */
+static void output_dW(const backward_args *o, int64_t p)
 {
-    const int64_t R = o->R, H = o->H, panels = num_panels(o->V);
+    const int64_t R = o->R, H = o->H, first = p * PANEL, columns = min(PANEL, o->V - first);
     float sums[ROWS * PANEL];
-    for (int64_t chunk; (chunk = take(t)) * CHUNK < panels;)
-        for (int64_t p = chunk * CHUNK; p < min((chunk + 1) * CHUNK, panels); p++) {
-            int64_t first = p * PANEL, columns = min(PANEL, o->V - first);
-            for (int64_t h = 0, rows; h < H + 1; h += rows) {
-                rows = next_rows(H + 1 - h);
-                left x = {o->Xt + h * R, R, 1, 0, R, 1};
-                tile(rows, x, o->S + p * R * PANEL, sums);
-                for (int64_t i = 0; i < rows; i++) {
-                    int64_t step = h + i < H ? o->w_column : 1;
-                    float *to = h + i < H ? o->dW + (h + i) * o->w_row + first * step
-                                          : o->db + first;
-                    for (int64_t c = 0; c < columns; c++) to[c * step] = sums[i * PANEL + c];
-                }
-            }
+    for (int64_t h = 0, rows; h < H + 1; h += rows) {
+        rows = next_rows(H + 1 - h);
+        tile(rows, (left){o->Xt + h * R, R, 1, 0, R, 1}, o->S + p * R * PANEL, sums);
+        for (int64_t i = 0; i < rows; i++) {
+            int64_t step = h + i < H ? o->w_column : 1;
+            float *to = h + i < H ? o->dW + (h + i) * o->w_row + first * step : o->db + first;
+            for (int64_t c = 0; c < columns; c++) to[c * step] = sums[i * PANEL + c];
         }
+    }
 }
 
-/* dX += S W', group by group: the threads pack the group's W' together, then each has its rows */
-static void output_dX(team *t, int index, const backward_args *o)
+/* dX += S W' for some panels of S */
+static void output_dX(const backward_args *o, int64_t p, int64_t count, float *turned, float *dX)
 {
-    const int64_t R = o->R, H = o->H, V = o->V, panels = num_panels(V), wide = num_panels(H);
-    const int64_t tiles = (R + ROWS - 1) / ROWS, count = t->all.count;
+    const int64_t R = o->R, H = o->H, wide = num_panels(H);
+    const int64_t v = p * PANEL, K = count * PANEL, there = min(K, o->V - v);
     float sums[ROWS * PANEL];
-    for (int64_t group = 0; group < panels; group += GROUP) {
-        int64_t blocks = min(GROUP, panels - group), K = blocks * PANEL, v = group * PANEL;
-        int64_t there = min(K, V - v);
-        float *turned = o->work + group / GROUP % 2 * wide * GROUP * PANEL * PANEL;
-        for (int64_t q = index; q < wide; q += count) {
-            float *panel = turned + q * K * PANEL;
-            memset(panel + there * PANEL, 0, sizeof(float) * (K - there) * PANEL);
-            pack(panel, o->W + v * o->w_column + q * PANEL * o->w_row, o->w_column, o->w_row, there,
-                 min(PANEL, H - q * PANEL));
-        }
-        meet(&t->all);
-        for (int64_t k = tiles * index / count; k < tiles * (index + 1) / count; k++) {
-            int64_t r = R * k / tiles, rows = R * (k + 1) / tiles - r;
-            left x = {o->S + (group * R + r) * PANEL, PANEL, 1, R * PANEL, PANEL, blocks};
-            for (int64_t q = 0; q < wide; q++) {
-                tile(rows, x, turned + q * K * PANEL, sums);
-                int64_t columns = min(PANEL, H - q * PANEL);
-                for (int64_t i = 0; i < rows; i++) {
-                    float *to = o->dX + (r + i) * H + q * PANEL;
-                    for (int64_t c = 0; c < columns; c++) to[c] += sums[i * PANEL + c];
-                }
+    for (int64_t q = 0; q < wide; q++) { /* W' by panels of H */
+        float *panel = turned + q * K * PANEL;
+        memset(panel + there * PANEL, 0, sizeof(float) * (K - there) * PANEL);
+        pack(panel, o->W + v * o->w_column + q * PANEL * o->w_row, o->w_column, o->w_row, there,
+             min(PANEL, H - q * PANEL));
+    }
+    for (int64_t r = 0, rows; r < R; r += rows) {
+        rows = next_rows(R - r);
+        left x = {o->S + (p * R + r) * PANEL, PANEL, 1, R * PANEL, PANEL, count};
+        for (int64_t q = 0; q < wide; q++) {
+            tile(rows, x, turned + q * K * PANEL, sums);
+            int64_t columns = min(PANEL, H - q * PANEL);
+            for (int64_t i = 0; i < rows; i++) {
+                float *to = dX + (r + i) * H + q * PANEL;
+                for (int64_t c = 0; c < columns; c++) to[c] += sums[i * PANEL + c];
             }
         }
     }
@@ -124,17 +110,27 @@ static void output_dX(team *t, int index, const backward_args *o)
 
 static void output_backward_part(team *t, int index)
 {
-    output_dX(t, index, t->args);
-    output_dW(t, t->args);
+    const backward_args *o = t->args;
+    const int64_t panels = num_panels(o->V);
+    float *turned = o->work + index * num_panels(o->H) * CHUNK * PANEL * PANEL;
+    for (int64_t part; (part = take(t)) < o->parts;) {
+        int64_t end = panels * (part + 1) / o->parts;
+        for (int64_t p = panels * part / o->parts; p < end; p += CHUNK) {
+            int64_t count = min(CHUNK, end - p);
+            for (int64_t k = 0; k < count; k++) output_dW(o, p + k);
+            output_dX(o, p, count, turned, o->dX + part * o->R * o->H); /* S is still near */
+        }
+    }
 }
 
-/* dW = Xt[:H] S, db = Xt[H] S, and dX (R, H), zeros before, += S W'.
-   Xt (H + 1, R); dW lies in memory as W does; work (2, panels of H, 256, PANEL). */
+/* dW = Xt[:H] S, db = Xt[H] S, and dX (parts, R, H), zeros before, each S W' of its part of the
+   columns. Xt (H + 1, R); dW lies in memory as W does; work (threads, panels of H, CHUNK panels,
+   PANEL). */
 void output_backward(const float *Xt, const float *W, int64_t w_row, int64_t w_column,
                      const float *S, float *dW, float *db, float *dX, float *work, int64_t R,
-                     int64_t H, int64_t V, int64_t threads)
+                     int64_t H, int64_t V, int64_t parts, int64_t threads)
 {
-    backward_args args = {Xt, W, S, dW, db, dX, work, w_row, w_column, R, H, V};
+    backward_args args = {Xt, W, S, dW, db, dX, work, w_row, w_column, R, H, V, parts};
     run(output_backward_part, &args, threads);
 }
 

@@ -43,7 +43,7 @@ struct team {
     atomic_int taken;
 };
 
-/* The next number, 0, 1, ...: whoever is free takes it, so that a thread that is held up by another
+/* The next of 0, 1, ...: whoever is free takes it, so that a thread that is held up by another
    program holds up nobody else for long. */
 static inline int take(team *t) { return atomic_fetch_add(&t->taken, 1); }
 

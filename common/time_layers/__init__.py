@@ -10,6 +10,7 @@ Shapes: N batch, T time steps, D input width, H hidden width, V vocabulary.
 
 from common.layers import GRU, LSTM, RNN
 from common.np import np
+from common.time_layers.activation_penalty import TimeActivationPenalty
 from common.time_layers.dropout import TimeDropout
 from common.time_layers.output import TimeOutputWithLoss
 from common.time_layers.recurrent import TimeBiLSTM, TimeGRU, TimeLSTM, TimeRNN
@@ -21,11 +22,13 @@ from common.time_layers.vocabulary import (
     TimeSigmoidWithLoss,
     TimeSoftmaxWithLoss,
 )
+from common.time_layers.weight_drop import TimeWeightDrop
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "TimeActivationPenalty",
     "TimeAffine",
     "TimeBiLSTM",
     "TimeDropout",
@@ -38,5 +41,6 @@ __all__ = [
     "TimeSigmoidWithLoss",
     "TimeSoftmaxWithLoss",
     "TimeStack",
+    "TimeWeightDrop",
     "np",
 ]

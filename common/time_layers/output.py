@@ -8,7 +8,7 @@ from common.time_layers.layout import batch_first, time_major
 from common.time_layers.scores import make_scores
 from common.time_layers.vocabulary import TimeAffine, read_targets, row_sums_by_id
 
-SAFE_SUMS = (1e-30, 1e38)  # all terms that matter are then far from 0 and from overflow
+SAFE_SUMS = (1e-30, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
 
 
 class TimeOutputWithLoss(Layer):

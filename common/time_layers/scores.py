@@ -13,7 +13,8 @@ from common.parallel import num_threads, over_rows
 from common.time_layers.vocabulary import TimeAffine
 
 SMALL_PRODUCT = 1 << 22  # multiply-adds; starting a thread takes as long
-CHUNK, GROUP_COLUMNS = 8, 256  # as in common/native/output.c
+CHUNK = 8  # panels that are worked on together, as in common/native/output.c
+PARTS = 8  # of the classes at most, each with an S W' of its own
 
 
 def make_scores(output: TimeAffine, memory: Array | None, compiled: bool = True) -> NumpyScores:
@@ -112,10 +113,11 @@ class CompiledScores(NumpyScores):
         Xt = np.empty((H + 1, R), dtype=X.dtype)
         np.multiply(X.T, scale.T, out=Xt[:H])
         Xt[H] = scale[:, 0]
-        dX = np.zeros((R, H), dtype=X.dtype)
-        work = np.empty((2, self._panels(H), GROUP_COLUMNS, self.columns), dtype=X.dtype)
+        panels, threads = self._panels(V), self._threads(R)
+        parts = min(PARTS, -(-panels // CHUNK))
+        dX = np.zeros((parts, R, H), dtype=X.dtype)
+        work = np.empty((threads, self._panels(H), CHUNK * self.columns**2), dtype=X.dtype)
         arrays = (Xt, self.W, self.S, self.dW, self.db, dX, work)
         Xt_at, W_at, *rest = map(native.address, arrays)
-        threads = self._threads(R)
-        self.kernels.output_backward(Xt_at, W_at, *self.strides, *rest, R, H, V, threads)
-        return dX
+        self.kernels.output_backward(Xt_at, W_at, *self.strides, *rest, R, H, V, parts, threads)
+        return dX.sum(axis=0)

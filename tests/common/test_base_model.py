@@ -40,6 +40,7 @@ NAMES = {
         "affine.b",
     ],
 }
+NAMES["AwdRnnlm"] = NAMES["BetterRnnlm"]
 
 
 def window(seed=0):

@@ -17,6 +17,7 @@ every_rule = pytest.mark.parametrize("rule", RULES)
 # One weight of 1, a learning rate of 0.1, the gradients 0.5 and -0.25; the sums in comments.
 ON_PAPER = [
     (SGD, {}, [1 - 0.05, 0.95 + 0.025]),
+    (SGD, {"weight_decay": 0.5}, [1 - 0.05 - 0.05, 0.9 + 0.025 - 0.045]),
     # v = 0.5, then 0.45 - 0.25 = 0.2
     (Momentum, {"momentum": 0.9}, [1 - 0.05, 0.95 - 0.02]),
     # g + 0.9 v = 0.95, then -0.25 + 0.18 = -0.07

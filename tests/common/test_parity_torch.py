@@ -174,9 +174,11 @@ def test_softmax_and_cross_entropy_error_are_torchs():
 
 
 MOMENTUM = {"lr": 0.1, "momentum": 0.8}
+DECAY = {"lr": 0.1, "weight_decay": 0.2}
 EPS = {"lr": 0.1, "eps": 0.1}  # large, so that it matters whether the root is over it, too
 RULES = {
     "SGD": (SGD, {"lr": 0.1}, torch.optim.SGD, {"lr": 0.1}),
+    "SGD with weight decay": (SGD, DECAY, torch.optim.SGD, DECAY),
     "Momentum": (Momentum, MOMENTUM, torch.optim.SGD, MOMENTUM),
     "Nesterov": (Nesterov, MOMENTUM, torch.optim.SGD, {**MOMENTUM, "nesterov": True}),
     "AdaGrad": (AdaGrad, EPS, torch.optim.Adagrad, EPS),

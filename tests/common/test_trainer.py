@@ -333,7 +333,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_iteration(loss):
     trainer = recorded(Recorder(losses=[1.0, 1.0, loss]))
     with pytest.raises(RuntimeError, match=f"loss is {loss} at iteration 3 of epoch 1.*learning"):
         trainer.fit(np.arange(20), np.arange(20), 1, 1, 4, eval_interval=1)
-    assert len(trainer.curve) == 3  # the curve shows where it went
+    assert [r["iteration"] for r in trainer.curve] == [1, 2]
+    assert trainer.iteration == 2
+    close(trainer.model.params[0], np.array([-0.2]))  # two updates of 0.1, not a third
 
 
 def test_a_huge_finite_loss_is_no_trouble():
@@ -449,6 +451,19 @@ def test_an_epoch_of_plain_data_shows_every_example_once_with_its_target_in_new_
         assert sorted(epoch) == x.tolist()
         assert epoch.tolist() != x.tolist()
     assert seen[:10].tolist() != seen[10:].tolist()
+
+
+def test_an_interrupted_plain_epoch_goes_on_with_the_examples_that_are_left():
+    model = Recorder(stop_at=2)
+    trainer = Trainer(model, SGD(0.1), on_record=silent, rng=generator())
+    x = np.arange(10)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, x, max_epoch=1, batch_size=4)
+    assert (trainer.epoch, trainer.column) == (0, 4)
+    trainer.fit(x, x, max_epoch=1, batch_size=4)
+    assert [len(xs) for xs, _ in model.windows] == [4, 4, 2]
+    assert sorted(np.concatenate([xs for xs, _ in model.windows])) == x.tolist()
+    assert (trainer.epoch, trainer.column) == (1, 0)
 
 
 def test_plain_data_may_be_lists():

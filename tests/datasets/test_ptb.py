@@ -1,8 +1,12 @@
 import hashlib
+import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event, Thread
 
 import numpy as np
 import pooch
@@ -217,10 +221,143 @@ class TestDownload:
         assert paths[0].read_bytes() == BYTES["ptb.train.txt"]
         assert list(cache.iterdir()) == [paths[0]]
 
+    @pytest.mark.parametrize("length", [0, 1, 5, -1])
+    def test_a_file_cut_short_in_the_cache_is_never_read_without_network(
+        self, tiny, tmp_path, length
+    ):
+        put(cached(tmp_path))
+        (cached(tmp_path) / "ptb.train.txt").write_bytes(BYTES["ptb.train.txt"][:length])
+        with pytest.raises(RuntimeError, match=r"no intact ptb\.train\.txt"):
+            ptb.load_corpus()
+        assert tiny.asked == [(mirror, "ptb.train.txt") for mirror in (0, 1)]
+
+    def test_a_file_spoilt_after_the_download_is_never_read(self, tiny, tmp_path, monkeypatch):
+        put(cached(tmp_path))
+
+        def retrieve(url, fname, path, **options):
+            (path / fname).write_bytes(BYTES[fname][:-1])  # by someone else, just now
+            return str(path / fname)
+
+        monkeypatch.setattr(pooch, "retrieve", retrieve)
+        with pytest.raises(ValueError, match=r"ptb\.train\.txt is not the file expected"):
+            ptb.load_corpus()
+
     def test_a_cache_that_cannot_be_written(self, tiny, tmp_path):
         (tmp_path / "cache").write_text("a file where the folder should be")
         with pytest.raises(RuntimeError, match="could not be downloaded"):
             ptb.load_corpus()
+
+
+# ---- over the wire, to processes of their own ----
+
+
+class Server:
+    """Two mirrors on this machine: /0/ breaks off in the middle or alters a byte, /1/ is good.
+
+    The first answer of each mirror waits until ``together`` processes have asked.
+    """
+
+    def __init__(self, spoil, together):
+        barrier = Barrier(together, timeout=30)
+        self.asked = asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                _, mirror, name = self.path.split("/")
+                data = BYTES[name]
+                if asked.count(self.path) <= together and name == "ptb.train.txt":
+                    barrier.wait()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data if mirror == "1" else spoil(data))
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = Thread(target=self.server.serve_forever)
+
+    def __enter__(self):
+        self.thread.start()
+        host, port = self.server.server_address
+        self.mirrors = tuple(f"http://{host}:{port}/{mirror}/" for mirror in (0, 1))
+        return self
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+LOAD = """
+import json
+import sys
+from pathlib import Path
+import pooch
+from datasets import ptb
+
+*mirrors, cache, files = sys.argv[1:]
+ptb.MIRRORS = tuple(mirrors)
+ptb.FILES = {split: ptb._File(*file) for split, file in json.loads(files).items()}
+pooch.os_cache = lambda project: Path(cache)
+print(ptb.load_corpus().train.tolist())
+"""
+
+
+def start_loading(server, cache):
+    """A process that loads the corpus through ``server`` into ``cache``."""
+    environment = {k: v for k, v in os.environ.items() if k != "TIMELAYERS_DATA"}
+    return subprocess.Popen(
+        [sys.executable, "-c", LOAD, *server.mirrors, str(cache), json.dumps(ptb.FILES)],
+        env={**environment, "NO_PROXY": "127.0.0.1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_that_start_at_once_both_end_with_the_right_text(tiny, tmp_path):
+    cache = tmp_path / "cache"
+
+    def spoil(data):
+        return data.replace(b"N sat", b"M sat") if b"N sat" in data else data[:5]
+
+    with Server(spoil, together=2) as server:
+        processes = [start_loading(server, cache) for _ in range(2)]
+        for process in processes:
+            out, error = process.communicate(timeout=60)
+            assert process.returncode == 0, error
+            assert out == "[0, 1, 2, 3, 0, 4, 5, 6, 3]\n"
+    assert server.asked.count("/0/ptb.train.txt") == 2  # both found nothing in the cache
+    assert server.asked.count("/1/ptb.train.txt") == 2
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == BYTES
+
+
+def test_a_process_that_is_killed_in_a_download_leaves_nothing_that_is_taken_for_whole(
+    tiny, tmp_path
+):
+    cache = tmp_path / "cache"
+    begun, killed = Event(), Event()
+
+    def spoil(data):
+        begun.set()
+        killed.wait(timeout=30)
+        return data[:5]
+
+    with Server(spoil, together=1) as server:
+        process = start_loading(server, cache)
+        assert begun.wait(timeout=30)
+        process.kill()
+        process.communicate(timeout=30)
+        killed.set()
+        left = [path.name for path in cache.iterdir()]
+        assert len(left) == 1 and left[0] not in BYTES  # what it was writing
+        again = start_loading(server, cache)
+        out, error = again.communicate(timeout=60)
+    assert again.returncode == 0, error
+    assert out == "[0, 1, 2, 3, 0, 4, 5, 6, 3]\n"
 
 
 def test_tls_is_verified():

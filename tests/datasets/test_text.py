@@ -185,3 +185,36 @@ def test_any_bytes_either_load_or_are_a_value_error(tmp_path_factory, content, l
         assert ids.size > 0
         assert corpus.encode(corpus.decode(ids)) == ids.tolist() or "<unk>" in corpus.word_to_id
     assert max_vocab is None or corpus.vocab_size <= max_vocab
+
+
+any_bytes = st.binary(max_size=30) | st.lists(
+    st.sampled_from([b"a", b"b c", b"\n", b"\r\n", b"\xff", "é".encode(), b"<unk>", b"<eos>", b" "])
+).map(b"".join)
+
+
+@given(
+    files=st.tuples(any_bytes, st.none() | any_bytes, st.none() | any_bytes),
+    level=st.sampled_from(["word", "char"]),
+)
+def test_any_three_files_are_a_corpus_or_an_error_that_names_one_of_them(
+    tmp_path_factory, files, level
+):
+    paths = []
+    for split, content in zip(("train", "valid", "test"), files, strict=True):
+        path = tmp_path_factory.getbasetemp() / f"any.{split}"
+        path.write_bytes(content or b"")
+        paths.append(None if content is None else path)
+    try:
+        corpus = text.load_corpus(*paths, level=level)
+    except ValueError as error:
+        assert any(str(path) in str(error) for path in paths if path)
+        return
+    V = corpus.vocab_size
+    for ids in (corpus.train, corpus.valid, corpus.test):
+        assert ids.size > 0 and ids.min() >= 0 and ids.max() < V
+    assert set(corpus.word_to_id) - {"<unk>"} <= {corpus.id_to_word[i] for i in corpus.train}
+    if files[1] is None and files[2] is None and level == "char":  # nothing is lost by cutting
+        whole = "".join(corpus.decode(ids) for ids in (corpus.train, corpus.valid, corpus.test))
+        read = files[0].decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        if "<unk>" not in corpus.word_to_id:
+            assert whole == read.removesuffix("\n") + "\n"

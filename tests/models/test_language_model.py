@@ -1,15 +1,33 @@
-"""What all three language models promise."""
+"""What all language models promise."""
+
+import math
 
 import numpy
 import pytest
 
+from common.gates import LSTM_GATES, split_gates
 from common.np import np
 from common.optimizer import Adam
-from common.time_layers import TimeGRU
+from common.time_layers import TimeGRU, TimeLSTM, TimeRNN
 from common.trainer import RnnlmTrainer
 from common.util import eval_perplexity, eval_perplexity_exact
 from models import BetterRnnlm, Rnnlm
-from tests.builders import MODELS, H, N, T, V, close, generator, ids, same, snapshot, tiny_model
+from models.language_model import recurrent
+from tests.builders import (
+    MODELS,
+    D,
+    H,
+    N,
+    T,
+    V,
+    awd_rnnlm,
+    close,
+    generator,
+    ids,
+    same,
+    snapshot,
+    tiny_model,
+)
 
 every_model = pytest.mark.parametrize("name", MODELS)
 on_both = pytest.mark.usefixtures("backend")
@@ -36,7 +54,8 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(name):
     first, again, other = (snapshot(tiny_model(name, seed=seed)) for seed in (3, 3, 4))
     for a, b in zip(first, again, strict=True):
         same(a, b)
-    assert not any(numpy.array_equal(a, c) for a, c in zip(first, other, strict=True) if a.any())
+    drawn = [(a, c) for a, c in zip(first, other, strict=True) if a.ndim == 2]  # not the biases
+    assert not any(numpy.array_equal(a, c) for a, c in drawn)
 
 
 @every_model
@@ -128,8 +147,11 @@ def test_what_was_read_before_counts_in_the_next_window(name):
 def test_a_tiny_model_learns_a_text_that_repeats_by_heart(name):
     text = [0, 1, 2, 0, 3, 4, 0, 5, 6]  # what follows 0 depends on what stood before it
     corpus = numpy.tile(text, 20)
-    options = {"dropout_ratio": 0.0} if name == "BetterRnnlm" else {}
-    model = MODELS[name](V, 16, 16, rng=1, **options)
+    if name == "AwdRnnlm":
+        model = awd_rnnlm(0.0, 16, 16, num_layers=2, embed_scale=0.1, rng=1)
+    else:
+        options = {"dropout_ratio": 0.0} if name == "BetterRnnlm" else {}
+        model = MODELS[name](V, 16, 16, rng=1, **options)
     trainer = RnnlmTrainer(model, Adam(0.02), on_record=lambda record: None)
     before = eval_perplexity(model, corpus, 4, 9)
     trainer.fit(corpus[:-1], corpus[1:], max_epoch=30, batch_size=4, time_size=9, max_grad=1.0)
@@ -150,3 +172,52 @@ def test_a_subclass_may_name_another_cell(base):
     model.forward(xs, xs)
     model.backward()
     assert all(float(abs(grad).sum()) > 0 for grad in model.grads)
+
+
+# ---- where the biases begin ----
+
+
+def test_the_output_bias_can_begin_at_the_frequencies_of_the_words():
+    model, counts = tiny_model("Rnnlm", "float64"), np.asarray([3, 0, 1, 9, 0, 0, 1])
+    model.set_output_bias(counts)
+    model.layers[-1].params[0][...] = 0
+    scores = model.predict(ids(generator(), V, N, T))
+    close(np.exp(scores), np.broadcast_to((counts + 1) / (14 + V), (N, T, V)))
+
+
+@every_model
+def test_with_that_bias_the_loss_begins_at_the_entropy_of_the_words(name):
+    corpus = numpy.repeat(numpy.arange(V), 1 << numpy.arange(V))
+    generator().shuffle(corpus)
+    model, counts = tiny_model(name), numpy.bincount(corpus)
+    model.set_output_bias(counts)
+    share = counts / counts.sum()
+    perplexity = math.exp(-(share * numpy.log(share)).sum())
+    assert perplexity < 0.7 * V
+    assert eval_perplexity_exact(model, corpus, 0) == pytest.approx(perplexity, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (numpy.ones(V + 1), rf"expected counts of shape \({V},\), got \({V + 1},\)"),
+        (numpy.arange(V) - 1, "expected finite counts of 0 or more, got -1.0 to 5.0"),
+        (numpy.full(V, numpy.nan), "expected finite counts"),
+    ],
+)
+def test_counts_that_are_none_are_refused(counts, message):
+    with pytest.raises(ValueError, match=rf"^Rnnlm\.set_output_bias: {message}"):
+        tiny_model("Rnnlm").set_output_bias(counts)
+
+
+def test_the_forget_gates_can_begin_open_and_the_other_biases_at_zero():
+    layer = recurrent(TimeLSTM, D, H, generator(), "float32", forget_bias=1.5)
+    f, *others = split_gates(layer.params[2], LSTM_GATES)
+    same(f, np.full(H, 1.5, dtype="float32"))
+    assert not any(bool(bias.any()) for bias in others)
+
+
+@pytest.mark.parametrize("cell", [TimeGRU, TimeRNN])
+def test_a_forget_bias_without_a_forget_gate_is_refused(cell):
+    with pytest.raises(ValueError, match=f"^{cell.__name__}: expected forget_bias 0.*got 1.0"):
+        recurrent(cell, D, H, generator(), "float32", forget_bias=1.0)

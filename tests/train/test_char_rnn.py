@@ -22,6 +22,7 @@ def test_both_corpora_leave_losses_samples_and_one_figure(tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == {
         "config.json",
         "log.jsonl",
+        "checkpoint.safetensors",
         "results.json",
         "curve.png",
     }

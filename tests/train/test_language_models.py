@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.divergence import DivergenceError
 from common.optimizer import Adam
 from common.trainer import RnnlmTrainer
 from common.util import eval_perplexity_exact
@@ -46,6 +47,7 @@ def test_a_run_leaves_a_folder_that_can_be_evaluated_and_generates(
     assert "perplexity" in trained and "sample:" in trained and "curve saved" in trained
 
     names = {"config.json", "log.jsonl", "weights.safetensors", "results.json", "curve.png"}
+    names.add("checkpoint.safetensors")
     assert names == {path.name for path in out.iterdir()}
     results = json.loads((out / "results.json").read_text())
     assert results["test_exact"] < 12  # 13 words and signs; untrained it would be about that
@@ -74,9 +76,7 @@ def test_the_rate_falls_when_validation_does_not_improve_and_the_best_weights_st
     text_file, tmp_path, monkeypatch
 ):
     perplexities = iter([5.0, 7.0, 6.0, 4.0])
-    monkeypatch.setattr(
-        "train.language_model.eval_perplexity_exact", lambda *_: next(perplexities, 9.0)
-    )
+    monkeypatch.setattr("train.training.eval_perplexity_exact", lambda *_: next(perplexities))
     saved = []
     monkeypatch.setattr(
         "models.BetterRnnlm.save_params",
@@ -136,6 +136,8 @@ def test_a_folder_with_a_run_is_not_overwritten(text_file, tmp_path):
         ({"lr": -1.0}, "learning rate"),
         ({"max_grad": 0.0}, "max_norm above 0"),
         ({"batch_size": 2000}, "at least one batch"),
+        ({"checkpoint_every": -1.0}, "--checkpoint-every: expected minutes"),
+        ({"checkpoint_every": float("nan")}, "--checkpoint-every: expected minutes"),
     ],
 )
 def test_numbers_that_cannot_work_are_refused(changes, message, text_file, tmp_path):
@@ -144,7 +146,7 @@ def test_numbers_that_cannot_work_are_refused(changes, message, text_file, tmp_p
 
 
 def test_a_divided_rate_that_explodes_stops_with_advice(text_file, tmp_path):
-    with np.errstate(all="ignore"), pytest.raises(RuntimeError, match="smaller learning rate"):
+    with pytest.raises(DivergenceError, match=r"smaller learning rate.* --lr, --max-grad, or --on"):
         run_small("simple_rnnlm", text_file, tmp_path / "run", lr=1e30, max_grad=1e30)
 
 

@@ -19,7 +19,7 @@ def run(tmp_path, **options):
 
 def test_every_variant_leaves_its_numbers_and_one_figure_shows_them(tmp_path, capsys):
     out = run(tmp_path)
-    names = {"config.json", "log.jsonl", "results.json", "curve.png"}
+    names = {"config.json", "log.jsonl", "checkpoint.safetensors", "results.json", "curve.png"}
     assert {path.name for path in out.iterdir()} == names
     networks = json.loads((out / "results.json").read_text())["networks"]
     assert len(networks) == 2 * len(VARIANTS)

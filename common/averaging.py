@@ -1,0 +1,159 @@
+"""Averages of the weights along the way, to be evaluated in place of the last weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy
+
+from common.np import Array, np
+from common.parallel import over_rows
+
+__all__ = ["NonMonotoneTrigger", "WeightAverage"]
+
+
+class WeightAverage:
+    """Mean of the weights after each update since this object was made.
+
+    With a_t the average after t updates and w_t the weights,
+
+        a_t = a_{t-1} + rate_t (w_t - a_{t-1})
+
+    Without a decay rate_t = 1 / t: the uniform mean (Polyak and Juditsky 1992; after a trigger, the
+    averaging of Merity et al. 2018). With one rate_t = (1 - decay) / (1 - decay^t): the exponential
+    mean with bias correction, as Adam's, so the weights before the first update have no share.
+
+    Args:
+        params: the arrays that are averaged, a tied one once; they are read, never rebound.
+        decay: None, or in 0 <= decay < 1.
+
+    Attributes:
+        count: updates so far, t; before the first the average is the weights as they were.
+
+    Raises:
+        ValueError: for a decay out of range.
+    """
+
+    def __init__(self, params: Sequence[Array], decay: float | None = None) -> None:
+        if decay is not None and not 0 <= decay < 1:
+            raise ValueError(f"WeightAverage: expected a decay in [0, 1), got {decay}")
+        self.params = list(params)
+        self.decay = decay
+        self.count = 0
+        self.averages = [np.array(param) for param in self.params]
+
+    def update(self) -> None:
+        """Take in the weights as they are now; call it after each of the optimizer's updates."""
+        self.count += 1
+        if self.decay is None:
+            rate = 1 / self.count
+        else:
+            rate = (1 - self.decay) / (1 - self.decay**self.count)
+        for param, average in zip(self.params, self.averages, strict=True):
+            if rate == 1:
+                average[...] = param
+                continue
+
+            def approach(rows: slice, param: Array = param, average: Array = average) -> None:
+                step = param[rows] - average[rows]
+                step *= rate
+                average[rows] += step
+
+            over_rows(approach, param)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the model's arrays hold the averages; afterwards the weights, bit for bit."""
+        weights = [np.array(param) for param in self.params]
+        try:
+            for param, average in zip(self.params, self.averages, strict=True):
+                param[...] = average
+            yield
+        finally:
+            for param, weight in zip(self.params, weights, strict=True):
+                param[...] = weight
+
+    def state_dict(self) -> dict[str, Array | float]:
+        """``{"count": 3, "average.0": array, ...}``; the arrays are copies."""
+        averages = {f"average.{k}": np.array(a) for k, a in enumerate(self.averages)}
+        return {"count": self.count, **averages}
+
+    def load_state_dict(self, state: dict[str, Array | float]) -> None:
+        """Go on from what ``state_dict`` returned.
+
+        Raises:
+            ValueError: where a key is missing or left over, or an array has another shape.
+        """
+        names = [f"average.{k}" for k in range(len(self.averages))]
+        if set(state) != {"count", *names}:
+            raise ValueError(
+                f"WeightAverage: expected count and {len(names)} averages, got {sorted(state)}"
+            )
+        arrays = [np.asarray(state[name]) for name in names]
+        for name, array, average in zip(names, arrays, self.averages, strict=True):
+            if array.shape != average.shape:
+                raise ValueError(
+                    f"WeightAverage: expected {name} of shape {average.shape}, got {array.shape}"
+                )
+        for array, average in zip(arrays, self.averages, strict=True):
+            average[...] = array
+        self.count = int(state["count"])
+
+
+class NonMonotoneTrigger:
+    """Says when to begin averaging: once validation is worse than the best but the last n values.
+
+    With v_0 .. v_{t-1} seen before, the value v triggers if
+
+        t > n  and  v > min(v_0 .. v_{t-n-1})
+
+    Merity et al. (2018), Algorithm 1.
+
+    Args:
+        window: n, how many of the last values are left out of the comparison.
+
+    Attributes:
+        triggered: whether it has happened; it stays so.
+
+    Raises:
+        ValueError: for a window below 0.
+    """
+
+    def __init__(self, window: int = 5) -> None:
+        if window < 0:
+            raise ValueError(f"NonMonotoneTrigger: expected a window of 0 or more, got {window}")
+        self.window = window
+        self.values: list[float] = []
+        self.triggered = False
+
+    def observe(self, value: float) -> bool:
+        """Take in a validation loss or perplexity; say whether it has triggered, now or before.
+
+        Raises:
+            ValueError: for a value that is not a number.
+        """
+        if math.isnan(value):
+            raise ValueError("NonMonotoneTrigger: expected a number, got nan")
+        earlier = self.values[: max(0, len(self.values) - self.window)]
+        self.triggered = self.triggered or (bool(earlier) and value > min(earlier))
+        self.values.append(float(value))
+        return self.triggered
+
+    def state_dict(self) -> dict[str, Array | float]:
+        """``{"triggered": 0, "values": array}``."""
+        return {"triggered": int(self.triggered), "values": numpy.array(self.values, dtype=float)}
+
+    def load_state_dict(self, state: dict[str, Array | float]) -> None:
+        """Go on from what ``state_dict`` returned.
+
+        Raises:
+            ValueError: where a key is missing or left over.
+        """
+        if set(state) != {"triggered", "values"}:
+            raise ValueError(
+                f"NonMonotoneTrigger: expected triggered and values, got {sorted(state)}"
+            )
+        self.triggered = bool(state["triggered"])
+        self.values = [float(value) for value in state["values"]]  # type: ignore[union-attr]

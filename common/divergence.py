@@ -1,0 +1,63 @@
+"""Numbers that are no longer finite: noticed, and traced to the layer where they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from common.model_state import named_params
+from common.np import Array, memory_address, np
+from common.tying import UniqueParameters
+
+__all__ = [
+    "DivergenceError",
+    "all_finite",
+    "first_not_finite",
+    "gradient_norm",
+    "not_finite",
+]
+
+
+class DivergenceError(RuntimeError):
+    """A loss, a gradient or a weight is not finite."""
+
+
+def all_finite(arrays: Iterable[Array]) -> bool:
+    """Whether every number is finite; waits for the device."""
+    return all(bool(np.isfinite(array).all()) for array in arrays)
+
+
+def gradient_norm(grads: Sequence[Array]) -> Array:
+    """The L2 norm of all gradients together."""
+    flat = [grad.ravel(order="K") for grad in grads]  # views, whatever the memory order
+    return np.sqrt(sum(np.dot(grad, grad) for grad in flat))
+
+
+def not_finite(loss: Array, norm: Array) -> str | None:
+    """What an iteration must stop for: "the loss is nan", "the norm of the gradients is inf"."""
+    if not math.isfinite(loss):
+        return f"the loss is {float(loss)}"
+    if not math.isfinite(norm):
+        return f"the norm of the gradients is {float(norm)}"
+    return None
+
+
+def first_not_finite(model: Any, parameters: UniqueParameters) -> str:
+    """Where the first number is that is not finite: in a parameter, else in a gradient.
+
+    Args:
+        model: gives the names.
+        parameters: the model's, with the gradients of the last backward pass.
+    """
+    params = named_params(model)
+    for name, param in params.items():
+        if not all_finite([param]):
+            return f"first in the parameter {name}"
+    pairs = zip(parameters.params, parameters.grads, strict=True)
+    grads = {memory_address(param): grad for param, grad in pairs}
+    for name, param in params.items():
+        grad = grads.get(memory_address(param))
+        if grad is not None and not all_finite([grad]):
+            return f"first in the gradient of {name}"
+    return "every parameter and gradient by itself is finite"

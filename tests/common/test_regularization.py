@@ -1,0 +1,255 @@
+"""Embedding dropout, weight-drop, and the penalties on activations.
+
+What all layers share is in test_layer.py; every gradient is checked in test_gradient_check.py.
+"""
+
+import copy
+
+import pytest
+
+from common.np import np, to_cpu
+from common.time_layers import (
+    TimeActivationPenalty,
+    TimeBiLSTM,
+    TimeEmbedding,
+    TimeGRU,
+    TimeLSTM,
+    TimeRNN,
+    TimeWeightDrop,
+)
+from tests.builders import D, H, N, T, V, close, floats, generator, ids, same, weights
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+every_recurrent = pytest.mark.parametrize("kind", [TimeRNN, TimeLSTM, TimeGRU])
+
+# ---- embedding dropout ----
+
+
+def test_a_dropped_word_is_zero_wherever_it_occurs_and_the_others_are_scaled_up():
+    W, xs = 1 + abs(floats(generator(), 40, D)), ids(generator(), 40, 5, 30)
+    layer = TimeEmbedding(W, 0.25, generator(3))
+    ys = layer.forward(xs)
+    ratios = ys / W[xs]
+    of_word = [np.unique(ratios[xs == word].round(9)) for word in np.unique(xs).tolist()]
+    assert {ratio.shape for ratio in of_word} == {(1,)}
+    assert {round(float(ratio[0]), 6) for ratio in of_word} == {0.0, round(1 / 0.75, 6)}
+    assert not bool((layer.forward(xs) == ys).all())  # other words in the next window
+
+
+def test_embedding_dropout_keeps_the_expected_share_of_the_vocabulary():
+    layer = TimeEmbedding(np.ones((10_000, 1)), 0.3, generator())
+    ys = layer.forward(np.arange(10_000).reshape(10, 1_000))
+    assert float((ys == 0).mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(ys.mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_in_evaluation_and_with_a_ratio_of_zero_an_embedding_draws_nothing():
+    W, xs, rng = floats(generator(), V, D), ids(generator(), V, N, T), generator(3)
+    before = copy.deepcopy(rng.bit_generator.state)
+    plain, dropping = TimeEmbedding(W, rng=rng), TimeEmbedding(W, 0.5, rng)
+    dropping.train_flg = False
+    same(plain.forward(xs), W[xs])
+    same(dropping.forward(xs), W[xs])
+    assert rng.bit_generator.state == before
+    with pytest.raises(RuntimeError, match=r"^TimeEmbedding\.backward"):
+        dropping.backward(W[xs])
+
+
+def test_dropped_words_leave_what_a_tied_output_layer_wrote_alone():
+    rng = generator()
+    xs = np.arange(12).reshape(2, 6)
+    layer = TimeEmbedding(floats(rng, 12, D), 0.5, generator(3))
+    mask = layer.forward(xs).reshape(12, D) / layer.params[0]
+    before, dys = floats(rng, 12, D), floats(rng, 2, 6, D)
+    layer.accumulate = True
+    layer.grads[0][...] = before
+    layer.backward(dys)
+    dropped = mask[:, 0] == 0
+    assert 0 < int(dropped.sum()) < 12
+    same(layer.grads[0][dropped], before[dropped])
+    close(layer.grads[0], before + mask * dys.reshape(12, D))
+
+
+# ---- weight-drop ----
+
+
+def weight_dropped(kind=TimeLSTM, ratio=0.5, seed=3, dtype="float64"):
+    layer = kind(*weights(generator(), kind.num_gates, dtype=dtype), stateful=True)
+    return TimeWeightDrop(layer, ratio, generator(seed))
+
+
+def dropped_Wh(layer):
+    """The recurrent weight that the last forward pass used."""
+    return layer.layer.params[1]
+
+
+@every_recurrent
+def test_it_is_the_plain_layer_with_the_dropped_weight_over_two_windows(kind):
+    layer, rng = weight_dropped(kind), generator(5)
+    plain = kind(*(param.copy() for param in layer.params), stateful=True)
+    for _ in range(2):
+        xs, dhs = floats(rng, N, T, D), floats(rng, N, T, H)
+        hs = layer.forward(xs)
+        plain.params[1][...] = dropped_Wh(layer)
+        same(hs, plain.forward(xs))
+        same(layer.backward(dhs), plain.backward(dhs))
+        mask = dropped_Wh(layer) / layer.params[1]
+        assert {round(float(value), 9) for value in np.unique(mask)} == {0.0, 2.0}
+        for k, factor in enumerate([1, mask, 1]):
+            close(layer.grads[k], plain.grads[k] * factor)
+
+
+@every_recurrent
+def test_in_evaluation_it_is_the_plain_layer_and_draws_nothing(kind):
+    layer, xs = weight_dropped(kind), floats(generator(5), N, T, D)
+    plain = kind(*(param.copy() for param in layer.params), stateful=True)
+    layer.forward(xs)
+    layer.reset_state()
+    before = copy.deepcopy(layer.rng.bit_generator.state)
+    layer.train_flg = False
+    for _ in range(2):
+        same(layer.forward(xs), plain.forward(xs))
+    assert layer.rng.bit_generator.state == before
+    with pytest.raises(RuntimeError, match=r"^TimeWeightDrop\.backward"):
+        layer.backward(floats(generator(), N, T, H))
+
+
+def test_the_whole_weight_is_kept_through_training_passes():
+    layer, xs = weight_dropped(), floats(generator(5), N, T, D)
+    before = layer.params[1].copy()
+    layer.forward(xs)
+    layer.backward(floats(generator(), N, T, H))
+    same(layer.params[1], before)
+    layer.params[1][...] *= 2  # as an optimizer does
+    layer.reset_state()
+    layer.forward(xs)
+    used = dropped_Wh(layer) != 0
+    close(dropped_Wh(layer)[used], 2 * (2 * before)[used])
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 0.9])
+def test_weight_drop_keeps_the_expected_share_and_the_expected_sum(ratio):
+    size = 150
+    Wx, Wh, b = np.ones((1, size)), np.ones((size, size)), np.zeros(size)
+    layer = TimeWeightDrop(TimeRNN(Wx, Wh, b), ratio, generator())
+    layer.forward(np.ones((1, 1, 1)))
+    mask = dropped_Wh(layer)
+    assert float((mask == 0).mean()) == pytest.approx(ratio, abs=0.01)
+    assert float(mask.mean()) == pytest.approx(1, abs=0.04)
+
+
+def test_masks_differ_from_window_to_window_and_a_seed_decides_them():
+    xs, masks = floats(generator(5), N, T, D), []
+    for seed in (3, 3, 4):
+        layer = weight_dropped(seed=seed)
+        for _ in range(2):
+            layer.forward(xs)
+            masks.append(to_cpu(dropped_Wh(layer) != 0).tobytes())
+    assert masks[:2] == masks[2:4]
+    assert len(set(masks)) == 4
+
+
+@every_recurrent
+def test_its_state_is_that_of_the_layer_inside(kind):
+    layer, xs = weight_dropped(kind), floats(generator(5), N, 2 * T, D)
+    assert layer.get_state() is None
+    layer.train_flg = False
+    whole = layer.forward(xs)
+    same(layer.h, whole[:, -1])
+    layer.reset_state()
+    assert layer.h is None
+    first = layer.forward(xs[:, :T])
+    state = layer.get_state()
+    assert len(state) == len(layer.state_names) == (2 if kind is TimeLSTM else 1)
+    close(np.concatenate([first, layer.forward(xs[:, T:])], axis=1), whole)
+    layer.set_state(*state)
+    close(layer.forward(xs[:, T:]), whole[:, T:])
+    assert layer.stateful
+    assert hasattr(layer, "c") == (kind is TimeLSTM)
+    layer.stateful = False
+    assert layer.get_state() is None
+    close(layer.forward(xs), whole)
+
+
+def test_the_gradients_of_the_first_state_and_of_the_last_cell_pass_through():
+    layer, dc = weight_dropped(), floats(generator(7), N, H)
+    plain = TimeLSTM(*(param.copy() for param in layer.params))
+    xs, dhs = floats(generator(5), N, T, D), floats(generator(6), N, T, H)
+    layer.forward(xs)
+    plain.params[1][...] = dropped_Wh(layer)
+    plain.forward(xs)
+    same(layer.backward(dhs, dc), plain.backward(dhs, dc))
+    same(layer.dh, plain.dh)
+    same(layer.dc, plain.dc)
+
+
+def test_a_layer_that_is_not_recurrent_or_reads_both_ways_is_refused():
+    both_ways = TimeBiLSTM(*weights(generator(), 4), *weights(generator(), 4))
+    for wrong in (TimeEmbedding(np.ones((V, D))), both_ways):
+        with pytest.raises(TypeError, match=f"^TimeWeightDrop: .*got {type(wrong).__name__}"):
+            TimeWeightDrop(wrong, 0.5)
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, float("nan")])
+def test_a_ratio_that_leaves_nothing_is_refused_by_name(ratio):
+    with pytest.raises(ValueError, match=r"^TimeWeightDrop: expected a dropout ratio in \[0, 1\)"):
+        weight_dropped(ratio=ratio)
+    with pytest.raises(ValueError, match=r"^TimeEmbedding: expected a dropout ratio in \[0, 1\)"):
+        TimeEmbedding(np.ones((V, D)), ratio)
+
+
+# ---- penalties on activations ----
+
+WEIGHTS = [(2.0, 0.0), (0.0, 3.0), (2.0, 3.0)]
+
+
+@pytest.mark.parametrize(("alpha", "beta"), WEIGHTS)
+def test_the_penalty_is_its_formula(alpha, beta):
+    layer, hs = TimeActivationPenalty(alpha, beta), floats(generator(), N, T, H)
+    same(layer.forward(hs), hs)
+    steps = hs[:, 1:] - hs[:, :-1]
+    close(layer.penalty, alpha * (hs**2).mean() + beta * (steps**2).mean())
+    assert float(layer.penalty) > 0.5
+
+
+@pytest.mark.parametrize(("alpha", "beta"), WEIGHTS)
+def test_its_gradient_is_that_of_automatic_differentiation(alpha, beta):
+    torch = pytest.importorskip("torch", reason="needs PyTorch; install 'time-layers[bench]'")
+    layer, hs, dys = (
+        TimeActivationPenalty(alpha, beta),
+        floats(generator(), N, T, H),
+        floats(generator(1), N, T, H),
+    )
+    layer.forward(hs)
+    layer.dout = 0.7
+    theirs = torch.tensor(to_cpu(hs), requires_grad=True)
+    penalty = alpha * theirs.pow(2).mean() + beta * (theirs[:, 1:] - theirs[:, :-1]).pow(2).mean()
+    (0.7 * penalty + (theirs * torch.tensor(to_cpu(dys))).sum()).backward()
+    close(layer.penalty, np.asarray(penalty.detach().numpy()))
+    close(layer.backward(dys), np.asarray(theirs.grad.numpy()))
+
+
+def test_a_window_of_one_step_has_no_temporal_penalty():
+    layer, hs = TimeActivationPenalty(beta=3.0), floats(generator(), N, 1, H)
+    layer.forward(hs)
+    assert layer.penalty == 0
+    same(layer.backward(hs), hs)
+
+
+def test_in_evaluation_there_is_no_penalty_and_no_way_back():
+    layer, hs = TimeActivationPenalty(2.0, 1.0), floats(generator(), N, T, H)
+    layer.forward(hs)
+    layer.train_flg = False
+    assert layer.forward(hs) is hs
+    assert layer.penalty == 0
+    with pytest.raises(RuntimeError, match=r"^TimeActivationPenalty\.backward"):
+        layer.backward(hs)
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+@pytest.mark.parametrize("weight", [-0.1, float("nan")])
+def test_a_weight_below_zero_is_refused_by_name(name, weight):
+    expected = f"^TimeActivationPenalty: expected {name} of 0 or more, got {weight}"
+    with pytest.raises(ValueError, match=expected):
+        TimeActivationPenalty(**{name: weight})

@@ -1,0 +1,318 @@
+"""Scripts broken off at every kind of place go on as if nothing had been."""
+
+import importlib
+import json
+import math
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from common.trainer import RnnlmTrainer
+from models import Rnnlm
+from tests.train.processes import TEXT, expect_same_run, log_of
+from train import better_rnnlm, char_rnn, memory, rnnlm, simple_rnnlm, training
+from train.cli import run_command
+from train.resume import saved_options
+from train.stopping import Stopped
+
+SCRIPTS = {"rnnlm": rnnlm, "simple_rnnlm": simple_rnnlm, "better_rnnlm": better_rnnlm}
+SIZES = {
+    "wordvec_size": 6,
+    "hidden_size": 6,
+    "batch_size": 8,
+    "time_size": 11,
+    "epochs": 3,
+    "lr": 2.0,
+    "lr_decay": 1.5,
+    "log_interval": 7,
+    "checkpoint_every": 1e-9,
+}
+WINDOWS = 20  # of each epoch, the last one shorter
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """It is processes that end here, not machines; and what pictures show is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(os, "fsync", lambda descriptor: None)
+        context.setattr(RnnlmTrainer, "plot", lambda trainer, path, valid: Path(path).touch())
+        yield
+
+
+class Broken(BaseException):
+    """Stands for a process that is gone."""
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "cats.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def options_of(script, text_file, out, **changes):
+    return SCRIPTS[script].Options(corpus=str(text_file), out=out, **{**SIZES, **changes})
+
+
+def resumed(script, folder, **changes):
+    """The options with which the command line goes on."""
+    return replace(saved_options(script, SCRIPTS[script].Options, folder), **changes)
+
+
+def break_at(monkeypatch, where, call):
+    """Let the given call of a function, named with its module or class, raise instead."""
+    owner, _, name = where.rpartition(".")
+    target = RnnlmTrainer if owner == "RnnlmTrainer" else importlib.import_module(owner)
+    original, calls = getattr(target, name), []
+
+    def broken(*arguments, **options):
+        calls.append(1)
+        if len(calls) == call:
+            raise Broken
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(target, name, broken)
+
+
+PLACES = {
+    "before the first checkpoint": ("RnnlmTrainer._learn", 1),
+    "after one iteration": ("RnnlmTrainer._learn", 2),
+    "within an interval": ("RnnlmTrainer._learn", 18),
+    "at the short last window": ("RnnlmTrainer._learn", WINDOWS),
+    "in the first validation": ("train.training.eval_perplexity_exact", 1),
+    "in the second epoch": ("RnnlmTrainer._learn", WINDOWS + 5),
+    "in the last validation": ("train.training.eval_perplexity_exact", 3),
+    "in the final evaluation": ("train.language_model.evaluate", 1),
+    "in the final sample": ("train.language_model.print_sample", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, quick):
+    """The folder of a whole run of each script, made when asked for."""
+    base = tmp_path_factory.mktemp("unbroken")
+    (base / "cats.txt").write_text(TEXT, encoding="utf-8")
+
+    def make(script):
+        out = base / script
+        if not out.exists():
+            SCRIPTS[script].main(options_of(script, base / "cats.txt", out))
+        return out
+
+    return make
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_broken_anywhere_goes_on_as_if_nothing_had_been(
+    place, text_file, tmp_path, monkeypatch, unbroken
+):
+    out = tmp_path / "run"
+    with monkeypatch.context() as context, pytest.raises(Broken):
+        break_at(context, *PLACES[place])
+        better_rnnlm.main(options_of("better_rnnlm", text_file, out))
+    better_rnnlm.main(resumed("better_rnnlm", out))
+    expect_same_run(out, unbroken("better_rnnlm"))
+
+
+@pytest.mark.parametrize("script", ["rnnlm", "simple_rnnlm"])
+def test_every_script_goes_on(script, text_file, tmp_path, monkeypatch, unbroken):
+    out = tmp_path / "run"
+    for call in (20, WINDOWS + 3):  # broken off twice
+        options = resumed(script, out) if out.exists() else options_of(script, text_file, out)
+        with monkeypatch.context() as context, pytest.raises(Broken):
+            break_at(context, "RnnlmTrainer._learn", call)
+            SCRIPTS[script].main(options)
+    SCRIPTS[script].main(resumed(script, out))
+    expect_same_run(out, unbroken(script))
+
+
+def test_without_timed_checkpoints_the_end_of_an_epoch_is_one(
+    text_file, tmp_path, monkeypatch, unbroken, capsys
+):
+    out = tmp_path / "run"
+    with monkeypatch.context() as context, pytest.raises(Broken):
+        break_at(context, "RnnlmTrainer._learn", 2 * WINDOWS - 1)
+        better_rnnlm.main(options_of("better_rnnlm", text_file, out, checkpoint_every=0))
+    capsys.readouterr()
+    better_rnnlm.main(resumed("better_rnnlm", out))
+    assert f"goes on after iteration {WINDOWS}, 1 epochs done" in capsys.readouterr().out
+    expect_same_run(out, unbroken("better_rnnlm"))
+
+
+def test_a_half_written_last_line_and_a_half_written_file_are_removed(
+    text_file, tmp_path, monkeypatch, unbroken
+):
+    out = tmp_path / "run"
+    with monkeypatch.context() as context, pytest.raises(Broken):
+        break_at(context, "RnnlmTrainer._learn", 30)
+        better_rnnlm.main(options_of("better_rnnlm", text_file, out))
+    with open(out / "log.jsonl", "a") as file:
+        file.write('{"epoch": 1, "itera')
+    (out / ".checkpoint.safetensors.x1y2").write_bytes(b"half")
+    better_rnnlm.main(resumed("better_rnnlm", out))
+    expect_same_run(out, unbroken("better_rnnlm"))
+
+
+def test_a_finished_run_says_so_and_more_epochs_go_on_with_it(
+    text_file, tmp_path, capsys, unbroken
+):
+    out = tmp_path / "run"
+    better_rnnlm.main(options_of("better_rnnlm", text_file, out, epochs=2))
+    files = {path: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    better_rnnlm.main(resumed("better_rnnlm", out))
+    assert "is finished: 2 epochs done; more with a larger --epochs" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in out.iterdir()} == files
+    better_rnnlm.main(resumed("better_rnnlm", out, epochs=3))
+    expect_same_run(out, unbroken("better_rnnlm"))
+    assert json.loads((out / "config.json").read_text())["options"]["epochs"] == 3
+
+
+def test_a_stop_within_the_run_keeps_it_and_says_how_to_go_on(
+    text_file, tmp_path, monkeypatch, unbroken, capsys
+):
+    out, learn = tmp_path / "run", RnnlmTrainer._learn
+
+    def signalled(trainer, *arguments):
+        if trainer.iteration == 30:
+            signal.raise_signal(signal.SIGTERM)
+        return learn(trainer, *arguments)
+
+    with monkeypatch.context() as context, pytest.raises(Stopped) as stopped:
+        context.setattr(RnnlmTrainer, "_learn", signalled)
+        better_rnnlm.main(options_of("better_rnnlm", text_file, out, checkpoint_every=0))
+    assert stopped.value.exit_code == 143
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-3] == "| stopped after iteration 31, checkpoint written"
+    assert printed[-2].startswith("| validation perplexity ")
+    assert printed[-1] == f"to go on: python -m train.better_rnnlm --resume {out}"
+    better_rnnlm.main(resumed("better_rnnlm", out))
+    expect_same_run(out, unbroken("better_rnnlm"))
+
+
+def test_updates_that_are_skipped_are_counted_to_the_end(text_file, tmp_path, monkeypatch, capsys):
+    out, forward, calls = tmp_path / "run", Rnnlm.forward, []
+
+    def spoilt(model, xs, ts, train_flg=True):
+        calls.append(1)
+        loss = forward(model, xs, ts, train_flg)
+        return loss * math.nan if len(calls) in (4, 10) else loss
+
+    monkeypatch.setattr(Rnnlm, "forward", spoilt)
+    rnnlm.main(options_of("rnnlm", text_file, out, epochs=1, on_nan="skip"))
+    assert f"2 of {WINDOWS} updates skipped" in capsys.readouterr().out
+    assert json.loads((out / "results.json").read_text())["skipped"] == 2
+    assert [record["skipped"] for record in log_of(out) if "skipped" in record][-1] == 2
+
+
+class TestWhatDoesNotFit:
+    @pytest.fixture
+    def run(self, text_file, tmp_path):
+        rnnlm.main(options_of("rnnlm", text_file, tmp_path / "run", epochs=1))
+        return tmp_path / "run"
+
+    def test_another_option(self, run):
+        message = (
+            r"the run was made with --lr 2\.0, got 3\.0; --seed 1, got 4; .* only --epochs, "
+            r"--data-dir, --checkpoint-every, --on-nan may change"
+        )
+        with pytest.raises(ValueError, match=message):
+            rnnlm.main(resumed("rnnlm", run, lr=3.0, seed=4))
+
+    def test_another_script(self, run):
+        with pytest.raises(ValueError, match=r"is a run of rnnlm: python -m train\.rnnlm --resume"):
+            saved_options("better_rnnlm", better_rnnlm.Options, run)
+
+    def test_fewer_epochs_than_are_done(self, run):
+        rnnlm.main(resumed("rnnlm", run, epochs=2))
+        with pytest.raises(ValueError, match=r"--epochs 1: the run in .* is in epoch 2"):
+            rnnlm.main(resumed("rnnlm", run, epochs=1))
+
+    def test_a_text_that_has_changed_since(self, run, text_file):
+        text_file.write_text(TEXT.replace("the dog ran", "the dog sat", 5), encoding="utf-8")
+        with pytest.raises(ValueError, match="the corpus cats has changed since"):
+            rnnlm.main(resumed("rnnlm", run, epochs=2))
+
+    def test_a_config_that_has_changed_since(self, run):
+        config = json.loads((run / "config.json").read_text())
+        config["options"]["max_grad"] = 1.0
+        (run / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=r"made with max_grad 0\.25, now 1\.0 in config"):
+            rnnlm.main(resumed("rnnlm", run, epochs=2))
+
+    def test_weights_without_a_checkpoint(self, run):
+        (run / "checkpoint.safetensors").unlink()
+        with pytest.raises(ValueError, match="weights but no checkpoint to go on from"):
+            rnnlm.main(resumed("rnnlm", run, epochs=2))
+
+    def test_a_damaged_checkpoint(self, run):
+        file = run / "checkpoint.safetensors"
+        file.write_bytes(file.read_bytes()[:-1])
+        with pytest.raises(ValueError, match="not a whole safetensors file"):
+            rnnlm.main(resumed("rnnlm", run, epochs=2))
+
+    def test_no_run(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="is not the folder of a run"):
+            saved_options("rnnlm", rnnlm.Options, tmp_path)
+
+
+def test_another_version_is_told(text_file, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    with monkeypatch.context() as context:
+        context.setattr(training, "version", lambda _: "0.0.1")
+        rnnlm.main(options_of("rnnlm", text_file, out, epochs=1))
+    rnnlm.main(resumed("rnnlm", out, epochs=2))
+    assert "the checkpoint is by version 0.0.1" in capsys.readouterr().err
+
+
+# ---- runs of many short trainings ----
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "where", "call"),
+    [
+        (char_rnn, {"corpus": "vector", "iterations": 15}, "train.char_rnn.try_start", 3),
+        (memory, {"sentence": "to be", "starts": 2, "epochs": 20}, "train.memory.train", 5),
+    ],
+)
+def test_finished_parts_are_kept_and_only_the_rest_is_trained(
+    module, options, where, call, tmp_path, monkeypatch, capsys
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    module.main(module.Options(out=whole, **options))
+    with monkeypatch.context() as context, pytest.raises(Broken):
+        break_at(context, where, call)
+        module.main(module.Options(out=broken, **options))
+    script = module.__name__.rpartition(".")[2]
+    again = saved_options(script, module.Options, broken)
+    capsys.readouterr()
+    module.main(again)
+    assert f"{broken}: {call - 1} parts are done" in capsys.readouterr().out
+    for name in ("results.json", "log.jsonl"):
+        assert (broken / name).read_text() == (whole / name).read_text()
+    with pytest.raises(ValueError, match=r"--seed 1, got 2; a run goes on with its own options$"):
+        module.main(replace(again, seed=2))
+
+
+# ---- the command line ----
+
+
+def test_options_that_are_not_given_come_from_the_run(text_file, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    rnnlm.main(options_of("rnnlm", text_file, out, epochs=1))
+    started = SimpleNamespace(__spec__=SimpleNamespace(name="train.rnnlm"))  # python -m
+    monkeypatch.setitem(sys.modules, "__main__", started)
+    for arguments, expected in [
+        (["--epochs", "4"], {"epochs": 4, "lr": 2.0}),  # 4 is the default, too
+        (["--lr", "20"], {"epochs": 1, "lr": 20.0}),
+    ]:
+        monkeypatch.setattr("sys.argv", ["rnnlm", "--resume", str(out), *arguments])
+        got = []
+        run_command(got.append, rnnlm.Options)
+        assert {name: getattr(got[0], name) for name in expected} == expected
+        assert (got[0].hidden_size, got[0].resume) == (6, out)

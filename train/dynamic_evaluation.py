@@ -1,0 +1,146 @@
+"""Measure a trained model that goes on learning from the text on which it is measured.
+
+python -m train.dynamic_evaluation runs/rnnlm-ptb-1
+python -m train.dynamic_evaluation runs/rnnlm-ptb-1 --tune
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from tqdm import tqdm
+
+from common.dynamic_evaluation import eval_perplexity_dynamic, gradient_scales
+from common.np import Array
+from datasets.corpus import Corpus
+from models.language_model import LanguageModel
+from train.cli import run_command
+from train.measured import add_result
+from train.trained import open_run
+
+NAME = "dynamic_evaluation"
+LEARNING_RATES = {"rms": (1e-4, 2e-4, 4e-4), "sgd": (0.1, 0.2, 0.4)}
+DECAYS = (0.0, 1e-3, 5e-3)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Perplexity by dynamic evaluation (Krause et al. 2018): after each segment, which is scored
+    first, the weights take a step along its gradient. Prints validation and test, and keeps them in
+    the run's results.json under a name of their own."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    tune: bool = False
+    """Try three learning rates with three decays on the validation text and take the best, in place
+    of --lr and --decay."""
+    tune_tokens: int = 20_000
+    """How much of the validation text --tune reads for each setting."""
+    rule: Literal["rms", "sgd"] = "rms"
+    """rms divides each gradient by its usual size on the training text; sgd does not."""
+    lr: float | None = None
+    """Learning rate; 2e-4 for rms and 0.2 for sgd if not given."""
+    decay: float = 1e-3
+    """How far each step draws the weights back to the trained ones, in 0..1."""
+    epsilon: float = 1e-4
+    """Added to the usual size of a gradient, for rms."""
+    time_size: int = 5
+    """Tokens per segment; 20 suits characters."""
+    statistics_batch: int = 100
+    """Parallel streams in which the training text is read to learn the usual size of gradients."""
+    statistics_windows: int = 500
+    """Windows of the training text that are read for it."""
+    data_dir: Path | None = None
+    """Where the corpus lies, if not where it lay when the model was trained."""
+    gpu: bool = False
+    """Compute on the GPU."""
+
+
+def check_options(options: Options) -> None:
+    """Raise ValueError for what cannot work, before the corpus is read."""
+    for name in ("tune_tokens", "time_size", "statistics_batch", "statistics_windows"):
+        if getattr(options, name) < 1:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag}: expected 1 or more, got {getattr(options, name)}")
+
+
+def measure(
+    model: LanguageModel,
+    tokens: Array,
+    first_id: int,
+    options: Options,
+    scales: list[Array] | None,
+) -> float:
+    """Perplexity of ``tokens`` with the settings of ``options``."""
+    assert options.lr is not None
+    return eval_perplexity_dynamic(
+        model,
+        tokens,
+        first_id,
+        lr=options.lr,
+        decay=options.decay,
+        time_size=options.time_size,
+        scales=scales,
+        epsilon=options.epsilon,
+    )
+
+
+def tuned(
+    model: LanguageModel, corpus: Corpus, options: Options, scales: list[Array] | None
+) -> Options:
+    """``options`` with the learning rate and the decay that do best on the validation text."""
+    tokens = corpus.valid[: options.tune_tokens]
+    grid = list(itertools.product(LEARNING_RATES[options.rule], DECAYS))
+    tried: list[tuple[float, Options]] = []
+    for lr, decay in tqdm(grid, desc="settings", disable=None):
+        setting = replace(options, lr=lr, decay=decay)
+        perplexity = measure(model, tokens, corpus.first_id, setting, scales)
+        tqdm.write(f"| lr {lr:g} | decay {decay:g} | validation perplexity {perplexity:.2f}")
+        tried.append((perplexity, setting))
+    _, best = min(tried, key=lambda pair: pair[0])
+    print(
+        f"best on {len(tokens):,} tokens of the validation text: --lr {best.lr:g} "
+        f"--decay {best.decay:g}",
+        flush=True,
+    )
+    return best
+
+
+def main(options: Options) -> None:
+    """Run the command."""
+    check_options(options)
+    model, corpus = open_run(options.run, options.data_dir)
+    if options.lr is None:
+        options = replace(options, lr=LEARNING_RATES[options.rule][1])
+    start = time.perf_counter()
+    scales = None
+    if options.rule == "rms":
+        scales = gradient_scales(
+            model,
+            corpus.train,
+            min(options.statistics_batch, len(corpus.train) - 1),
+            options.time_size,
+            options.statistics_windows,
+        )
+    if options.tune:
+        options = tuned(model, corpus, options, scales)
+    figures: dict[str, object] = {}
+    for split in ("valid", "test"):
+        tokens = getattr(corpus, split)
+        figures[split] = measure(model, tokens, corpus.first_id, options, scales)
+        print(f"{split:<6} {figures[split]:8.2f} by dynamic evaluation", flush=True)
+    names = ["rule", "lr", "decay", "time_size"]
+    if scales is not None:
+        names += ["epsilon", "statistics_batch", "statistics_windows"]
+    figures["settings"] = {name: getattr(options, name) for name in names}
+    figures["seconds"] = time.perf_counter() - start
+    add_result(options.run, NAME, figures)
+
+
+if __name__ == "__main__":
+    run_command(main, Options)

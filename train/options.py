@@ -1,0 +1,92 @@
+"""The options that all language-model scripts share."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy
+
+from datasets import load_corpus
+from datasets.corpus import Corpus
+from models.language_model import LanguageModel
+
+__all__ = ["CHANGEABLE", "LanguageModelOptions", "check_options"]
+
+CHANGEABLE = ("epochs", "data_dir", "checkpoint_every", "on_nan")  # when a run is resumed
+
+
+@dataclass(frozen=True)
+class LanguageModelOptions:
+    """Options of every language-model script; the defaults are the book's."""
+
+    corpus: str = "pydoc"
+    """pydoc (English prose that ships with Python), ptb (Penn Treebank), markov (a random source
+    of known entropy), or the path of your own UTF-8 text file."""
+    data_dir: Path | None = None
+    """Folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt; by default $TIMELAYERS_DATA, else
+    they are downloaded once."""
+    level: Literal["word", "char"] = "word"
+    """How your own text file is cut into tokens."""
+    max_vocab: int | None = None
+    """Keep this many of the commonest tokens of your own text file; the rest become <unk>."""
+    wordvec_size: int = 100
+    """Width D of the word vectors."""
+    hidden_size: int = 100
+    """Width H of the recurrent layers."""
+    epochs: int = 4
+    """How often the training text is read."""
+    batch_size: int = 20
+    """Parallel streams N."""
+    time_size: int = 35
+    """Steps T through which the gradient flows."""
+    lr: float = 20.0
+    """Learning rate of plain SGD; large, because the loss is a mean over N T tokens and clipped."""
+    lr_decay: float = 1.0
+    """Divide the learning rate by this when validation did not improve; 1 keeps it."""
+    max_grad: float = 0.25
+    """Bound of the global norm of all gradients."""
+    log_interval: int = 20
+    """Iterations between status lines."""
+    seed: int = 1
+    """Decides the initial weights and the dropout masks."""
+    gpu: bool = False
+    """Train with CuPy on the GPU (GPU=1 does the same)."""
+    checkpoint_every: float = 5.0
+    """Minutes between checkpoints, from which a run that was stopped or killed goes on; there is
+    one at the end of every epoch, too, and with 0 only there."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """What to do where the loss or the gradients are not finite: stop and say where, or skip the
+    update and count it."""
+    out: Path | None = None
+    """Folder of the run; runs/SCRIPT-CORPUS-NUMBER if not named."""
+    resume: Path | None = None
+    """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
+    is finished. Its options are taken from there; only --epochs, --data-dir, --checkpoint-every
+    and --on-nan may change."""
+
+    @abstractmethod
+    def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
+        """The model that these options describe."""
+
+    def load_corpus(self) -> Corpus:
+        """The corpus that these options name."""
+        return load_corpus(
+            self.corpus, data_dir=self.data_dir, level=self.level, max_vocab=self.max_vocab
+        )
+
+
+def check_options(options: LanguageModelOptions) -> None:
+    """Raise ValueError for a number with which no run can work."""
+    for name in ("epochs", "batch_size", "time_size", "log_interval", "lr_decay"):
+        if not getattr(options, name) >= 1:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag}: expected 1 or more, got {getattr(options, name)}")
+    if not 0 <= options.checkpoint_every < math.inf:
+        raise ValueError(
+            "--checkpoint-every: expected minutes, 0 for the ends of epochs only; "
+            f"got {options.checkpoint_every}"
+        )
