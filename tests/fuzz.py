@@ -160,7 +160,7 @@ def spoil_header(data: bytes, other: bytes, rng: random.Random) -> bytes:
         case 5:
             header[key] = value
         case _:
-            inside["about"] = "[" * rng.choice([1, 100, 5000])
+            inside["time_layers"] = "[" * rng.choice([1, 100, 5000])
     text = json.dumps(header).encode() + b" " * rng.randint(0, 8)
     declared = len(text) if rng.random() < 0.9 else rng.choice(NUMBERS)
     return declared.to_bytes(8, "little") + text + data[8 + size :]

@@ -31,6 +31,7 @@ Kernels = ctypes.CDLL
 POINTER, LENGTH = ctypes.c_void_p, ctypes.c_int64
 SIGNATURES = {
     "panel_columns": [],
+    "product": [POINTER] * 4 + [LENGTH] * 9,
     "output_forward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 4 + [LENGTH] * 4,
     "output_backward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 5 + [LENGTH] * 5,
     "lstm_forward": [POINTER] * 6 + [LENGTH] * 4,

@@ -8,6 +8,7 @@ from common.layer import Layer, Recurrent
 from common.layers import check_nonlinearity
 from common.np import Array, np
 from common.parallel import one_thread_if_small
+from common.products import product
 from common.time_layers import gru_window, lstm_window
 from common.time_layers.layout import batch_first, time_major
 
@@ -67,7 +68,7 @@ class _TimeRecurrent(Recurrent):
         self.expect_shape("xs", xs, "N", "T", len(Wx))
         xs = time_major(xs, Wx.dtype)
         T, N, D = xs.shape
-        A = xs.reshape(T * N, D) @ Wx
+        A = product(xs.reshape(T * N, D), Wx)
         A += b[: Wx.shape[1]]
         return xs, A.reshape(T, N, -1)
 
@@ -80,10 +81,10 @@ class _TimeRecurrent(Recurrent):
         dWx, dWh, db = self.grads
         T, N, D = xs.shape
         dA, dAh = dA.reshape(T * N, -1), dAh.reshape(T * N, -1)
-        np.matmul(xs.reshape(T * N, D).T, dA, out=dWx)
-        np.matmul(h_prevs.reshape(T * N, -1).T, dAh, out=dWh)
+        product(xs.reshape(T * N, D).T, dA, out=dWx)
+        product(h_prevs.reshape(T * N, -1).T, dAh, out=dWh)
         db[: dA.shape[1]] = dA.sum(axis=0)
-        return batch_first((dA @ Wx.T).reshape(T, N, D))
+        return batch_first(product(dA, Wx.T).reshape(T, N, D))
 
 
 class TimeRNN(_TimeRecurrent):

@@ -76,23 +76,29 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
     assert "checksum" in refused(tmp_path / "c")
 
 
-def with_metadata(**metadata):
-    return save({}, metadata=metadata)
+def with_metadata(text):
+    return save({}, metadata={"time_layers": text})
 
 
-@pytest.mark.parametrize("about", ["[1]", "3", "null", "[" * 100_000, "{", ""])
+@pytest.mark.parametrize("about", ["[1]", "3", "null", "[" * 100_000, "{", "", '"x"'])
 def test_a_description_that_is_no_object_is_refused_whatever_its_checksum(tmp_path, about):
     path = tmp_path / "file"
     digest = hashlib.sha256(about.encode()).hexdigest()
-    path.write_bytes(with_metadata(about=about, sha256=digest))
+    path.write_bytes(with_metadata(f'{{"about": {about}, "sha256": "{digest}"}}'))
+    refused(path)
+    path.write_bytes(with_metadata(about))
     refused(path)
 
 
 def test_half_of_description_and_checksum_is_refused(tmp_path):
     path = tmp_path / "file"
-    path.write_bytes(with_metadata(about="{}"))
-    assert "checksum" in refused(path)
-    path.write_bytes(with_metadata(sha256=hashlib.sha256(b"").hexdigest()))
+    digest = hashlib.sha256(b"{}").hexdigest()
+    for text in ('{"about": {}}', f'{{"sha256": "{digest}"}}', '{"about": {}, "sha256": 3}'):
+        path.write_bytes(with_metadata(text))
+        refused(path)
+    path.write_bytes(
+        save({}, metadata={"another_name": f'{{"about": {{}}, "sha256": "{digest}"}}'})
+    )
     refused(path)
 
 

@@ -1,0 +1,45 @@
+"""Matrix products by threads that end with the product.
+
+The threads of a BLAS go on spinning for a while after each product, in case another one comes.
+Until then they take a core away from everything else that has threads, and where another program
+wants a core too, they wait for each other. Here nothing spins for long.
+"""
+
+from __future__ import annotations
+
+import numpy
+
+from common import native
+from common.np import Array, np
+from common.parallel import num_threads
+
+__all__ = ["product"]
+
+SMALL = 1 << 25  # multiply-adds that take about as long as starting a thread and ending it
+PACKED = 16 * 256  # panels times rows that a thread packs at once, as in common/native/product.c
+
+
+def product(a: Array, b: Array, out: Array | None = None) -> Array:
+    """``a @ b`` of matrices (M, K) and (K, N), in ``out`` (M, N) if given.
+
+    Compiled for float32 on the CPU where each of them, or its transpose, is contiguous and ``out``
+    is; else by NumPy or CuPy.
+    """
+    (M, K), N = a.shape, b.shape[1]
+    C = np.empty((M, N), dtype=a.dtype) if out is None else out
+    kernels = native.library(_in_order(a), _in_order(b), C)
+    if kernels is None or min(M, K, N) == 0:
+        return np.matmul(a, b, out=C)
+    threads = num_threads() if M * K * N >= SMALL else 1
+    columns = kernels.panel_columns()
+    panels = -(-N // columns)
+    units = min(panels, threads * max(2, -(-panels // (16 * threads))))
+    work = numpy.empty((threads, PACKED, columns), dtype=numpy.float32)
+    strides = [stride // 4 for stride in (*a.strides, *b.strides)]
+    at = map(native.address, (a, b, C, work))
+    kernels.product(*at, *strides, M, K, N, units, threads)
+    return C
+
+
+def _in_order(x: Array) -> Array:
+    return x if x.flags.c_contiguous else x.T
