@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy
 
-from common.batches import streams, windows
+from common.averaging import WeightAverage
+from common.batches import random_windows, streams
 from common.divergence import (
     DivergenceError,
     all_finite,
@@ -30,7 +32,7 @@ from common.util import clip_grads
 
 __all__ = ["Record", "RnnlmTrainer", "Trainer", "np", "print_record"]
 
-Batch = tuple[Array, Array]
+Batch = tuple[Array, Array, float]  # examples, targets, share of the learning rate
 
 HOPELESS = 20  # updates skipped in a row: from here on, once they are an epoch's, it is given up
 
@@ -53,6 +55,9 @@ class Trainer:
             raises where a weight is not finite or nothing was learned for a whole epoch.
 
     Attributes:
+        schedule: learning rate as a function of epochs done, such as ``common.schedules.Cosine``;
+            None leaves the optimizer's ``lr`` to others.
+        average: a ``common.averaging.WeightAverage`` to keep up to date, or None.
         epoch: epochs finished.
         column: how much of the epoch in progress has been trained on, in examples.
         iteration: windows or batches read, over all epochs.
@@ -76,7 +81,10 @@ class Trainer:
         self.on_record = on_record if on_record is not None else print_record
         self.rng = rng if rng is not None else numpy.random.default_rng()
         self.on_iteration, self.on_nan = on_iteration, on_nan
+        self.schedule: Callable[[float], float] | None = None
+        self.average: WeightAverage | None = None
         self.epoch = self.column = self.iteration = self.skipped = self._skipped_in_a_row = 0
+        self._in_epoch = 0  # iterations in the epoch in progress
         self.curve: list[Record] = []
         self._progress = Progress()
         self._order: numpy.ndarray = numpy.arange(0)
@@ -117,28 +125,35 @@ class Trainer:
                 self.column = 0
                 self._order = self.rng.permutation(len(x))
             rest = self._order[self.column :]
-            chunks = [rest[i : i + batch_size] for i in range(0, len(rest), batch_size)]
-            batches = ((x[chunk], t[chunk]) for chunk in chunks)
-            done = -(-self.column // batch_size)
-            self._run(batches, done, done + len(chunks), parameters, max_grad, eval_interval)
+            chunks = (rest[i : i + batch_size] for i in range(0, len(rest), batch_size))
+            batches = ((x[chunk], t[chunk], 1.0) for chunk in chunks)
+            self._run(batches, len(x), batch_size, parameters, max_grad, eval_interval)
 
     def _run(
         self,
         batches: Iterator[Batch],
-        done: int,
-        iterations: int,
+        columns: int,
+        usual_size: int,
         parameters: UniqueParameters,
         max_grad: float | None,
         eval_interval: int | None,
     ) -> None:
-        """The rest of one epoch, of which ``done`` of all ``iterations`` are behind us."""
-        interval = iterations if eval_interval is None else eval_interval
+        """The rest of one epoch of so many ``columns``; ``usual_size`` of them are a batch."""
+        if self.column == 0:
+            self._in_epoch = 0
         self._progress.go_on()
-        for number, (x, t) in enumerate(batches, start=done + 1):
-            with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+        for x, t, share in batches:
+            number = self._in_epoch + 1
+            with (
+                numpy.errstate(over="ignore", invalid="ignore"),  # what comes of it is looked at
+                self._learning_rate(self.epoch + self.column / columns, share),
+            ):
                 loss = self._learn(x, t, parameters, max_grad, number)
             self.iteration += 1
-            self._advance(x)
+            self._in_epoch = number
+            self.column += self._size(x)
+            is_last = self.column >= columns
+            iterations = number - (self.column - columns) // usual_size  # about, of random sizes
             if loss is not None:
                 self._progress.add(loss, t.size)
                 self._skipped_in_a_row = 0
@@ -148,16 +163,28 @@ class Trainer:
                 if self._skipped_in_a_row >= max(iterations, HOPELESS):
                     trouble = f"{self._skipped_in_a_row} updates in a row were not finite"
                     self._stop(trouble, number, parameters)
-            due = number % interval == 0 or number == iterations or self.iteration == 1
-            if due and self._progress.iterations:
+            due = eval_interval is not None and number % eval_interval == 0
+            if (due or is_last or self.iteration == 1) and self._progress.iterations:
                 self._report(number, iterations, parameters)
-            if number == iterations:
+            if is_last:
                 self.epoch += 1
                 self.column = 0
             if self.on_iteration is not None:
                 self._progress.pause()
                 self.on_iteration(self)
                 self._progress.go_on()
+
+    @contextmanager
+    def _learning_rate(self, epochs_done: float, share: float) -> Iterator[None]:
+        """Inside, the optimizer's rate is that of the schedule, times ``share``."""
+        if self.schedule is not None:
+            self.optimizer.lr = self.schedule(epochs_done)
+        rate = self.optimizer.lr
+        self.optimizer.lr = rate * share
+        try:
+            yield
+        finally:
+            self.optimizer.lr = rate
 
     def _learn(
         self,
@@ -167,8 +194,9 @@ class Trainer:
         max_grad: float | None,
         number: int,
     ) -> Array | None:
-        """One update; the loss before it, or None where it was left out."""
+        """One update; the loss before it, without penalties, or None where it was left out."""
         loss = self.model.forward(x, t)
+        penalty = getattr(self.model, "penalty", 0.0)
         self.model.backward()
         parameters.add_tied()
         grads = parameters.grads
@@ -180,7 +208,9 @@ class Trainer:
                 self._refuse(trouble, number, parameters)
                 return None
         self.optimizer.update(parameters.params, grads)
-        return loss
+        if self.average is not None:
+            self.average.update()
+        return loss - penalty
 
     def _refuse(self, trouble: str, number: int, parameters: UniqueParameters) -> None:
         """Stop, or get ready to go on without this update."""
@@ -200,9 +230,9 @@ class Trainer:
             "smaller max_grad"
         )
 
-    def _advance(self, x: Array) -> None:
-        """Remember that ``x`` has been trained on."""
-        self.column += len(x)
+    def _size(self, x: Array) -> int:
+        """How many columns of the epoch ``x`` is."""
+        return len(x)
 
     def _report(self, number: int, iterations: int, parameters: UniqueParameters) -> None:
         place = {
@@ -245,6 +275,8 @@ class Trainer:
             "rng": generator_state(self.rng),
             "epoch": self.epoch,
             "column": self.column,
+            "in_epoch": self._in_epoch,
+            "average": None if self.average is None else self.average.state_dict(),
             "iteration": self.iteration,
             "skipped": self.skipped,
             "skipped_in_a_row": self._skipped_in_a_row,
@@ -256,11 +288,12 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned: the same updates follow, bit for bit.
 
-        Model and optimizer must be built as they were then; their state is overwritten. ``fit``
-        then wants the same data, and the rest of the epoch in progress counts as one epoch.
+        Model, optimizer and ``average`` must be built as they were then; their state is
+        overwritten. ``fit`` then wants the same data, and the rest of the epoch in progress counts
+        as one epoch.
 
         Raises:
-            ValueError: for the state of another kind of trainer, optimizer or model.
+            ValueError: for the state of another kind of trainer, optimizer, average or model.
         """
         kinds = [type(self).__name__, type(self.optimizer).__name__]
         if kinds != (saved := [state["trainer"], state["rule"]]):
@@ -270,10 +303,15 @@ class Trainer:
                 f"{kinds[0]}: expected a generator {state['rng']['bit_generator']}, got "
                 f"{type(self.rng.bit_generator).__name__}"
             )
+        if (self.average is None) != (state["average"] is None):
+            raise ValueError(f"{kinds[0]}: one of the state and the trainer has no average")
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         load_model_state(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         set_generator(self.rng, state["rng"])
         self.epoch, self.column = int(state["epoch"]), int(state["column"])
+        self._in_epoch = int(state["in_epoch"])
         self.iteration, self.skipped = int(state["iteration"]), int(state["skipped"])
         self._skipped_in_a_row = int(state["skipped_in_a_row"])
         self._order = numpy.array(state["order"])
@@ -314,6 +352,9 @@ class RnnlmTrainer(Trainer):
         time_size: int = 35,
         max_grad: float | None = None,
         eval_interval: int | None = 20,
+        *,
+        random_offset: bool = False,
+        random_sizes: bool = False,
     ) -> None:
         """Train for ``max_epoch`` epochs more.
 
@@ -325,6 +366,9 @@ class RnnlmTrainer(Trainer):
             time_size: steps per window T.
             max_grad: bound of the gradients' global norm; None for no clipping.
             eval_interval: iterations between reports; None for one at the end of each epoch.
+            random_offset: the first window of an epoch has 1 .. T steps.
+            random_sizes: windows have random sizes around T (``common.batches.next_window``); the
+                learning rate is scaled by each window's share of T.
 
         Raises:
             ValueError: where xs and ts differ in length or are shorter than one batch of N T.
@@ -352,14 +396,26 @@ class RnnlmTrainer(Trainer):
                 self.column = 0
             if self.column == 0:
                 self.model.reset_state()
-            parts = windows(length, time_size, self.column)
-            batches = ((xs[:, part], ts[:, part]) for part in parts)
-            done = -(-self.column // time_size)
-            iterations = done + len(range(self.column, length, time_size))
-            self._run(batches, done, iterations, parameters, max_grad, eval_interval)
+            parts = random_windows(
+                length,
+                time_size,
+                self.rng,
+                self.column,
+                random_offset=random_offset,
+                random_sizes=random_sizes,
+            )
+            batches = (
+                (
+                    xs[:, part],
+                    ts[:, part],
+                    (part.stop - part.start) / time_size if random_sizes else 1.0,
+                )
+                for part in parts
+            )
+            self._run(batches, length, time_size, parameters, max_grad, eval_interval)
 
-    def _advance(self, x: Array) -> None:
-        self.column += x.shape[1]
+    def _size(self, x: Array) -> int:
+        return x.shape[1]
 
 
 def check_counts(who: str, **counts: int | None) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,10 +26,10 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
 
     What a user can cause ends as one line on stderr and exit code 1; an unknown option as tyro's
     message and exit code 2; Ctrl-C and SIGTERM as 130 and 143. With ``--resume RUN`` the options of
-    that run take the place of the defaults.
+    that run take the place of the defaults, with ``--preset NAME`` those in ``options.PRESETS``.
     """
     with _reported_errors():
-        defaults = _options_of_the_run(options)
+        defaults = _defaults(options)
     _run(main, tyro.cli(options, prog=_program(), default=defaults))
 
 
@@ -42,18 +42,22 @@ def run_subcommands(commands: dict[str, tuple[Callable[[Any], None], type]]) -> 
     _run(mains[type(parsed)], parsed)
 
 
-def _options_of_the_run(options: type[Options]) -> Options | None:
-    """Those of the run that ``--resume`` names on the command line; None without it."""
-    if "resume" not in {field.name for field in fields(options)}:  # type: ignore[arg-type]
-        return None
+def _defaults(options: type[Options]) -> Options | None:
+    """Those of the run that ``--resume`` names, or of the preset; None for the class's own."""
+    names = {field.name for field in fields(options)}  # type: ignore[arg-type]
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--resume", type=Path)
+    parser.add_argument("--preset")
     try:
-        path = parser.parse_known_args()[0].resume
-    except argparse.ArgumentError:  # no folder named: tyro explains
+        given = parser.parse_known_args()[0]
+    except argparse.ArgumentError:  # nothing named: tyro explains
         return None
-    script = (_program() or "").rpartition(".")[2]
-    return None if path is None else saved_options(script, options, path)
+    if "resume" in names and given.resume is not None:
+        return saved_options((_program() or "").rpartition(".")[2], options, given.resume)
+    presets: dict[str, dict[str, Any]] = getattr(options, "PRESETS", {})
+    if given.preset in presets:
+        return replace(options(), preset=given.preset, **presets[given.preset])  # type: ignore[type-var]
+    return None
 
 
 def _program() -> str | None:

@@ -37,6 +37,8 @@ def train(script: str, options: LanguageModelOptions) -> None:
     corpus = options.load_corpus()
     rng = numpy.random.default_rng(options.seed)
     model = options.build(corpus.vocab_size, rng)
+    if options.unigram_bias:
+        model.set_output_bias(numpy.bincount(corpus.train, minlength=corpus.vocab_size))
     if run is None:
         run = RunFolder.create(f"{script}-{corpus.name}", options)
     with StopSignals() as stop, run.locked():

@@ -43,12 +43,33 @@ class LanguageModelOptions:
     """Parallel streams N."""
     time_size: int = 35
     """Steps T through which the gradient flows."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """The update rule. Adam wants a learning rate near 0.001."""
     lr: float = 20.0
     """Learning rate of plain SGD; large, because the loss is a mean over N T tokens and clipped."""
+    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the learning rate goes on from there: cosine and linear reach 0 after all epochs."""
+    warmup: float = 0.0
+    """Epochs, such as 0.5, over which the learning rate rises from 0."""
     lr_decay: float = 1.0
     """Divide the learning rate by this when validation did not improve; 1 keeps it."""
+    weight_decay: float = 0.0
+    """Draw all weights towards 0 by the learning rate times this (sgd and adamw)."""
     max_grad: float = 0.25
     """Bound of the global norm of all gradients."""
+    average: Literal["none", "asgd", "ema"] = "none"
+    """Validate and keep an average of the weights: asgd, all since validation stopped improving;
+    ema, an exponential one."""
+    average_window: int = 5
+    """For asgd: the last so many validations do not count as the best before."""
+    average_decay: float = 0.999
+    """For ema: the share of the average that an update leaves."""
+    random_offset: bool = False
+    """Let the windows of each epoch begin elsewhere."""
+    random_sizes: bool = False
+    """Let each window have a random size around --time-size."""
+    unigram_bias: bool = False
+    """Begin with the output biases at the frequencies of the tokens."""
     log_interval: int = 20
     """Iterations between status lines."""
     seed: int = 1
@@ -81,10 +102,12 @@ class LanguageModelOptions:
 
 def check_options(options: LanguageModelOptions) -> None:
     """Raise ValueError for a number with which no run can work."""
-    for name in ("epochs", "batch_size", "time_size", "log_interval", "lr_decay"):
+    for name in ("epochs", "batch_size", "time_size", "log_interval", "lr_decay", "average_window"):
         if not getattr(options, name) >= 1:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag}: expected 1 or more, got {getattr(options, name)}")
+    if not 0 <= options.average_decay < 1:
+        raise ValueError(f"--average-decay: expected 0 <= decay < 1, got {options.average_decay}")
     if not 0 <= options.checkpoint_every < math.inf:
         raise ValueError(
             "--checkpoint-every: expected minutes, 0 for the ends of epochs only; "

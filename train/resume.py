@@ -32,7 +32,9 @@ def read_options(options: type[Options], config: dict, config_file: Path) -> Opt
     Raises:
         ValueError: for an option that the script does not have, or a value of another type.
     """
-    hints, values = get_type_hints(options), {}
+    hints = get_type_hints(options)
+    names = [field.name for field in fields(options)]  # type: ignore[arg-type]
+    hints, values = {name: hints[name] for name in names}, {}
     for name, value in config["options"].items():
         if name not in hints:
             raise ValueError(f"{config_file}: there is no option {name!r}")

@@ -9,12 +9,17 @@ import numpy
 
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
-from train import better_rnnlm, rnnlm, simple_rnnlm
+from train import awd_rnnlm, better_rnnlm, rnnlm, simple_rnnlm
 from train.options import LanguageModelOptions
 from train.resume import read_options
 from train.run_folder import RunFolder
 
-SCRIPTS = {"rnnlm": rnnlm, "simple_rnnlm": simple_rnnlm, "better_rnnlm": better_rnnlm}
+SCRIPTS = {
+    "rnnlm": rnnlm,
+    "simple_rnnlm": simple_rnnlm,
+    "better_rnnlm": better_rnnlm,
+    "awd_rnnlm": awd_rnnlm,
+}
 
 
 def open_run(path: Path, data_dir: Path | None = None) -> tuple[LanguageModel, Corpus]:

@@ -7,18 +7,19 @@ import json
 import math
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
 import numpy
 
 from common.checkpoint import read_checkpoint, write_checkpoint
-from common.optimizer import SGD
 from common.trainer import Record, RnnlmTrainer, print_record
 from common.util import eval_perplexity_exact
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.options import CHANGEABLE, LanguageModelOptions
+from train.recipe import Recipe, build_optimizer
 from train.resume import fixed_options
 from train.run_folder import RunFolder
 from train.stopping import Stopped, StopSignals
@@ -56,12 +57,14 @@ class Training:
         self.num_params = sum(param.size for param in model.params)
         self.trainer = RnnlmTrainer(
             model,
-            SGD(options.lr),
+            build_optimizer(options),
             self._on_record,
             rng,
             on_iteration=self._between_iterations,
             on_nan=options.on_nan,
         )
+        self.recipe = Recipe(options)
+        self.recipe.attach(self.trainer)
         self._corpus_id, self._version = _fingerprint(corpus), version("time-layers")
         self.best = math.inf
         self.valid_points: list[tuple[float, float]] = []
@@ -90,6 +93,8 @@ class Training:
                 time_size=options.time_size,
                 max_grad=options.max_grad,
                 eval_interval=options.log_interval,
+                random_offset=options.random_offset,
+                random_sizes=options.random_sizes,
             )
 
     def _on_record(self, record: Record) -> None:
@@ -100,28 +105,35 @@ class Training:
         if self.stop.received is not None:
             self.save()
             print(f"| stopped after iteration {trainer.iteration}, checkpoint written", flush=True)
-            print(f"| validation perplexity {self._valid_perplexity():.2f}", flush=True)
+            with self._averaged():
+                print(f"| validation perplexity {self._valid_perplexity():.2f}", flush=True)
             raise Stopped(self.stop.received)
         minutes = (time.perf_counter() - self._saved_at) / 60
         if trainer.column == 0 or 0 < self.options.checkpoint_every <= minutes:
             self.save()  # the column is 0 where an epoch has just ended
 
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Inside, the model has the weights that count: their average, where there is one."""
+        average = self.trainer.average
+        return nullcontext() if average is None else average.applied()
+
     def _valid_perplexity(self) -> float:
         return eval_perplexity_exact(self.model, self.corpus.valid, self.corpus.first_id)
 
     def _validate(self) -> None:
-        """Measure; keep the weights if they are the best so far, else divide the learning rate."""
-        trainer, valid = self.trainer, self._valid_perplexity()
+        """Measure; keep the weights if they are the best so far."""
+        trainer = self.trainer
+        with self._averaged():
+            valid = self._valid_perplexity()
+            if not self.valid_points or valid < self.best:
+                self.best = valid
+                self.model.save_params(self.run.weights_file)
         self.valid_points.append((trainer.iteration, valid))
         epoch, seconds = trainer.epoch, self.seconds()
         print(f"| epoch {epoch} | {seconds:.0f} s | validation perplexity {valid:.2f}", flush=True)
         record = {"epoch": epoch, "step": trainer.iteration, "valid": valid, "seconds": seconds}
         self.run.log(record)
-        if len(self.valid_points) == 1 or valid < self.best:
-            self.best = valid
-            self.model.save_params(self.run.weights_file)
-        else:
-            trainer.optimizer.lr /= self.options.lr_decay
+        self.recipe.after_validation(trainer, [value for _, value in self.valid_points])
 
     def save(self) -> None:
         """Write the checkpoint.
@@ -160,6 +172,7 @@ class Training:
             return True
         checkpoint = read_checkpoint(run.checkpoint_file)
         self._check(checkpoint)
+        self.recipe.attach(trainer, averaging=checkpoint["trainer"]["average"] is not None)
         trainer.load_state_dict(checkpoint["trainer"])
         begun = trainer.epoch + (trainer.column > 0)
         if epochs < begun:
@@ -169,6 +182,7 @@ class Training:
             return False
         self.best = float(checkpoint["best"])
         self.valid_points = [(step, valid) for step, valid in checkpoint["valid_points"]]
+        self.recipe.look_back([valid for _, valid in self.valid_points])
         self._seconds, self._since = float(checkpoint["seconds"]), time.perf_counter()
         run.take_up(checkpoint["log_length"])
         run.write_config(script, self.options)

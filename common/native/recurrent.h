@@ -9,7 +9,7 @@
 
 typedef struct {
     const float *Wh;
-    float *packed;       /* room for all of Wh by panels; NULL for so few rows that it does not pay */
+    float *packed;       /* room for all of Wh by panels; NULL where the products are made already */
     int64_t N, H, gates; /* sequences, units, gates */
     int64_t begin, end;  /* the units of this thread */
 } units;
@@ -27,7 +27,6 @@ static units share(const float *Wh, float *packed, int64_t N, int64_t H, int64_t
 /* Panel j of gate k begins at packed + (k * panels + j) * H * PANEL. */
 static void pack_forward(units w)
 {
-    if (w.packed == NULL) return;
     float *panel = w.packed;
     for (int64_t gate = 0; gate < w.gates; gate++)
         for (int64_t u = w.begin; u < w.end; u += PANEL, panel += w.H * PANEL)
@@ -38,14 +37,6 @@ static void pack_forward(units w)
 static void add_product(units w, int64_t gate, const float *h, float *y, int64_t row)
 {
     const int64_t H = w.H;
-    if (w.packed == NULL) {
-        for (int64_t n = 0; n < w.N; n++)
-            for (int64_t k = 0; k < H; k++) {
-                const float *b = w.Wh + k * w.gates * H + gate * H;
-                for (int64_t u = w.begin; u < w.end; u++) y[n * row + u] += h[n * H + k] * b[u];
-            }
-        return;
-    }
     float sums[ROWS * PANEL];
     const float *panel = w.packed + gate * num_panels(w.end - w.begin) * H * PANEL;
     for (int64_t u = w.begin; u < w.end; u += PANEL, panel += H * PANEL)

@@ -10,7 +10,7 @@ from common import native
 from common.gates import GRU_GATES, split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
-from common.time_layers.native_window import num_threads_for, packed_form
+from common.time_layers.native_window import FEW_ROWS, num_threads_for, packed_form
 
 
 def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -> None:
@@ -21,9 +21,17 @@ def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -
     T, N, H = hns.shape
     kernels = native.library(Wh, bhn, gates, hs, hns)
     if kernels is not None:
-        arrays = (Wh, bhn, gates, hs, hns, packed_form(kernels, Wh, N * T))
+        if N * T < FEW_ROWS:
+            for t in range(T):
+                h_Wh = hs[t] @ Wh
+                gates[t, :, : 2 * H] += h_Wh[:, : 2 * H]
+                np.add(h_Wh[:, 2 * H :], bhn, out=hns[t])
+                at = map(native.address, (Wh, bhn, gates[t], hs[t], hns[t], None))
+                kernels.gru_forward(*at, 1, N, H, 1)
+            return
+        arrays = (Wh, bhn, gates, hs, hns, packed_form(kernels, Wh))
         at = map(native.address, arrays)
-        kernels.gru_forward(*at, T, N, H, num_threads_for(Wh, N, T))
+        kernels.gru_forward(*at, T, N, H, num_threads_for(Wh, N))
         return
 
     with one_thread_if_small(hs[0], Wh):
@@ -54,7 +62,7 @@ def backward_window(
     if kernels is not None:
         arrays = (Wh, gates, hs, hns, dhs, dh, dA, dAh, packed_form(kernels, Wh))
         at = map(native.address, arrays)
-        kernels.gru_backward(*at, T, N, H, num_threads_for(Wh, N, T))
+        kernels.gru_backward(*at, T, N, H, num_threads_for(Wh, N))
         return
 
     # As in the LSTM: first, for all steps at once, what dh will be multiplied by.

@@ -10,7 +10,7 @@ from common import native
 from common.gates import split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
-from common.time_layers.native_window import num_threads_for, packed_form
+from common.time_layers.native_window import FEW_ROWS, num_threads_for, packed_form
 
 
 def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array) -> None:
@@ -21,9 +21,15 @@ def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array
     T, N, H = tanh_cs.shape
     kernels = native.library(Wh, gates, hs, cs, tanh_cs)
     if kernels is not None:
-        arrays = (Wh, gates, hs, cs, tanh_cs, packed_form(kernels, Wh, N * T))
+        if N * T < FEW_ROWS:
+            for t in range(T):
+                gates[t] += hs[t] @ Wh
+                at = map(native.address, (Wh, gates[t], hs[t], cs[t], tanh_cs[t], None))
+                kernels.lstm_forward(*at, 1, N, H, 1)
+            return
+        arrays = (Wh, gates, hs, cs, tanh_cs, packed_form(kernels, Wh))
         at = map(native.address, arrays)
-        kernels.lstm_forward(*at, T, N, H, num_threads_for(Wh, N, T))
+        kernels.lstm_forward(*at, T, N, H, num_threads_for(Wh, N))
         return
 
     # sigmoid(a) = 0.5 tanh(0.5 a) + 0.5, so one tanh serves all four gates:
@@ -57,7 +63,7 @@ def backward_window(
     if kernels is not None:
         arrays = (Wh, gates, cs, tanh_cs, dhs, dh, dc, dA, packed_form(kernels, Wh))
         at = map(native.address, arrays)
-        kernels.lstm_backward(*at, T, N, H, num_threads_for(Wh, N, T))
+        kernels.lstm_backward(*at, T, N, H, num_threads_for(Wh, N))
         return
 
     # Everything that does not wait for the next step is done for all steps at once:

@@ -10,14 +10,12 @@ FEW_ROWS = 8  # steps times sequences for which bringing Wh into another order d
 LARGE_STEP = 1 << 20  # multiply-adds of a step that are worth meeting another thread for
 
 
-def num_threads_for(Wh: Array, N: int, T: int) -> int:
-    """How many threads share the units of a window of T steps and N sequences."""
-    return num_threads() if N * Wh.size >= LARGE_STEP and N * T >= FEW_ROWS else 1
+def num_threads_for(Wh: Array, N: int) -> int:
+    """How many threads share the units of a window of N sequences."""
+    return num_threads() if N * Wh.size >= LARGE_STEP else 1
 
 
-def packed_form(kernels: native.Kernels, Wh: Array, num_rows: int = FEW_ROWS) -> Array | None:
-    """Room for Wh by panels of columns, the last one filled up; None for few rows."""
-    if num_rows < FEW_ROWS:
-        return None
+def packed_form(kernels: native.Kernels, Wh: Array) -> Array:
+    """Room for Wh by panels of columns, the last one filled up."""
     columns = kernels.panel_columns()
     return np.empty((-(-len(Wh) // columns), columns, Wh.shape[1]), dtype=Wh.dtype)

@@ -7,10 +7,12 @@ import time
 import numpy as np
 import pytest
 
+from common.averaging import WeightAverage
 from common.base_model import BaseModel
 from common.checkpoint import read_checkpoint, write_checkpoint
 from common.layers import Affine, Dropout, SoftmaxWithLoss
 from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
+from common.schedules import Cosine
 from common.trainer import RnnlmTrainer, Trainer
 from tests.builders import MODELS, V, floats, generator, ids, same, snapshot, tiny_model
 
@@ -104,6 +106,34 @@ def test_a_rate_that_was_changed_on_the_way_is_kept(tmp_path):
     unbroken = make(0)
     fit_with_decay(unbroken)
     expect_equal(broken_off(make, fit_with_decay, WINDOWS + 2, tmp_path / "run"), unbroken)
+
+
+@pytest.mark.parametrize("iteration", [1, 4, 9])
+@pytest.mark.parametrize("decay", [None, 0.9])
+def test_a_schedule_an_average_and_random_windows_go_on_bit_for_bit(iteration, decay, tmp_path):
+    def make(seed):
+        trainer = build("AwdRnnlm", SGD(1.0, weight_decay=1e-3), seed)
+        trainer.schedule = Cosine(1.0, epochs=2)
+        trainer.average = WeightAverage(trainer.model.params, decay)
+        return trainer
+
+    def fit_randomly(trainer):
+        fit(trainer, random_offset=True, random_sizes=True)
+
+    unbroken = make(0)
+    fit_randomly(unbroken)
+    resumed = broken_off(make, fit_randomly, iteration, tmp_path / "run")
+    expect_equal(resumed, unbroken)
+    for a, b in zip(resumed.average.averages, unbroken.average.averages, strict=True):
+        same(a, b)
+
+
+def test_an_average_is_not_lost_unseen():
+    with_average, without = build("Rnnlm", SGD(1.0)), build("Rnnlm", SGD(1.0))
+    with_average.average = WeightAverage(with_average.model.params)
+    for kept, other in [(with_average, without), (without, with_average)]:
+        with pytest.raises(ValueError, match="has no average"):
+            other.load_state_dict(kept.state_dict())
 
 
 class Classifier(BaseModel):

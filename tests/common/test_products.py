@@ -7,7 +7,7 @@ from common import native, products
 from common.products import product
 from tests.builders import floats, generator
 
-SIZES = [(1, 1, 1), (7, 3, 5), (6, 300, 17), (13, 700, 33), (1, 257, 100), (40, 20, 600)]
+SIZES = [(1, 1, 1), (7, 3, 5), (8, 1, 1), (9, 300, 17), (13, 700, 33), (1, 257, 100), (40, 20, 600)]
 
 
 def matrices(M, K, N, a_turned, b_turned):

@@ -1,0 +1,122 @@
+"""Train AwdRnnlm: LSTM layers with every regularization, tied weights.
+
+python -m train.awd_rnnlm --corpus ptb --preset cpu10     # ten minutes on two cores
+python -m train.awd_rnnlm --corpus ptb --preset full --gpu
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy
+
+from models import AwdRnnlm
+from train.cli import run_command
+from train.language_model import LanguageModelOptions, train
+
+SHORT = {  # what helps where the text is read a few times only
+    "lr_schedule": "cosine",
+    "lr_decay": 1.0,
+    "average": "none",
+    "random_offset": True,
+    "unigram_bias": True,
+    "random_sizes": False,
+    "weight_decay": 0.0,
+    "embed_dropout": 0.0,
+    "weight_drop": 0.0,
+    "alpha": 0.0,
+    "beta": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Options(LanguageModelOptions):
+    """Train AwdRnnlm (Merity et al. 2018); a preset is a set of options for a budget of time."""
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "full": {},
+        "cpu10": {
+            **SHORT,
+            "epochs": 5,
+            "wordvec_size": 256,
+            "hidden_size": 256,
+            "num_layers": 1,
+            "batch_size": 10,
+            "time_size": 35,
+            "lr": 20.0,
+            "input_dropout": 0.15,
+            "hidden_dropout": 0.0,
+            "output_dropout": 0.15,
+            "forget_bias": 1.0,
+        },
+    }
+
+    preset: Literal["cpu10", "full"] = "full"
+    """Whose settings are the defaults of all other options: cpu10 takes ten minutes on two cores,
+    full is the published model and takes days there."""
+    wordvec_size: int = 400
+    """Width D of the word vectors, of the last LSTM and of the tied weight."""
+    hidden_size: int = 1150
+    """Width H of the LSTMs before the last; of all of them with --projection."""
+    num_layers: int = 3
+    """How many LSTMs."""
+    embed_dropout: float = 0.1
+    """Probability of dropping a word of the vocabulary."""
+    input_dropout: float = 0.4
+    """Probability of dropping what the first LSTM reads."""
+    hidden_dropout: float = 0.25
+    """Probability of dropping between the LSTMs."""
+    output_dropout: float = 0.4
+    """Probability of dropping after the last LSTM."""
+    weight_drop: float = 0.5
+    """Probability of dropping an element of the LSTMs' Wh."""
+    alpha: float = 2.0
+    """Weight of the penalty on large activations."""
+    beta: float = 1.0
+    """Weight of the penalty on activations that change from step to step."""
+    projection: bool = False
+    """Let an affine layer take the last LSTM from H down to D."""
+    forget_bias: float = 0.0
+    """Where the biases of the forget gates begin."""
+    epochs: int = 500
+    """How often the training text is read."""
+    time_size: int = 70
+    """Steps T through which the gradient flows, in the mean."""
+    lr: float = 30.0
+    """Learning rate of plain SGD; large, because the loss is a mean over N T tokens and clipped."""
+    weight_decay: float = 1.2e-6
+    """Draw all weights towards 0 by the learning rate times this."""
+    average: Literal["none", "asgd", "ema"] = "asgd"
+    """Validate and keep an average of the weights: asgd, all since validation stopped improving;
+    ema, an exponential one."""
+    random_sizes: bool = True
+    """Let each window have a random size around --time-size."""
+
+    def build(self, vocab_size: int, rng: numpy.random.Generator) -> AwdRnnlm:
+        """The model that these options describe."""
+        return AwdRnnlm(
+            vocab_size,
+            self.wordvec_size,
+            self.hidden_size,
+            self.num_layers,
+            embed_dropout=self.embed_dropout,
+            input_dropout=self.input_dropout,
+            hidden_dropout=self.hidden_dropout,
+            output_dropout=self.output_dropout,
+            weight_drop=self.weight_drop,
+            alpha=self.alpha,
+            beta=self.beta,
+            projection=self.projection,
+            forget_bias=self.forget_bias,
+            rng=rng,
+        )
+
+
+def main(options: Options) -> None:
+    """Run the command."""
+    train("awd_rnnlm", options)
+
+
+if __name__ == "__main__":
+    run_command(main, Options)
