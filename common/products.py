@@ -15,7 +15,6 @@ from common.parallel import num_threads
 
 __all__ = ["product"]
 
-FEW_ROWS = 8  # of ``a``, for which bringing ``b`` into another order does not pay
 SMALL = 1 << 25  # multiply-adds that take about as long as starting a thread and ending it
 PACKED = 16 * 256  # panels times rows that a thread packs at once, as in common/native/product.c
 
@@ -29,7 +28,7 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     (M, K), N = a.shape, b.shape[1]
     C = np.empty((M, N), dtype=a.dtype) if out is None else out
     kernels = native.library(_in_order(a), _in_order(b), C)
-    if kernels is None or M < FEW_ROWS or min(K, N) == 0:
+    if kernels is None or M < native.FEW_ROWS or min(K, N) == 0:
         return np.matmul(a, b, out=C)
     threads = num_threads() if M * K * N >= SMALL else 1
     columns = kernels.panel_columns()

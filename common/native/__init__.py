@@ -21,7 +21,9 @@ import numpy
 
 from common.np import Array
 
-__all__ = ["Kernels", "address", "library"]
+__all__ = ["FEW_ROWS", "Kernels", "address", "library"]
+
+FEW_ROWS = 8  # for which bringing a matrix into the order of the kernels does not pay
 
 # -fno-trapping-math lets the compiler turn the two-sided selects into vector code; nothing here
 # lets it assume that there are no NaNs.
@@ -31,6 +33,7 @@ Kernels = ctypes.CDLL
 POINTER, LENGTH = ctypes.c_void_p, ctypes.c_int64
 SIGNATURES = {
     "panel_columns": [],
+    "add_rows": [POINTER] * 3 + [LENGTH] * 4,
     "product": [POINTER] * 4 + [LENGTH] * 9,
     "output_forward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 4 + [LENGTH] * 4,
     "output_backward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 5 + [LENGTH] * 5,

@@ -10,7 +10,7 @@ from common import native
 from common.gates import GRU_GATES, split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
-from common.time_layers.native_window import FEW_ROWS, num_threads_for, packed_form
+from common.time_layers.native_window import num_threads_for, packed_form
 
 
 def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -> None:
@@ -21,7 +21,7 @@ def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -
     T, N, H = hns.shape
     kernels = native.library(Wh, bhn, gates, hs, hns)
     if kernels is not None:
-        if N * T < FEW_ROWS:
+        if N * T < native.FEW_ROWS:
             for t in range(T):
                 h_Wh = hs[t] @ Wh
                 gates[t, :, : 2 * H] += h_Wh[:, : 2 * H]

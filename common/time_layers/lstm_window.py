@@ -10,7 +10,7 @@ from common import native
 from common.gates import split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
-from common.time_layers.native_window import FEW_ROWS, num_threads_for, packed_form
+from common.time_layers.native_window import num_threads_for, packed_form
 
 
 def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array) -> None:
@@ -21,7 +21,7 @@ def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array
     T, N, H = tanh_cs.shape
     kernels = native.library(Wh, gates, hs, cs, tanh_cs)
     if kernels is not None:
-        if N * T < FEW_ROWS:
+        if N * T < native.FEW_ROWS:
             for t in range(T):
                 gates[t] += hs[t] @ Wh
                 at = map(native.address, (Wh, gates[t], hs[t], cs[t], tanh_cs[t], None))

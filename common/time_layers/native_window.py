@@ -6,7 +6,6 @@ from common import native
 from common.np import Array, np
 from common.parallel import num_threads
 
-FEW_ROWS = 8  # steps times sequences for which bringing Wh into another order does not pay
 LARGE_STEP = 1 << 20  # multiply-adds of a step that are worth meeting another thread for
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from common import native
 from common.layer import Layer
 from common.np import Array, np
+from common.rows import add_rows
 from common.time_layers.layout import batch_first, time_major
 from common.time_layers.scores import make_scores
-from common.time_layers.vocabulary import TimeAffine, read_targets, row_sums_by_id
+from common.time_layers.vocabulary import TimeAffine, read_targets
 
 SAFE_SUMS = (1e-30, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
 
@@ -49,7 +51,7 @@ class TimeOutputWithLoss(Layer):
         of_targets = W.T[ts]  # (N T, H)
         log_p = (xs * of_targets).sum(axis=1) + b[ts]
 
-        scores = make_scores(self.output, self._memory)
+        scores = make_scores(self.output, self._memory, compiled=len(xs) >= native.FEW_ROWS)
         sums = scores.exponentials(xs)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
         if SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
@@ -72,7 +74,6 @@ class TimeOutputWithLoss(Layer):
         dxs = scores.products(xs, by_sum)  # writes dW and db
         dxs *= by_sum
         dxs -= weight * of_targets
-        ids, rows = row_sums_by_id(ts, weight * xs)
-        dW.T[ids] -= rows
+        add_rows(dW.T, ts, -weight * xs)
         db -= np.bincount(ts, weights=weight[:, 0], minlength=len(db)).astype(db.dtype)
         return batch_first(dxs.reshape(shape))

@@ -9,20 +9,8 @@ import numpy
 from common.layer import Layer, check_ratio
 from common.layers import SigmoidWithLoss
 from common.np import Array, np
+from common.rows import add_rows
 from common.time_layers.layout import batch_first, time_major
-
-
-def row_sums_by_id(ids: Array, rows: Array) -> tuple[Array, Array]:
-    """Sum the rows (R, D) that belong to one id (R,): the ids that occur, and a sum for each.
-
-    Equal ids are brought together by sorting and summed segment by segment.
-    """
-    order = np.argsort(ids, kind="stable")
-    sorted_ids = ids[order]
-    is_first = np.ones(len(ids), dtype=bool)
-    is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
-    starts = np.flatnonzero(is_first)
-    return sorted_ids[starts], np.add.reduceat(rows[order], starts, axis=0)
 
 
 class TimeEmbedding(Layer):
@@ -89,12 +77,12 @@ class TimeEmbedding(Layer):
         (dW,) = self.grads
         T, N = ids.shape
         self.expect_shape("dys", dys, N, T, dW.shape[1])
-        used, sums = row_sums_by_id(ids.reshape(-1), time_major(dys).reshape(T * N, -1))
+        ids, rows = ids.reshape(-1), time_major(dys, dW.dtype).reshape(T * N, -1)
         if mask is not None:
-            sums *= mask[used][:, None]
+            rows = rows * mask[ids][:, None]
         if not self.accumulate:
             dW[...] = 0
-        dW[used] += sums
+        add_rows(dW, ids, rows)
 
 
 class TimeAffine(Layer):

@@ -1,0 +1,34 @@
+"""Rows added to the rows of a table."""
+
+import numpy as np
+import pytest
+
+from common import native
+from common.np import np as xp
+from common.np import to_cpu
+from common.rows import add_rows
+from tests.builders import floats, generator
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_every_row_is_added_as_often_as_its_id_occurs(dtype, turned, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(native, "library", lambda *arrays: None)
+    rng = generator()
+    before, rows = floats(rng, 7, 5).astype(dtype), floats(rng, 30, 5).astype(dtype)
+    ids = rng.integers(0, 6, 30)  # the last row of the table is not asked for
+    expected = before.copy()
+    np.add.at(expected, ids, rows)
+    table = xp.asarray(before.T.copy()).T if turned else xp.asarray(before)
+    add_rows(table, xp.asarray(ids), xp.asarray(rows))
+    np.testing.assert_allclose(to_cpu(table), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_ids_of_any_integer_type():
+    for kind in ("int32", "uint8", "int64"):
+        table = np.zeros((4, 2), dtype="float32")
+        add_rows(table, np.array([3, 3, 0], dtype=kind), np.ones((3, 2), dtype="float32"))
+        assert table[:, 0].tolist() == [1, 0, 0, 2]
