@@ -50,11 +50,32 @@ class Options(LanguageModelOptions):
             "output_dropout": 0.2,
             "forget_bias": 1.0,
         },
+        "cpu60": {
+            **SHORT,
+            "epochs": 14,
+            "wordvec_size": 400,
+            "hidden_size": 400,
+            "num_layers": 2,
+            "batch_size": 20,
+            "time_size": 35,
+            "lr": 20.0,
+            "input_dropout": 0.25,
+            "hidden_dropout": 0.25,
+            "output_dropout": 0.35,
+            "forget_bias": 1.0,
+        },
+        "gpu30": {
+            "epochs": 120,
+            "batch_size": 40,
+            "lr_schedule": "cosine",
+            "random_offset": True,
+            "average": "ema",
+        },
     }
 
-    preset: Literal["cpu10", "full"] = "full"
-    """Whose settings are the defaults of all other options: cpu10 takes ten minutes on two cores,
-    full is the published model and takes days there."""
+    preset: Literal["cpu10", "cpu60", "gpu30", "full"] = "full"
+    """Whose settings are the defaults of all other options: cpu10 and cpu60 are made for ten and
+    sixty minutes on two cores, gpu30 for thirty on a large GPU, full is the published model."""
     wordvec_size: int = 400
     """Width D of the word vectors, of the last LSTM and of the tied weight."""
     hidden_size: int = 1150

@@ -147,7 +147,7 @@ def test_numbers_that_cannot_work_are_refused(changes, message, text_file, tmp_p
 
 def test_a_divided_rate_that_explodes_stops_with_advice(text_file, tmp_path):
     with pytest.raises(DivergenceError, match=r"smaller learning rate.* --lr, --max-grad, or --on"):
-        run_small("simple_rnnlm", text_file, tmp_path / "run", lr=1e30, max_grad=1e30)
+        run_small("simple_rnnlm", text_file, tmp_path / "run", lr=1e38, max_grad=1e30)
 
 
 class TestOpeningARun:
