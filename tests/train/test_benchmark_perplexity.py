@@ -1,12 +1,14 @@
 """The table of measured runs: nothing in it that no file says, nothing lost when it is kept."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
+from train.awd_rnnlm import Options as AwdOptions
 from train.benchmark import perplexity
 from train.benchmark.perplexity_figure import draw
-from train.benchmark.perplexity_records import read_record, read_run, write_record
+from train.benchmark.perplexity_records import command, read_record, read_run, write_record
 from train.benchmark.perplexity_table import markdown, plain_text
 from train.rnnlm import Options as RnnlmOptions
 
@@ -82,6 +84,14 @@ def test_the_command_names_what_is_not_the_default_and_no_place_of_a_machine(
     run = read_run(make_run(tmp_path / "run", **options))
     assert run.command == f"python -m train.rnnlm {words}"
     assert "somewhere" not in json.dumps(run.config) and str(tmp_path) not in json.dumps(run.config)
+
+
+def test_the_command_does_not_repeat_what_a_preset_says():
+    preset = AwdOptions.PRESETS["cpu10"]
+    options = asdict(AwdOptions(preset="cpu10", **{**preset, "corpus": "ptb", "seed": 2}))
+    expected = "python -m train.awd_rnnlm --corpus ptb --seed 2 --preset cpu10"
+    assert command("awd_rnnlm", AwdOptions, options) == expected
+    assert "--lr 3.0" in command("awd_rnnlm", AwdOptions, {**options, "lr": 3.0})
 
 
 def test_dynamic_evaluation_and_the_cache_have_rows_of_their_own(tmp_path):

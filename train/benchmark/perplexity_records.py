@@ -22,7 +22,7 @@ LATER = {
     dynamic_evaluation.NAME: ("dynamic evaluation", dynamic_evaluation.Options),
     neural_cache.NAME: ("neural cache", neural_cache.Options),
 }
-OF_THE_PLACE = ("data_dir", "out", "resume", "checkpoint_every")  # change no figure
+OF_THE_PLACE = ("data_dir", "out", "resume", "checkpoint_every", "log_interval")  # no figure
 
 FIGURES = ("parameters", "seconds", "valid_exact", "test_exact")  # that every run has
 
@@ -72,8 +72,12 @@ def _flag(name: str, value: Any) -> str:
 
 
 def command(module: str, kind: Any, options: Mapping[str, Any], *words: str) -> str:
-    """What to type: the words, then those of ``options`` that are not the defaults of ``kind``."""
+    """What to type: the words, then those of ``options`` that are not the defaults of ``kind``.
+
+    With a preset its settings are the defaults.
+    """
     defaults = {field.name: field.default for field in fields(kind)}
+    defaults |= getattr(kind, "PRESETS", {}).get(options.get("preset"), {})
     given = [
         _flag(name, value)
         for name, value in options.items()
