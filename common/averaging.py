@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy
-
 from common.np import Array, np
 from common.parallel import over_rows
 
@@ -75,21 +73,26 @@ class WeightAverage:
             for param, weight in zip(self.params, weights, strict=True):
                 param[...] = weight
 
-    def state_dict(self) -> dict[str, Array | float]:
-        """``{"count": 3, "average.0": array, ...}``; the arrays are copies."""
+    def state_dict(self) -> dict[str, Array | float | None]:
+        """``{"count": 3, "decay": None, "average.0": array, ...}``; the arrays are copies."""
         averages = {f"average.{k}": np.array(a) for k, a in enumerate(self.averages)}
-        return {"count": self.count, **averages}
+        return {"count": self.count, "decay": self.decay, **averages}
 
-    def load_state_dict(self, state: dict[str, Array | float]) -> None:
+    def load_state_dict(self, state: dict[str, Array | float | None]) -> None:
         """Go on from what ``state_dict`` returned.
 
         Raises:
-            ValueError: where a key is missing or left over, or an array has another shape.
+            ValueError: where a key is missing or left over, or decay or a shape is another.
         """
         names = [f"average.{k}" for k in range(len(self.averages))]
-        if set(state) != {"count", *names}:
+        if set(state) != {"count", "decay", *names}:
             raise ValueError(
-                f"WeightAverage: expected count and {len(names)} averages, got {sorted(state)}"
+                f"WeightAverage: expected count, decay and {len(names)} averages, "
+                f"got {sorted(state)}"
+            )
+        if state["decay"] != self.decay:
+            raise ValueError(
+                f"WeightAverage: expected the state of decay {self.decay}, got {state['decay']}"
             )
         arrays = [np.asarray(state[name]) for name in names]
         for name, array, average in zip(names, arrays, self.averages, strict=True):
@@ -99,7 +102,7 @@ class WeightAverage:
                 )
         for array, average in zip(arrays, self.averages, strict=True):
             average[...] = array
-        self.count = int(state["count"])
+        self.count = int(state["count"])  # type: ignore[arg-type]
 
 
 class NonMonotoneTrigger:
@@ -140,20 +143,3 @@ class NonMonotoneTrigger:
         self.triggered = self.triggered or (bool(earlier) and value > min(earlier))
         self.values.append(float(value))
         return self.triggered
-
-    def state_dict(self) -> dict[str, Array | float]:
-        """``{"triggered": 0, "values": array}``."""
-        return {"triggered": int(self.triggered), "values": numpy.array(self.values, dtype=float)}
-
-    def load_state_dict(self, state: dict[str, Array | float]) -> None:
-        """Go on from what ``state_dict`` returned.
-
-        Raises:
-            ValueError: where a key is missing or left over.
-        """
-        if set(state) != {"triggered", "values"}:
-            raise ValueError(
-                f"NonMonotoneTrigger: expected triggered and values, got {sorted(state)}"
-            )
-        self.triggered = bool(state["triggered"])
-        self.values = [float(value) for value in state["values"]]  # type: ignore[union-attr]

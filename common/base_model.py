@@ -138,11 +138,15 @@ class BaseModel:
 
         Raises:
             OSError: where the file cannot be written; an older one is then still whole.
+            ValueError: for a weight that is not finite in float32; an older file stays.
         """
         tensors = {
             name: to_cpu(param).astype(numpy.float32, order="C")
             for name, param in self.named_params().items()
         }
+        for name, tensor in tensors.items():
+            if not numpy.isfinite(tensor).all():
+                raise ValueError(f"{type(self).__name__}: {name} is not finite, it is not saved")
         write_tensors(self._weights_file(file_name), tensors, {"model": type(self).__name__})
 
     def load_params(self, file_name: str | os.PathLike | None = None) -> None:

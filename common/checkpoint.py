@@ -27,8 +27,11 @@ def _take_arrays(value: Any, name: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, list | tuple):
         return [_take_arrays(part, f"{name}.{k}", arrays) for k, part in enumerate(value)]
     if hasattr(value, "dtype") and not isinstance(value, float):  # numpy.float64 is a float
-        arrays[name.removeprefix(".")] = value
-        return {ARRAY: name.removeprefix(".")}
+        name = name.removeprefix(".")
+        if name in arrays:
+            raise ValueError(f"write_checkpoint: two arrays would have the name {name!r}")
+        arrays[name] = value
+        return {ARRAY: name}
     return value
 
 
@@ -52,6 +55,7 @@ def write_checkpoint(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
 
     Raises:
         OSError: where it cannot be written; the checkpoint before it is then still whole.
+        ValueError: where the dotted paths of two arrays are the same.
     """
     arrays: dict[str, Array] = {}
     about = {STATE: _take_arrays(state, "", arrays)}

@@ -28,8 +28,8 @@ def inputs_and_targets(corpus: Array, first_id: int, who: str) -> tuple[Array, A
 
 
 def perplexity_of(mean_nll: float) -> float:
-    """exp of a mean negative log-likelihood; infinite where float64 ends."""
-    return math.exp(mean_nll) if mean_nll < 709 else math.inf
+    """exp of a mean negative log-likelihood; infinite where float64 ends, NaN of NaN."""
+    return math.inf if mean_nll >= 709 else math.exp(mean_nll)
 
 
 def require_language_model(model: Any, who: str) -> None:

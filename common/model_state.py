@@ -64,7 +64,7 @@ def model_state(model: Any) -> dict[str, Any]:
 def load_model_state(model: Any, state: dict[str, Any]) -> None:
     """Go on from what ``model_state`` returned, in the model's own arrays and generators.
 
-    Everything is checked before the first array changes.
+    Names and sizes of the weights are checked before the first array changes.
 
     Raises:
         ValueError: for the state of another model, or of one of other sizes; lists what differs.

@@ -16,7 +16,6 @@ from common.parallel import num_threads
 __all__ = ["product"]
 
 SMALL = 1 << 25  # multiply-adds that take about as long as starting a thread and ending it
-PACKED = 16 * 256  # panels times rows that a thread packs at once, as in common/native/product.c
 
 
 def product(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -33,11 +32,12 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     threads = num_threads() if M * K * N >= SMALL else 1
     columns = kernels.panel_columns()
     panels = -(-N // columns)
-    units = min(panels, threads * max(2, -(-panels // (16 * threads))))
-    work = numpy.empty((threads, PACKED, columns), dtype=numpy.float32)
+    wide, depth = kernels.product_wide(), kernels.product_depth()
+    parts = min(panels, threads * max(2, -(-panels // (wide * threads))))
+    work = numpy.empty((threads, wide * depth, columns), dtype=numpy.float32)
     strides = [stride // 4 for stride in (*a.strides, *b.strides)]
     at = map(native.address, (a, b, C, work))
-    kernels.product(*at, *strides, M, K, N, units, threads)
+    kernels.product(*at, *strides, M, K, N, parts, threads)
     return C
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy
+
 from common import native
 from common.np import Array, np
 
@@ -15,7 +17,20 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
         table: (V, D), changed in place.
         ids: (R,), each in 0 .. V - 1.
         rows: (R, D).
+
+    Raises:
+        ValueError: where the shapes do not fit or, on the CPU, an id is out of range.
     """
+    if rows.shape != (len(ids), table.shape[1]):
+        raise ValueError(
+            f"add_rows: expected rows of shape ({len(ids)}, {table.shape[1]}), got {rows.shape}"
+        )
+    if isinstance(ids, numpy.ndarray) and ids.size:
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= len(table):
+            raise ValueError(
+                f"add_rows: expected ids in 0..{len(table) - 1}, got {low if low < 0 else high}"
+            )
     kernels = native.library(table if table.flags.c_contiguous else table.T, rows)
     if kernels is not None:
         ids = np.ascontiguousarray(ids, dtype="int64")

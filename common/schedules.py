@@ -7,8 +7,9 @@ reached. Decay on a plateau looks at validation and is not of this kind: it stay
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["SCHEDULES", "Constant", "Cosine", "Linear", "Schedule", "build_schedule"]
 
@@ -19,7 +20,7 @@ def _check(who: str, name: str, value: float) -> None:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(ABC):
     """What all share: a rate that rises in a straight line from 0 to ``lr`` over ``warmup`` epochs.
 
     Args:
@@ -112,7 +113,7 @@ class Linear(_Decay):
         return self.final + (self.lr - self.final) * (1 - self._progress(epochs_done))
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"constant": Constant, "cosine": Cosine, "linear": Linear}
+SCHEDULES: dict[str, Any] = {"constant": Constant, "cosine": Cosine, "linear": Linear}
 
 
 def build_schedule(
@@ -137,5 +138,4 @@ def build_schedule(
         if final != 0:
             raise ValueError(f"build_schedule: 'constant' has no final rate, got {final}")
         return Constant(lr, warmup)
-    kind = Cosine if name == "cosine" else Linear
-    return kind(lr, warmup, epochs, final)
+    return SCHEDULES[name](lr, warmup, epochs, final)

@@ -45,6 +45,8 @@ def write_tensors(
         OSError: where the file cannot be written; an older one is then still whole.
     """
     arrays = {name: numpy.asarray(to_cpu(array), order="C") for name, array in tensors.items()}
+    arrays = {name: a.astype(a.dtype.newbyteorder("<"), copy=False) for name, a in arrays.items()}
+    about = json.loads(json.dumps(about))  # as it will be read
     checksum = _checksum(arrays, json.dumps(about, sort_keys=True))
     metadata = {OURS: json.dumps({"about": about, CHECKSUM: checksum})}
     write_atomically(path, save(arrays, metadata))
@@ -63,7 +65,9 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, numpy.ndarray], dic
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
-        if OURS not in metadata and not any(CHECKSUM in text for text in metadata.values()):
+        if OURS not in metadata:
+            if any('"about"' in text and f'"{CHECKSUM}"' in text for text in metadata.values()):
+                raise ValueError("its checksum stands under another name")
             return tensors, {}
         described = json.loads(metadata[OURS])
         about = described["about"]

@@ -303,12 +303,12 @@ class Trainer:
                 f"{kinds[0]}: expected a generator {state['rng']['bit_generator']}, got "
                 f"{type(self.rng.bit_generator).__name__}"
             )
-        if (self.average is None) != (state["average"] is None):
+        if (self.average is None) != (state.get("average") is None):
             raise ValueError(f"{kinds[0]}: one of the state and the trainer has no average")
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
         load_model_state(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         set_generator(self.rng, state["rng"])
         self.epoch, self.column = int(state["epoch"]), int(state["column"])
         self._in_epoch = int(state["in_epoch"])

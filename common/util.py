@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +12,7 @@ import numpy
 from tqdm import tqdm
 
 from common.batches import streams, windows
+from common.exact_protocol import inputs_and_targets, perplexity_of
 from common.np import Array, np, to_cpu, to_gpu
 from common.parallel import over_rows
 
@@ -105,10 +105,6 @@ def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int) -> float:
     return total / (N * length)
 
 
-def _exp(nll: float) -> float:
-    return math.exp(nll) if nll < 709 else math.inf  # exp(710) is past float64
-
-
 def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: int = 35) -> float:
     """Perplexity by the book's protocol: ``batch_size`` streams, the incomplete end dropped.
 
@@ -135,7 +131,7 @@ def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: 
     columns = slice(0, num_windows * time_size)
     xs = streams(corpus[:-1], batch_size, "eval_perplexity")[:, columns]
     ts = streams(corpus[1:], batch_size, "eval_perplexity")[:, columns]
-    return _exp(_mean_nll(model, xs, ts, time_size))
+    return perplexity_of(_mean_nll(model, xs, ts, time_size))
 
 
 def eval_perplexity_exact(model: Any, corpus: Array, first_id: int, time_size: int = 500) -> float:
@@ -153,6 +149,5 @@ def eval_perplexity_exact(model: Any, corpus: Array, first_id: int, time_size: i
     Raises:
         ValueError: for an empty corpus.
     """
-    ts = streams(corpus, 1, "eval_perplexity_exact")
-    xs = np.concatenate([np.full((1, 1), first_id, dtype=ts.dtype), ts[:, :-1]], axis=1)
-    return _exp(_mean_nll(model, xs, ts, time_size))
+    xs, ts = inputs_and_targets(corpus, first_id, "eval_perplexity_exact")
+    return perplexity_of(_mean_nll(model, xs, ts, time_size))

@@ -65,6 +65,7 @@ class Options(LanguageModelOptions):
             "forget_bias": 1.0,
         },
         "gpu30": {
+            "gpu": True,
             "epochs": 120,
             "batch_size": 40,
             "lr_schedule": "cosine",

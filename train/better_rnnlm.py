@@ -28,7 +28,8 @@ class Options(LanguageModelOptions):
     epochs: int = 40
     """How often the training text is read."""
     lr_decay: float = 4.0
-    """Divide the learning rate by this when validation did not improve; 1 keeps it."""
+    """Divide the learning rate by this when validation did not improve, on top of --lr-schedule; 1
+    keeps it."""
 
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> BetterRnnlm:
         """The model that these options describe."""

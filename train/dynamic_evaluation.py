@@ -7,6 +7,7 @@ python -m train.dynamic_evaluation runs/rnnlm-ptb-1 --tune
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from common.np import Array
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.cli import run_command
-from train.measured import add_result
+from train.measured import add_result, require_finished
 from train.trained import open_run
 
 NAME = "dynamic_evaluation"
@@ -56,7 +57,7 @@ class Options:
     statistics_windows: int = 500
     """Windows of the training text that are read for it."""
     data_dir: Path | None = None
-    """Where the corpus lies, if not where it lay when the model was trained."""
+    """Where the files of ptb lie, if not where they lay when the model was trained."""
     gpu: bool = False
     """Compute on the GPU."""
 
@@ -67,6 +68,12 @@ def check_options(options: Options) -> None:
         if getattr(options, name) < 1:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag}: expected 1 or more, got {getattr(options, name)}")
+    if not 0 <= options.decay <= 1:
+        raise ValueError(f"--decay: expected 0 to 1, got {options.decay}")
+    if options.lr is not None and not 0 <= options.lr < math.inf:
+        raise ValueError(f"--lr: expected 0 or more, got {options.lr}")
+    if not 0 < options.epsilon < math.inf:
+        raise ValueError(f"--epsilon: expected a number above 0, got {options.epsilon}")
 
 
 def measure(
@@ -115,6 +122,7 @@ def main(options: Options) -> None:
     """Run the command."""
     check_options(options)
     model, corpus = open_run(options.run, options.data_dir)
+    require_finished(options.run)
     if options.lr is None:
         options = replace(options, lr=LEARNING_RATES[options.rule][1])
     start = time.perf_counter()

@@ -22,7 +22,7 @@ class Options:
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     data_dir: Path | None = None
-    """Where the corpus lies, if not where it lay when the model was trained."""
+    """Where the files of ptb lie, if not where they lay when the model was trained."""
     gpu: bool = False
     """Compute on the GPU."""
 

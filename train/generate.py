@@ -38,7 +38,7 @@ class Options:
     seed: int = 1
     """Another seed, another text."""
     data_dir: Path | None = None
-    """Where the corpus lies, if not where it lay when the model was trained."""
+    """Where the files of ptb lie, if not where they lay when the model was trained."""
     gpu: bool = False
     """Compute on the GPU."""
 

@@ -80,6 +80,8 @@ def keep_as_run(
     try:
         corpus: Corpus | None = script_options.load_corpus()
     except (FileNotFoundError, RuntimeError) as error:
+        if options.corpus != "ptb":  # the others do not have to be fetched
+            raise
         corpus = None
         print(f"note: perplexity is not measured, because the corpus is not there: {error}")
     if corpus is not None and corpus.vocab_size != V:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy
 
+from common import config
 from common.divergence import DivergenceError
 from common.util import eval_perplexity, eval_perplexity_exact
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
-from train.options import CHANGEABLE, LanguageModelOptions, check_options
+from train.options import LanguageModelOptions, changeable, check_length, check_options
+from train.recipe import Recipe, build_optimizer
 from train.resume import command_to_resume, options_to_resume
 from train.run_folder import RunFolder
 from train.stopping import Stopped, StopSignals
@@ -31,10 +34,14 @@ def train(script: str, options: LanguageModelOptions) -> None:
         ValueError: for options that cannot work, or that do not belong to the run to resume.
     """
     check_options(options)
+    options = replace(options, gpu=options.gpu or config.GPU)
     run = None
     if options.resume is not None:
-        run, options = options_to_resume(script, options, CHANGEABLE)
+        run, options = options_to_resume(script, options, changeable(options))
+    build_optimizer(options)  # what is wrong with an option is said before there is a folder
+    Recipe(options)
     corpus = options.load_corpus()
+    check_length(options, corpus)
     rng = numpy.random.default_rng(options.seed)
     model = options.build(corpus.vocab_size, rng)
     if options.unigram_bias:
@@ -58,10 +65,10 @@ def train(script: str, options: LanguageModelOptions) -> None:
             print(f"to go on: {command_to_resume(script, run.path)}", flush=True)
             raise
         except DivergenceError as error:
-            kept = f"; the last good checkpoint stays in {run.checkpoint_file}"
+            skip = f"{command_to_resume(script, run.path)} --on-nan skip"
             raise DivergenceError(
-                f"{error}: --lr, --max-grad, or --on-nan skip"
-                f"{kept if run.checkpoint_file.exists() else ''}"
+                f"{error}: start anew with another --lr or --max-grad, or leave such updates out, "
+                f"{skip if run.checkpoint_file.exists() else '--on-nan skip'}"
             ) from error
 
 

@@ -45,8 +45,12 @@ def locked(path: Path) -> Iterator[None]:
         os.write(descriptor, (json.dumps(holder) + "\n").encode())
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is still ours
-        os.close(descriptor)
+        if fcntl is None:  # such a system may not remove a file that is open
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+        else:
+            path.unlink(missing_ok=True)  # while it is still ours
+            os.close(descriptor)
 
 
 def _open(path: Path) -> int:

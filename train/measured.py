@@ -8,7 +8,7 @@ from typing import Any
 
 from train.run_folder import RunFolder
 
-__all__ = ["add_result", "read_results"]
+__all__ = ["add_result", "read_results", "require_finished"]
 
 
 def read_results(run: RunFolder) -> dict[str, Any]:
@@ -26,6 +26,19 @@ def read_results(run: RunFolder) -> dict[str, Any]:
     if not isinstance(results, dict):
         raise ValueError(f"{run.results_file}: not the results of a run")
     return results
+
+
+def require_finished(path: Path) -> None:
+    """See that figures can be added to the run in ``path``, before they are measured.
+
+    Raises:
+        InUseError: where another process writes into the folder.
+        ValueError: where its training has not ended, or results.json is damaged.
+    """
+    run = RunFolder(path)
+    with run.locked():
+        if not read_results(run):
+            raise ValueError(f"{path}: its training has not ended, there is no results.json yet")
 
 
 def add_result(path: Path, name: str, figures: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from common.neural_cache import cache_probabilities, eval_perplexity_cache, mixe
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.cli import run_command
-from train.measured import add_result
+from train.measured import add_result, require_finished
 from train.trained import open_run
 
 NAME = "neural_cache"
@@ -44,7 +44,7 @@ class Options:
     weight: float = 0.15
     """Share of the cache in the mixture, from 0 to below 1."""
     data_dir: Path | None = None
-    """Where the corpus lies, if not where it lay when the model was trained."""
+    """Where the files of ptb lie, if not where they lay when the model was trained."""
     gpu: bool = False
     """Compute on the GPU."""
 
@@ -83,7 +83,13 @@ def tuned(model: LanguageModel, corpus: Corpus, options: Options) -> Options:
 
 def main(options: Options) -> None:
     """Run the command."""
+    for name, most in (("theta", float("inf")), ("weight", 1.0)):
+        if not 0 <= getattr(options, name) < most:
+            raise ValueError(
+                f"--{name}: expected 0 to below {most:g}, got {getattr(options, name)}"
+            )
     model, corpus = open_run(options.run, options.data_dir)
+    require_finished(options.run)
     start = time.perf_counter()
     if options.tune:
         options = tuned(model, corpus, options)

@@ -14,9 +14,7 @@ from datasets import load_corpus
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 
-__all__ = ["CHANGEABLE", "LanguageModelOptions", "check_options"]
-
-CHANGEABLE = ("epochs", "data_dir", "checkpoint_every", "on_nan")  # when a run is resumed
+__all__ = ["LanguageModelOptions", "changeable", "check_length", "check_options"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class LanguageModelOptions:
     time_size: int = 35
     """Steps T through which the gradient flows."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """The update rule. Adam wants a learning rate near 0.001."""
+    """The update rule. Adam and AdamW want a learning rate near 0.001."""
     lr: float = 20.0
     """Learning rate of plain SGD; large, because the loss is a mean over N T tokens and clipped."""
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
@@ -52,7 +50,8 @@ class LanguageModelOptions:
     warmup: float = 0.0
     """Epochs, such as 0.5, over which the learning rate rises from 0."""
     lr_decay: float = 1.0
-    """Divide the learning rate by this when validation did not improve; 1 keeps it."""
+    """Divide the learning rate by this when validation did not improve, on top of --lr-schedule; 1
+    keeps it."""
     weight_decay: float = 0.0
     """Draw all weights towards 0 by the learning rate times this (sgd and adamw)."""
     max_grad: float = 0.25
@@ -61,7 +60,8 @@ class LanguageModelOptions:
     """Validate and keep an average of the weights: asgd, all since validation stopped improving;
     ema, an exponential one."""
     average_window: int = 5
-    """For asgd: the last so many validations do not count as the best before."""
+    """For asgd: the last so many validations do not count as the best before, so that averaging
+    begins two validations later at the earliest."""
     average_decay: float = 0.999
     """For ema: the share of the average that an update leaves."""
     random_offset: bool = False
@@ -73,7 +73,7 @@ class LanguageModelOptions:
     log_interval: int = 20
     """Iterations between status lines."""
     seed: int = 1
-    """Decides the initial weights and the dropout masks."""
+    """Decides the initial weights, the dropout masks and the random windows."""
     gpu: bool = False
     """Train with CuPy on the GPU (GPU=1 does the same)."""
     checkpoint_every: float = 5.0
@@ -86,8 +86,8 @@ class LanguageModelOptions:
     """Folder of the run; runs/SCRIPT-CORPUS-NUMBER if not named."""
     resume: Path | None = None
     """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
-    is finished. Its options are taken from there; only --epochs, --data-dir, --checkpoint-every
-    and --on-nan may change."""
+    is finished. Its options are taken from there; only --epochs (where the learning rate does not
+    depend on it), --data-dir, --checkpoint-every and --on-nan may change."""
 
     @abstractmethod
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
@@ -100,12 +100,46 @@ class LanguageModelOptions:
         )
 
 
+def changeable(options: LanguageModelOptions) -> tuple[str, ...]:
+    """Names of the options that may change when a run is resumed.
+
+    Not the epochs where the learning rate is to end with them: what has been done was done with
+    rates that belong to another run.
+    """
+    always = ("data_dir", "checkpoint_every", "on_nan")
+    return ("epochs", *always) if options.lr_schedule == "constant" else always
+
+
+def check_length(options: LanguageModelOptions, corpus: Corpus) -> None:
+    """Raise ValueError for a corpus that does not fill one window of all streams."""
+    needed = options.batch_size * options.time_size + 1
+    if len(corpus.train) < needed:
+        raise ValueError(
+            f"{corpus.name}: expected at least {needed:,} training tokens for --batch-size "
+            f"{options.batch_size} and --time-size {options.time_size}, got {len(corpus.train):,}"
+        )
+
+
 def check_options(options: LanguageModelOptions) -> None:
-    """Raise ValueError for a number with which no run can work."""
+    """Raise ValueError for a number with which no run can work.
+
+    What optimizer and schedule find wrong, ``train.recipe`` says.
+    """
     for name in ("epochs", "batch_size", "time_size", "log_interval", "lr_decay", "average_window"):
         if not getattr(options, name) >= 1:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag}: expected 1 or more, got {getattr(options, name)}")
+    if not 0 < options.max_grad < math.inf:
+        raise ValueError(f"--max-grad: expected a norm above 0, got {options.max_grad}")
+    if not options.warmup < options.epochs:
+        raise ValueError(
+            f"--warmup: expected less than the {options.epochs} epochs, got {options.warmup}"
+        )
+    if options.optimizer != "sgd" and options.lr > 1:
+        raise ValueError(
+            f"--lr: expected at most 1 for {options.optimizer}, whose steps are as long as the "
+            f"rate; got {options.lr}"
+        )
     if not 0 <= options.average_decay < 1:
         raise ValueError(f"--average-decay: expected 0 <= decay < 1, got {options.average_decay}")
     if not 0 <= options.checkpoint_every < math.inf:

@@ -34,8 +34,8 @@ def build_optimizer(options: LanguageModelOptions) -> Optimizer:
 class Recipe:
     """What changes while a run goes on: its learning rate, and whether weights are averaged.
 
-    Everything follows from the epochs done and the validation perplexities so far, so a run that
-    is taken up again needs nothing else.
+    The rate follows from the epochs done and the validation perplexities so far, so a run that is
+    taken up again finds it; of an average it has to know that there was one.
 
     Args:
         options: of the run.

@@ -136,6 +136,8 @@ class RunFolder:
         if self.log_file.exists() and self.log_file.stat().st_size > log_length:
             os.truncate(self.log_file, log_length)
         for file in vars(self).values():
+            if file == self.path:
+                continue
             for leftover in self.path.glob(f".{file.name}.*"):
                 leftover.unlink()
 

@@ -37,7 +37,7 @@ class ExportOptions:
     file: tyro.conf.Positional[Path]
     """File to write."""
     data_dir: Path | None = None
-    """Where the corpus lies, if not where it lay when the model was trained."""
+    """Where the files of ptb lie, if not where they lay when the model was trained."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import sys
 import time
@@ -18,7 +17,8 @@ from common.trainer import Record, RnnlmTrainer, print_record
 from common.util import eval_perplexity_exact
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
-from train.options import CHANGEABLE, LanguageModelOptions
+from train.measured import read_results
+from train.options import LanguageModelOptions, changeable
 from train.recipe import Recipe, build_optimizer
 from train.resume import fixed_options
 from train.run_folder import RunFolder
@@ -148,7 +148,7 @@ class Training:
             "valid_points": self.valid_points,
             "seconds": self.seconds(),
             "log_length": self.run.log_length(),
-            "options": fixed_options(self.options, CHANGEABLE),
+            "options": fixed_options(self.options, changeable(self.options)),
             "corpus": self._corpus_id,
             "version": self._version,
         }
@@ -172,14 +172,16 @@ class Training:
             return True
         checkpoint = read_checkpoint(run.checkpoint_file)
         self._check(checkpoint)
-        self.recipe.attach(trainer, averaging=checkpoint["trainer"]["average"] is not None)
+        self.recipe.attach(trainer, averaging=checkpoint["trainer"].get("average") is not None)
         trainer.load_state_dict(checkpoint["trainer"])
         begun = trainer.epoch + (trainer.column > 0)
         if epochs < begun:
             raise ValueError(f"--epochs {epochs}: the run in {run.path} is in epoch {begun}")
-        if _finished(run) == epochs == trainer.epoch:
-            print(f"{run.path} is finished: {epochs} epochs done; more with a larger --epochs")
+        if read_results(run).get("epochs") == epochs == trainer.epoch:
+            more = "; more with a larger --epochs" if "epochs" in changeable(self.options) else ""
+            print(f"{run.path} is finished: {epochs} epochs done{more}")
             return False
+        run.results_file.unlink(missing_ok=True)  # they are of weights that will change
         self.best = float(checkpoint["best"])
         self.valid_points = [(step, valid) for step, valid in checkpoint["valid_points"]]
         self.recipe.look_back([valid for _, valid in self.valid_points])
@@ -192,8 +194,12 @@ class Training:
 
     def _check(self, checkpoint: dict[str, Any]) -> None:
         """Raise ValueError where config or corpus have changed; note another version."""
-        file, fixed = self.run.checkpoint_file, fixed_options(self.options, CHANGEABLE)
-        then = checkpoint["options"]
+        file, fixed = (
+            self.run.checkpoint_file,
+            fixed_options(self.options, changeable(self.options)),
+        )
+        defaults = fixed_options(type(self.options)(), changeable(self.options))
+        then = {**defaults, **checkpoint["options"]}  # an option may be younger than the checkpoint
         changed = [
             f"{name} {then.get(name)}, now {fixed.get(name)}"
             for name in sorted(then.keys() | fixed.keys())
@@ -216,10 +222,3 @@ def _fingerprint(corpus: Corpus) -> str:
     digest = hashlib.sha256(corpus.train.tobytes())
     digest.update(corpus.valid.tobytes())
     return digest.hexdigest()
-
-
-def _finished(run: RunFolder) -> int:
-    """How many epochs the final report is about; 0 where there is none."""
-    if not run.results_file.exists():
-        return 0
-    return json.loads(run.results_file.read_text(encoding="utf-8")).get("epochs", 0)

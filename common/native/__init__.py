@@ -33,6 +33,9 @@ Kernels = ctypes.CDLL
 POINTER, LENGTH = ctypes.c_void_p, ctypes.c_int64
 SIGNATURES = {
     "panel_columns": [],
+    "product_wide": [],
+    "product_depth": [],
+    "output_chunk": [],
     "add_rows": [POINTER] * 3 + [LENGTH] * 4,
     "product": [POINTER] * 4 + [LENGTH] * 9,
     "output_forward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 4 + [LENGTH] * 4,
@@ -53,14 +56,26 @@ def _load() -> Kernels | None:
     if compiler is None or sys.platform == "win32":
         return None
     try:
-        library = _compile(compiler, Path(__file__).parent, _cache_folder())
-        loaded = ctypes.CDLL(str(library))
+        loaded = _open(_compile(compiler, Path(__file__).parent, _cache_folder()))
+        if loaded is None:  # damaged, by a power cut for example, and now removed
+            loaded = _open(_compile(compiler, Path(__file__).parent, _cache_folder()))
     except (OSError, subprocess.SubprocessError):
+        return None
+    if loaded is None:
         return None
     for name, arguments in SIGNATURES.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None if arguments else LENGTH
     return loaded
+
+
+def _open(library: Path) -> Kernels | None:
+    """The loaded file; None, and the file removed, where it cannot be loaded."""
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError:
+        library.unlink(missing_ok=True)
+        return None
 
 
 def _cache_folder() -> Path:

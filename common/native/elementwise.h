@@ -6,9 +6,9 @@
 
 /* exp(x) as 2^n * exp(r), |r| <= ln(2) / 2, exp(r) by a polynomial (Moshier, Cephes expf). Within
    2 units in the last place for -87 < x < 88, the value at the near end beyond; NaN stays NaN. */
-static inline float fast_exp(float x)
+static inline float fast_exp(float given)
 {
-    x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+    float x = given < -87.0f ? -87.0f : (given > 88.0f ? 88.0f : given);
     float n = x * 1.44269504f + 12582912.0f; /* the sum rounds to an integer in its low bits */
     uint32_t bits;
     memcpy(&bits, &n, 4);
@@ -25,7 +25,7 @@ static inline float fast_exp(float x)
     memcpy(&result, &p, 4);
     result += bits << 23; /* adds n to the exponent */
     memcpy(&p, &result, 4);
-    return p;
+    return given == given ? p : given;
 }
 
 static inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }

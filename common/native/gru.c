@@ -23,7 +23,7 @@ static void gru_forward_part(team *t, int index)
 {
     const forward_args *x = t->args;
     const int64_t N = x->N, H = x->H;
-    units w = share(x->Wh, x->packed, N, H, 3, t, index);
+    slice w = share(x->Wh, x->packed, N, H, 3, t, index);
     const int64_t count = w.end - w.begin;
     if (w.packed != NULL) pack_forward(w);
     for (int64_t s = 0; s < x->T; s++) {
@@ -88,7 +88,7 @@ static void gru_backward_part(team *t, int index)
 {
     const backward_args *x = t->args;
     const int64_t N = x->N, H = x->H;
-    units w = share(x->Wh, x->packed, N, H, 3, t, index);
+    slice w = share(x->Wh, x->packed, N, H, 3, t, index);
     pack_backward(w);
     for (int64_t s = x->T - 1; s >= 0; s--) {
         for (int64_t n = 0; n < N; n++) {
@@ -98,7 +98,7 @@ static void gru_backward_part(team *t, int index)
                                x->dhs + at, x->dh + state, x->dA + gate, x->dAh + gate);
         }
         meet(&t->all);
-        add_turned_product(w, x->dAh + s * N * 3 * H, x->dh);
+        add_transposed_product(w, x->dAh + s * N * 3 * H, x->dh);
     }
 }
 

@@ -26,7 +26,7 @@ static void lstm_forward_part(team *t, int index)
 {
     const forward_args *x = t->args;
     const int64_t N = x->N, H = x->H;
-    units w = share(x->Wh, x->packed, N, H, 4, t, index);
+    slice w = share(x->Wh, x->packed, N, H, 4, t, index);
     if (w.packed != NULL) pack_forward(w);
     for (int64_t s = 0; s < x->T; s++) {
         float *gates = x->gates + s * N * 4 * H;
@@ -87,7 +87,7 @@ static void lstm_backward_part(team *t, int index)
 {
     const backward_args *x = t->args;
     const int64_t N = x->N, H = x->H;
-    units w = share(x->Wh, x->packed, N, H, 4, t, index);
+    slice w = share(x->Wh, x->packed, N, H, 4, t, index);
     pack_backward(w);
     for (int64_t s = x->T - 1; s >= 0; s--) {
         for (int64_t n = 0; n < N; n++) {
@@ -97,7 +97,7 @@ static void lstm_backward_part(team *t, int index)
                                x->dhs + at, x->dh + state, x->dc + state, x->dA + gate);
         }
         meet(&t->all);
-        add_turned_product(w, x->dA + s * N * 4 * H, x->dh);
+        add_transposed_product(w, x->dA + s * N * 4 * H, x->dh);
     }
 }
 

@@ -83,13 +83,13 @@ static void output_dW(const backward_args *o, int64_t p)
 }
 
 /* dX += S W' for some panels of S */
-static void output_dX(const backward_args *o, int64_t p, int64_t count, float *turned, float *dX)
+static void output_dX(const backward_args *o, int64_t p, int64_t count, float *transposed, float *dX)
 {
     const int64_t R = o->R, H = o->H, wide = num_panels(H);
     const int64_t v = p * PANEL, K = count * PANEL, there = min(K, o->V - v);
     float sums[ROWS * PANEL];
     for (int64_t q = 0; q < wide; q++) { /* W' by panels of H */
-        float *panel = turned + q * K * PANEL;
+        float *panel = transposed + q * K * PANEL;
         memset(panel + there * PANEL, 0, sizeof(float) * (K - there) * PANEL);
         pack(panel, o->W + v * o->w_column + q * PANEL * o->w_row, o->w_column, o->w_row, there,
              min(PANEL, H - q * PANEL));
@@ -98,7 +98,7 @@ static void output_dX(const backward_args *o, int64_t p, int64_t count, float *t
         rows = next_rows(R - r);
         left x = {o->S + (p * R + r) * PANEL, PANEL, 1, R * PANEL, PANEL, count};
         for (int64_t q = 0; q < wide; q++) {
-            tile(rows, x, turned + q * K * PANEL, sums);
+            tile(rows, x, transposed + q * K * PANEL, sums);
             int64_t columns = min(PANEL, H - q * PANEL);
             for (int64_t i = 0; i < rows; i++) {
                 float *to = dX + (r + i) * H + q * PANEL;
@@ -112,13 +112,13 @@ static void output_backward_part(team *t, int index)
 {
     const backward_args *o = t->args;
     const int64_t panels = num_panels(o->V);
-    float *turned = o->work + index * num_panels(o->H) * CHUNK * PANEL * PANEL;
+    float *transposed = o->work + index * num_panels(o->H) * CHUNK * PANEL * PANEL;
     for (int64_t part; (part = take(t)) < o->parts;) {
         int64_t end = panels * (part + 1) / o->parts;
         for (int64_t p = panels * part / o->parts; p < end; p += CHUNK) {
             int64_t count = min(CHUNK, end - p);
             for (int64_t k = 0; k < count; k++) output_dW(o, p + k);
-            output_dX(o, p, count, turned, o->dX + part * o->R * o->H); /* S is still near */
+            output_dX(o, p, count, transposed, o->dX + part * o->R * o->H); /* S is still near */
         }
     }
 }
@@ -134,5 +134,5 @@ void output_backward(const float *Xt, const float *W, int64_t w_row, int64_t w_c
     run(output_backward_part, &args, threads);
 }
 
-/* How many columns a panel has. */
-int64_t panel_columns(void) { return PANEL; }
+/* How many panels a chunk has. */
+int64_t output_chunk(void) { return CHUNK; }

@@ -11,13 +11,13 @@ enum { DEPTH = 256, WIDE = 16 }; /* rows and panels of B that are packed at once
 typedef struct {
     const float *A, *B;
     float *C, *work;
-    int64_t a_row, a_k, b_row, b_column, M, K, N, units;
+    int64_t a_row, a_k, b_row, b_column, M, K, N, parts;
 } product_args;
 
 /* Columns of C that belong to a few panels of B. */
 static void product_columns(const product_args *o, int64_t first, int64_t count, float *packed)
 {
-    float turned[ROWS * DEPTH], sums[ROWS * PANEL];
+    float transposed[ROWS * DEPTH], sums[ROWS * PANEL];
     for (int64_t k = 0; k < o->K; k += DEPTH) {
         int64_t depth = min(DEPTH, o->K - k);
         for (int64_t q = 0; q < count; q++) {
@@ -32,8 +32,8 @@ static void product_columns(const product_args *o, int64_t first, int64_t count,
             if (o->a_k != 1) { /* the rows of A lie across memory */
                 for (int64_t d = 0; d < depth; d++)
                     for (int64_t i = 0; i < rows; i++)
-                        turned[d * rows + i] = a[d * o->a_k + i * o->a_row];
-                x = (left){turned, 1, rows, 0, depth, 1};
+                        transposed[d * rows + i] = a[d * o->a_k + i * o->a_row];
+                x = (left){transposed, 1, rows, 0, depth, 1};
             }
             for (int64_t q = 0; q < count; q++) {
                 int64_t c = (first + q) * PANEL, columns = min(PANEL, o->N - c);
@@ -53,19 +53,23 @@ static void product_part(team *t, int index)
     const product_args *o = t->args;
     const int64_t panels = num_panels(o->N);
     float *packed = o->work + index * WIDE * DEPTH * PANEL;
-    for (int64_t unit; (unit = take(t)) < o->units;) {
-        int64_t end = panels * (unit + 1) / o->units;
-        for (int64_t p = panels * unit / o->units; p < end; p += WIDE)
+    for (int64_t part; (part = take(t)) < o->parts;) {
+        int64_t end = panels * (part + 1) / o->parts;
+        for (int64_t p = panels * part / o->parts; p < end; p += WIDE)
             product_columns(o, p, min(WIDE, end - p), packed);
     }
 }
 
 /* C (M, N) = A (M, K) B (K, N). Element (m, k) of A is at A[m * a_row + k * a_k], (k, n) of B at
-   B[k * b_row + n * b_column]; work (threads, 4096, PANEL). The columns are cut into `units`. */
+   B[k * b_row + n * b_column]; work (threads, WIDE * DEPTH, PANEL). The columns are cut into `parts`. */
 void product(const float *A, const float *B, float *C, float *work, int64_t a_row, int64_t a_k,
-             int64_t b_row, int64_t b_column, int64_t M, int64_t K, int64_t N, int64_t units,
+             int64_t b_row, int64_t b_column, int64_t M, int64_t K, int64_t N, int64_t parts,
              int64_t threads)
 {
-    product_args args = {A, B, C, work, a_row, a_k, b_row, b_column, M, K, N, units};
+    product_args args = {A, B, C, work, a_row, a_k, b_row, b_column, M, K, N, parts};
     run(product_part, &args, threads);
 }
+
+int64_t panel_columns(void) { return PANEL; }
+int64_t product_wide(void) { return WIDE; }
+int64_t product_depth(void) { return DEPTH; }

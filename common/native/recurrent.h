@@ -12,20 +12,20 @@ typedef struct {
     float *packed;       /* room for all of Wh by panels; NULL where the products are made already */
     int64_t N, H, gates; /* sequences, units, gates */
     int64_t begin, end;  /* the units of this thread */
-} units;
+} slice;
 
 /* The share of a thread, in whole panels. */
-static units share(const float *Wh, float *packed, int64_t N, int64_t H, int64_t gates, team *t,
+static slice share(const float *Wh, float *packed, int64_t N, int64_t H, int64_t gates, team *t,
                    int index)
 {
     int64_t panels = num_panels(H);
     int64_t begin = min(H, panels * index / t->all.count * PANEL);
     int64_t end = min(H, panels * (index + 1) / t->all.count * PANEL);
-    return (units){Wh, packed == NULL ? NULL : packed + begin * gates * H, N, H, gates, begin, end};
+    return (slice){Wh, packed == NULL ? NULL : packed + begin * gates * H, N, H, gates, begin, end};
 }
 
 /* Panel j of gate k begins at packed + (k * panels + j) * H * PANEL. */
-static void pack_forward(units w)
+static void pack_forward(slice w)
 {
     float *panel = w.packed;
     for (int64_t gate = 0; gate < w.gates; gate++)
@@ -34,7 +34,7 @@ static void pack_forward(units w)
 }
 
 /* y[n * row + u] += (h Wh)[n, u of the gate], for all n and the units of this thread */
-static void add_product(units w, int64_t gate, const float *h, float *y, int64_t row)
+static void add_product(slice w, int64_t gate, const float *h, float *y, int64_t row)
 {
     const int64_t H = w.H;
     float sums[ROWS * PANEL];
@@ -50,7 +50,7 @@ static void add_product(units w, int64_t gate, const float *h, float *y, int64_t
         }
 }
 
-static void pack_backward(units w)
+static void pack_backward(slice w)
 {
     const int64_t K = w.gates * w.H;
     float *panel = w.packed;
@@ -59,7 +59,7 @@ static void pack_backward(units w)
 }
 
 /* dh += dA Wh', for all rows and the units of this thread; dA (N, gates * H), dh (N, H) */
-static void add_turned_product(units w, const float *dA, float *dh)
+static void add_transposed_product(slice w, const float *dA, float *dh)
 {
     const int64_t K = w.gates * w.H;
     const float *panel = w.packed;

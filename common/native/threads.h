@@ -16,11 +16,15 @@ typedef struct {
 /* Spins for some microseconds, then gives the core to whoever else wants it. */
 static void wait_until(atomic_int *value, int wanted)
 {
-    for (int spins = 0; atomic_load_explicit(value, memory_order_acquire) != wanted; spins++)
-        if (spins > 4000) sched_yield();
+    for (int spins = 0; atomic_load_explicit(value, memory_order_acquire) != wanted;) {
+        if (spins < 4000)
+            spins++;
+        else
+            sched_yield();
+    }
 }
 
-static void meet(barrier *b)
+static inline void meet(barrier *b)
 {
     if (b->count == 1) return;
     int next = atomic_load_explicit(&b->round, memory_order_relaxed) + 1;

@@ -31,7 +31,7 @@ def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -
             return
         arrays = (Wh, bhn, gates, hs, hns, packed_form(kernels, Wh))
         at = map(native.address, arrays)
-        kernels.gru_forward(*at, T, N, H, num_threads_for(Wh, N))
+        kernels.gru_forward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return
 
     with one_thread_if_small(hs[0], Wh):
@@ -59,10 +59,10 @@ def backward_window(
     """
     T, N, H = hns.shape
     kernels = native.library(Wh, gates, hs, hns, dhs, dh, dA, dAh)
-    if kernels is not None:
+    if kernels is not None and N * T >= native.FEW_ROWS:
         arrays = (Wh, gates, hs, hns, dhs, dh, dA, dAh, packed_form(kernels, Wh))
         at = map(native.address, arrays)
-        kernels.gru_backward(*at, T, N, H, num_threads_for(Wh, N))
+        kernels.gru_backward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return
 
     # As in the LSTM: first, for all steps at once, what dh will be multiplied by.

@@ -29,7 +29,7 @@ def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array
             return
         arrays = (Wh, gates, hs, cs, tanh_cs, packed_form(kernels, Wh))
         at = map(native.address, arrays)
-        kernels.lstm_forward(*at, T, N, H, num_threads_for(Wh, N))
+        kernels.lstm_forward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return
 
     # sigmoid(a) = 0.5 tanh(0.5 a) + 0.5, so one tanh serves all four gates:
@@ -60,10 +60,10 @@ def backward_window(
     """Write dA of every step; ``dh`` and ``dc`` (N, H) go from the last state to the first."""
     T, N, H = tanh_cs.shape
     kernels = native.library(Wh, gates, cs, tanh_cs, dhs, dh, dc, dA)
-    if kernels is not None:
+    if kernels is not None and N * T >= native.FEW_ROWS:
         arrays = (Wh, gates, cs, tanh_cs, dhs, dh, dc, dA, packed_form(kernels, Wh))
         at = map(native.address, arrays)
-        kernels.lstm_backward(*at, T, N, H, num_threads_for(Wh, N))
+        kernels.lstm_backward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return
 
     # Everything that does not wait for the next step is done for all steps at once:

@@ -9,12 +9,15 @@ from common.parallel import num_threads
 LARGE_STEP = 1 << 20  # multiply-adds of a step that are worth meeting another thread for
 
 
-def num_threads_for(Wh: Array, N: int) -> int:
+def num_threads_for(kernels: native.Kernels, Wh: Array, N: int) -> int:
     """How many threads share the units of a window of N sequences."""
-    return num_threads() if N * Wh.size >= LARGE_STEP else 1
+    if N * Wh.size < LARGE_STEP:
+        return 1
+    panels = -(-len(Wh) // kernels.panel_columns())  # each thread has whole ones
+    return min(num_threads(), panels)
 
 
 def packed_form(kernels: native.Kernels, Wh: Array) -> Array:
     """Room for Wh by panels of columns, the last one filled up."""
     columns = kernels.panel_columns()
-    return np.empty((-(-len(Wh) // columns), columns, Wh.shape[1]), dtype=Wh.dtype)
+    return np.empty((-(-len(Wh) // columns), Wh.shape[1], columns), dtype=Wh.dtype)

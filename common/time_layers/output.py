@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy
+
 from common import native
 from common.layer import Layer
 from common.np import Array, np
@@ -10,7 +12,7 @@ from common.time_layers.layout import batch_first, time_major
 from common.time_layers.scores import make_scores
 from common.time_layers.vocabulary import TimeAffine, read_targets
 
-SAFE_SUMS = (1e-30, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
+SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
 
 
 class TimeOutputWithLoss(Layer):
@@ -51,10 +53,12 @@ class TimeOutputWithLoss(Layer):
         of_targets = W.T[ts]  # (N T, H)
         log_p = (xs * of_targets).sum(axis=1) + b[ts]
 
-        scores = make_scores(self.output, self._memory, compiled=len(xs) >= native.FEW_ROWS)
-        sums = scores.exponentials(xs)
+        sums = None
+        if isinstance(xs, numpy.ndarray):  # on a GPU it is faster than looking whether it is needed
+            scores = make_scores(self.output, self._memory, compiled=len(xs) >= native.FEW_ROWS)
+            sums = scores.exponentials(xs)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
-        if SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
+        if sums is not None and SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
             log_p -= np.log(sums)
         else:
             scores = make_scores(self.output, self._memory, compiled=False)

@@ -13,7 +13,6 @@ from common.parallel import num_threads, over_rows
 from common.time_layers.vocabulary import TimeAffine
 
 SMALL_PRODUCT = 1 << 22  # multiply-adds; starting a thread takes as long
-CHUNK = 8  # panels that are worked on together, as in common/native/output.c
 PARTS = 8  # of the classes at most, each with an S W' of its own
 
 
@@ -48,24 +47,28 @@ class NumpyScores:
 
     def exponentials(self, X: Array) -> Array:
         """Compute S = exp(X W + b); return its row sums (R,)."""
-        return self._exponentials(X)
+        self._score(X)
+        return self._exponentiate(self.b)
 
     def shifted_exponentials(self, X: Array) -> tuple[Array, Array]:
         """S = exp(X W + b - shifts), where each row's largest becomes 1: row sums, shifts (R,)."""
-        shifts = (X @ self.W + self.b).max(axis=1)
-        return self._exponentials(X, shifts), shifts
+        self._score(X)
+        self.S += self.b
+        shifts = self.S.max(axis=1)
+        return self._exponentiate(-shifts[:, None]), shifts
 
-    def _exponentials(self, X: Array, shifts: Array | None = None) -> Array:
+    def _score(self, X: Array) -> None:
         R, V = len(X), len(self.b)
         self.S = self._make(R * V).reshape(R, V)
-        sums = np.empty(R, dtype=self.W.dtype)
         np.matmul(X, self.W, out=self.S)
+
+    def _exponentiate(self, added: Array) -> Array:
+        """S := exp(S + added), (V,) or (R, 1); return the row sums."""
+        sums = np.empty(len(self.S), dtype=self.W.dtype)
 
         def work(rows: slice) -> None:
             block = self.S[rows]
-            block += self.b
-            if shifts is not None:
-                block -= shifts[rows, None]
+            block += added if added.ndim == 1 else added[rows]
             with numpy.errstate(over="ignore"):  # the caller looks for it in the sums
                 np.exp(block, out=block)
                 block.sum(axis=1, out=sums[rows])
@@ -87,7 +90,8 @@ class CompiledScores(NumpyScores):
         super().__init__(output, memory)
         self.kernels = kernels
         self.strides = [stride // self.W.itemsize for stride in self.W.strides]
-        self.columns = self.kernels.panel_columns()
+        self.columns = kernels.panel_columns()
+        self.chunk = kernels.output_chunk()
 
     def _threads(self, R: int) -> int:
         return num_threads() if R * self.W.size >= SMALL_PRODUCT else 1
@@ -101,7 +105,7 @@ class CompiledScores(NumpyScores):
         panels, threads = self._panels(V), self._threads(R)
         X = np.ascontiguousarray(X)
         self.S = self._make(panels * R * self.columns)
-        sums = np.empty((-(-panels // CHUNK), R))
+        sums = np.empty((-(-panels // self.chunk), R))
         work = np.empty((threads, H + R, self.columns), dtype=X.dtype)
         X_at, W_at, *rest = map(native.address, (X, self.W, self.b, self.S, sums, work))
         self.kernels.output_forward(X_at, W_at, *self.strides, *rest, R, H, V, threads)
@@ -114,9 +118,9 @@ class CompiledScores(NumpyScores):
         np.multiply(X.T, scale.T, out=Xt[:H])
         Xt[H] = scale[:, 0]
         panels, threads = self._panels(V), self._threads(R)
-        parts = min(PARTS, -(-panels // CHUNK))
+        parts = min(PARTS, -(-panels // self.chunk))
         dX = np.zeros((parts, R, H), dtype=X.dtype)
-        work = np.empty((threads, self._panels(H), CHUNK * self.columns**2), dtype=X.dtype)
+        work = np.empty((threads, self._panels(H), self.chunk * self.columns**2), dtype=X.dtype)
         arrays = (Xt, self.W, self.S, self.dW, self.db, dX, work)
         Xt_at, W_at, *rest = map(native.address, arrays)
         self.kernels.output_backward(Xt_at, W_at, *self.strides, *rest, R, H, V, parts, threads)

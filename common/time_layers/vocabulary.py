@@ -143,7 +143,7 @@ def read_targets(
     counts = ts != ignore_label
     ts = np.where(counts, ts, 0)
     layer.expect_ids("ts", ts, V)
-    if not counts.any():
+    if isinstance(counts, numpy.ndarray) and not counts.any():
         raise ValueError(
             f"{type(layer).__name__}: all {ts.size} targets are ignore_label={ignore_label}"
         )

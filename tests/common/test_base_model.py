@@ -310,6 +310,16 @@ def test_one_error_lists_everything_that_does_not_fit(saved):
     ]
 
 
+@pytest.mark.parametrize("value", [np.nan, 1e39])  # the second is finite in float64 only
+def test_weights_that_could_not_be_loaded_are_not_saved(saved, value):
+    path, _ = saved
+    before, spoilt = path.read_bytes(), Rnnlm(V, D, H, rng=0, dtype="float64")
+    spoilt.params[0][0, 0] = value
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"embedding\.W is not finite"):
+        spoilt.save_params(path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "uint8"])
 def test_a_tensor_of_another_type_is_refused(saved, dtype):
     path, model = saved

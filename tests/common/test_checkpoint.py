@@ -128,6 +128,11 @@ def test_a_schedule_an_average_and_random_windows_go_on_bit_for_bit(iteration, d
         same(a, b)
 
 
+def test_arrays_whose_paths_are_the_same_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"two arrays would have the name 'a\.b'"):
+        write_checkpoint(tmp_path / "run", {"a.b": np.ones(2), "a": {"b": np.zeros(2)}})
+
+
 def test_an_average_is_not_lost_unseen():
     with_average, without = build("Rnnlm", SGD(1.0)), build("Rnnlm", SGD(1.0))
     with_average.average = WeightAverage(with_average.model.params)

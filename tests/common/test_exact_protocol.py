@@ -24,6 +24,7 @@ def test_an_empty_text_is_an_error_in_the_name_of_who_asked():
 def test_perplexity_is_infinite_where_float64_ends():
     assert perplexity_of(math.log(50)) == pytest.approx(50)
     assert perplexity_of(708) < perplexity_of(710) == math.inf
+    assert math.isnan(perplexity_of(math.nan))
 
 
 def test_a_model_that_is_composed_of_layers_is_let_through_and_no_other():

@@ -77,6 +77,19 @@ def test_a_compiled_window_equals_its_numpy_lines(cell, N, T, threads, monkeypat
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-5 * abs(clear).max())
 
 
+@needs_kernels
+@pytest.mark.parametrize("cell", [TimeLSTM, TimeGRU])
+def test_the_number_of_threads_changes_no_bit_of_a_window(cell, monkeypatch):
+    monkeypatch.setattr(native_window, "LARGE_STEP", 0)
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(native_window, "num_threads", lambda threads=threads: threads)
+        found.append(two_windows(cell, np.random.default_rng(1), 7, 5))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def exponentials(x):
     """exp(x) of one row x, and its sum, by the compiled output layer."""
     output = TimeAffine(x[None, :].astype("float32"), np.zeros(len(x), "float32"))

@@ -32,3 +32,19 @@ def test_ids_of_any_integer_type():
         table = np.zeros((4, 2), dtype="float32")
         add_rows(table, np.array([3, 3, 0], dtype=kind), np.ones((3, 2), dtype="float32"))
         assert table[:, 0].tolist() == [1, 0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("ids", "shape", "message"),
+    [
+        ([0, 4], (2, 2), "ids in 0..3, got 4"),
+        ([-1, 0], (2, 2), "ids in 0..3, got -1"),
+        ([0, 1], (3, 2), r"rows of shape \(2, 2\), got \(3, 2\)"),
+        ([0, 1], (2, 3), r"rows of shape \(2, 2\), got \(2, 3\)"),
+    ],
+)
+def test_what_would_write_outside_the_table_is_refused(ids, shape, message):
+    table = np.zeros((4, 2), dtype="float32")
+    with pytest.raises(ValueError, match=f"add_rows: expected {message}"):
+        add_rows(table, np.array(ids), np.ones(shape, dtype="float32"))
+    assert not table.any()

@@ -44,6 +44,20 @@ def test_arrays_and_description_come_back_exactly(tmp_path):
         same(tensors[name], array)
 
 
+def test_what_json_and_the_file_change_is_changed_before_the_checksum(tmp_path):
+    big_endian = np.arange(3, dtype=">f4")
+    write_tensors(tmp_path / "file", {"W": big_endian}, {2: "two", 10: "ten", "t": (1, 2)})
+    tensors, about = read_tensors(tmp_path / "file")
+    same(tensors["W"], np.arange(3, dtype="<f4"))
+    assert about == {"2": "two", "10": "ten", "t": [1, 2]}
+
+
+def test_a_foreign_description_may_speak_of_checksums(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(save({"W": np.ones(3)}, metadata={"note": "sha256 of the data: see about"}))
+    same(read_tensors(path)[0]["W"], np.ones(3))
+
+
 def test_nothing_at_all_is_a_file_too(tmp_path):
     write_tensors(tmp_path / "file", {}, {})
     assert read_tensors(tmp_path / "file") == ({}, {})

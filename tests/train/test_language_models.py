@@ -134,8 +134,8 @@ def test_a_folder_with_a_run_is_not_overwritten(text_file, tmp_path):
         ({"batch_size": 0}, "--batch-size: expected 1 or more, got 0"),
         ({"hidden_size": 0}, "hidden_size of 1 or more, got 0"),
         ({"lr": -1.0}, "learning rate"),
-        ({"max_grad": 0.0}, "max_norm above 0"),
-        ({"batch_size": 2000}, "at least one batch"),
+        ({"max_grad": 0.0}, "--max-grad: expected a norm above 0, got 0"),
+        ({"batch_size": 2000}, "at least 20,001 training tokens for --batch-size 2000"),
         ({"checkpoint_every": -1.0}, "--checkpoint-every: expected minutes"),
         ({"checkpoint_every": float("nan")}, "--checkpoint-every: expected minutes"),
     ],
@@ -146,7 +146,9 @@ def test_numbers_that_cannot_work_are_refused(changes, message, text_file, tmp_p
 
 
 def test_a_divided_rate_that_explodes_stops_with_advice(text_file, tmp_path):
-    with pytest.raises(DivergenceError, match=r"smaller learning rate.* --lr, --max-grad, or --on"):
+    with pytest.raises(
+        DivergenceError, match=r"smaller learning rate.* --lr or --max-grad, .*--on-nan"
+    ):
         run_small("simple_rnnlm", text_file, tmp_path / "run", lr=1e38, max_grad=1e30)
 
 

@@ -124,12 +124,29 @@ def test_the_figures_of_a_setting_are_those_of_the_library(run):
     [
         ({"time_size": 0}, "--time-size: expected 1 or more, got 0"),
         ({"statistics_windows": 0}, "--statistics-windows: expected 1 or more, got 0"),
-        ({"lr": -1.0}, "lr of 0 or more, got -1"),
+        ({"lr": -1.0}, "--lr: expected 0 or more, got -1"),
+        ({"decay": 2.0}, "--decay: expected 0 to 1, got 2"),
+        ({"epsilon": 0.0}, "--epsilon: expected a number above 0, got 0"),
     ],
 )
 def test_numbers_that_cannot_work_are_refused(options, message, run):
     with pytest.raises(ValueError, match=message):
         dynamic_evaluation.main(dynamic_evaluation.Options(run, **options))
+
+
+def test_a_run_that_is_not_finished_is_refused_before_anything_is_measured(run):
+    (run / "results.json").unlink()
+    for script in (dynamic_evaluation, neural_cache):
+        with pytest.raises(ValueError, match="its training has not ended"):
+            script.main(script.Options(run))
+        assert not (run / "results.json").exists()
+
+
+@pytest.mark.parametrize("options", [{"weight": 1.0}, {"theta": -0.1}])
+def test_a_cache_setting_out_of_range_is_refused(options, run):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"--{name}: expected 0 to below"):
+        neural_cache.main(neural_cache.Options(run, **options))
 
 
 def test_results_that_are_damaged_or_not_there(tmp_path):

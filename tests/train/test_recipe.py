@@ -6,13 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from common import config
+from common.checkpoint import read_checkpoint
 from common.optimizer import SGD, Adam, AdamW
 from common.trainer import RnnlmTrainer
 from common.util import eval_perplexity_exact
 from models import Rnnlm
 from train import awd_rnnlm, rnnlm
 from train.recipe import Recipe, build_optimizer
+from train.resume import saved_options
+from train.stopping import Stopped
 from train.trained import open_run
+from train.training import Training
 
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 200
 SMALL = {"wordvec_size": 8, "hidden_size": 8, "batch_size": 5, "time_size": 10, "log_interval": 7}
@@ -118,15 +123,18 @@ def test_unigram_biases_start_lower(text_file, tmp_path):
     assert first[False] == pytest.approx(len(counts), rel=0.1)
 
 
+def arrays(state):
+    """Every array in a nested state, in order."""
+    if isinstance(state, dict):
+        return [array for key in sorted(state) for array in arrays(state[key])]
+    return [state] if isinstance(state, np.ndarray) else []
+
+
 @pytest.mark.parametrize("average", ["asgd", "ema"])
 def test_a_run_with_everything_goes_on_bit_for_bit(average, text_file, tmp_path, monkeypatch):
-    from train.resume import saved_options
-    from train.stopping import Stopped
-    from train.training import Training
-
     options = awd_rnnlm.Options(
         corpus=str(text_file),
-        epochs=4,
+        epochs=6,
         num_layers=2,
         lr=30.0,
         checkpoint_every=1e-9,
@@ -136,24 +144,74 @@ def test_a_run_with_everything_goes_on_bit_for_bit(average, text_file, tmp_path,
         unigram_bias=True,
         **SMALL,
     )
+    valid = [10.0, 5.0, 6.0, 7.0, 6.0, 6.0]  # the fourth starts averaging
+    monkeypatch.setattr(Training, "_valid_perplexity", lambda run: valid[run.trainer.epoch - 1])
     awd_rnnlm.main(replace(options, out=tmp_path / "unbroken"))
 
-    wait = Training._between_iterations
+    between_iterations = Training._between_iterations
 
-    def stop(self, trainer):
-        wait(self, trainer)
-        if trainer.iteration == 83:
+    def stop(training, trainer):
+        between_iterations(training, trainer)
+        if trainer.epoch == 4 and trainer.column > 200:
             raise Stopped(15)
 
     monkeypatch.setattr(Training, "_between_iterations", stop)
     with pytest.raises(Stopped):
         awd_rnnlm.main(replace(options, out=tmp_path / "run"))
-    monkeypatch.setattr(Training, "_between_iterations", wait)
+    assert read_checkpoint(tmp_path / "run/checkpoint.safetensors")["trainer"]["average"]
+    monkeypatch.setattr(Training, "_between_iterations", between_iterations)
     awd_rnnlm.main(saved_options("awd_rnnlm", awd_rnnlm.Options, tmp_path / "run"))
-    weights = [
-        (tmp_path / name / "weights.safetensors").read_bytes() for name in ("run", "unbroken")
-    ]
-    assert weights[0] == weights[1]
+    broken, unbroken = (
+        read_checkpoint(tmp_path / name / "checkpoint.safetensors")["trainer"]
+        for name in ("run", "unbroken")
+    )
+    assert broken["average"]["count"] == unbroken["average"]["count"]
+    for a, b in zip(arrays(broken), arrays(unbroken), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_more_epochs_are_refused_where_the_rate_ends_with_them(text_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    run(text_file, out, epochs=1, lr_schedule="cosine")
+    with pytest.raises(ValueError, match="--epochs 1, got 2"):
+        rnnlm.main(replace(saved_options("rnnlm", rnnlm.Options, out), epochs=2))
+    rnnlm.main(saved_options("rnnlm", rnnlm.Options, out))
+    assert capsys.readouterr().out.endswith("is finished: 1 epochs done\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "adam", "weight_decay": 0.1, "lr": 0.1}, "--weight-decay"),
+        ({"optimizer": "adam"}, "--lr: expected at most 1"),
+        ({"max_grad": 0.0}, "--max-grad"),
+        ({"warmup": 4.0}, "--warmup"),
+        ({"average_decay": 1.0}, "--average-decay"),
+        ({"average_window": 0}, "--average-window"),
+        ({"time_size": 5000}, "expected at least 25,001 training tokens"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_there_is_a_folder(
+    options, message, text_file, tmp_path
+):
+    with pytest.raises(ValueError, match=message):
+        run(text_file, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_gpu_by_the_environment_is_written_down(text_file, tmp_path, monkeypatch):
+    """As far as a machine without one can tell: the option is set before anything is computed."""
+    seen = []
+
+    def look(options):
+        seen.append(options.gpu)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(config, "GPU", True)
+    monkeypatch.setattr("train.language_model.Recipe", look)
+    with pytest.raises(ValueError, match="seen"):
+        rnnlm.main(rnnlm.Options(corpus=str(text_file), out=tmp_path / "run"))
+    assert seen == [True]
 
 
 def test_presets_are_the_defaults_of_all_other_options(monkeypatch):

@@ -19,6 +19,7 @@ from train import better_rnnlm, char_rnn, memory, rnnlm, simple_rnnlm, training
 from train.cli import run_command
 from train.resume import saved_options
 from train.stopping import Stopped
+from train.training import Training
 
 SCRIPTS = {"rnnlm": rnnlm, "simple_rnnlm": simple_rnnlm, "better_rnnlm": better_rnnlm}
 SIZES = {
@@ -159,7 +160,7 @@ def test_a_half_written_last_line_and_a_half_written_file_are_removed(
 
 
 def test_a_finished_run_says_so_and_more_epochs_go_on_with_it(
-    text_file, tmp_path, capsys, unbroken
+    text_file, tmp_path, capsys, monkeypatch, unbroken
 ):
     out = tmp_path / "run"
     better_rnnlm.main(options_of("better_rnnlm", text_file, out, epochs=2))
@@ -168,7 +169,17 @@ def test_a_finished_run_says_so_and_more_epochs_go_on_with_it(
     better_rnnlm.main(resumed("better_rnnlm", out))
     assert "is finished: 2 epochs done; more with a larger --epochs" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in out.iterdir()} == files
-    better_rnnlm.main(resumed("better_rnnlm", out, epochs=3))
+    between_iterations = Training._between_iterations
+
+    def stop(training, trainer):
+        between_iterations(training, trainer)
+        raise Stopped(15)
+
+    with monkeypatch.context() as context, pytest.raises(Stopped):
+        context.setattr(Training, "_between_iterations", stop)
+        better_rnnlm.main(resumed("better_rnnlm", out, epochs=3))
+    assert not (out / "results.json").exists()  # it was of other weights
+    better_rnnlm.main(resumed("better_rnnlm", out))
     expect_same_run(out, unbroken("better_rnnlm"))
     assert json.loads((out / "config.json").read_text())["options"]["epochs"] == 3
 

@@ -33,7 +33,6 @@ class MeasuredRun:
 
     Args:
         name: of the file, or of the run folder.
-        command: what trains it again.
         device: on what it was trained, in words.
         config: config.json of the run without the places of this machine.
         results: results.json of the run.
@@ -41,7 +40,6 @@ class MeasuredRun:
     """
 
     name: str
-    command: str
     device: str
     config: dict[str, Any]
     results: dict[str, Any]
@@ -51,6 +49,12 @@ class MeasuredRun:
     def model(self) -> str:
         """Name of the model's class."""
         return "".join(part.capitalize() for part in self.config["script"].split("_"))
+
+    @property
+    def command(self) -> str:
+        """What trains it again, with the defaults and presets of today."""
+        script = self.config["script"]
+        return command(script, SCRIPTS[script].Options, self.config["options"])
 
     @property
     def corpus(self) -> str:
@@ -93,7 +97,8 @@ def _check(where: Path, script: Any, results: Mapping[str, Any]) -> None:
     for name in FIGURES:
         if isinstance(results.get(name), bool) or not isinstance(results.get(name), (int, float)):
             raise ValueError(
-                f"{where}: there is no {name} in its results; measured runs are finished ones"
+                f"{where}: there is no {name} in its results; expected a run that was trained here "
+                "to its end"
             )
 
 
@@ -127,9 +132,10 @@ def read_run(path: Path, name: str | None = None, device: str | None = None) -> 
     script, options = config["script"], config["options"]
     results = read_results(run)
     _check(path, script, results)
+    if results.get("epochs", options.get("epochs")) != options.get("epochs"):
+        raise ValueError(f"{path}: it was asked for more epochs than its results are of")
     return MeasuredRun(
         name or path.resolve().name,
-        command(script, SCRIPTS[script].Options, options),
         device or ("GPU" if options.get("gpu") else "CPU"),
         {**config, "options": {k: v for k, v in options.items() if k not in OF_THE_PLACE}},
         results,
