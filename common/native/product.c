@@ -61,7 +61,8 @@ static void product_part(team *t, int index)
 }
 
 /* C (M, N) = A (M, K) B (K, N). Element (m, k) of A is at A[m * a_row + k * a_k], (k, n) of B at
-   B[k * b_row + n * b_column]; work (threads, WIDE * DEPTH, PANEL). The columns are cut into `parts`. */
+   B[k * b_row + n * b_column]; work (threads, WIDE * DEPTH, PANEL). The columns are cut into
+   `parts`. */
 void product(const float *A, const float *B, float *C, float *work, int64_t a_row, int64_t a_k,
              int64_t b_row, int64_t b_column, int64_t M, int64_t K, int64_t N, int64_t parts,
              int64_t threads)
