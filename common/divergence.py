@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from common.model_state import named_params
@@ -14,7 +14,6 @@ __all__ = [
     "DivergenceError",
     "all_finite",
     "first_not_finite",
-    "gradient_norm",
     "not_finite",
 ]
 
@@ -26,12 +25,6 @@ class DivergenceError(RuntimeError):
 def all_finite(arrays: Iterable[Array]) -> bool:
     """Whether every number is finite; waits for the device."""
     return all(bool(np.isfinite(array).all()) for array in arrays)
-
-
-def gradient_norm(grads: Sequence[Array]) -> Array:
-    """The L2 norm of all gradients together."""
-    flat = [grad.ravel(order="K") for grad in grads]  # views, whatever the memory order
-    return np.sqrt(sum(np.dot(grad, grad) for grad in flat))
 
 
 def not_finite(loss: Array, norm: Array) -> str | None:

@@ -14,7 +14,6 @@ from common.divergence import (
     DivergenceError,
     all_finite,
     first_not_finite,
-    gradient_norm,
     not_finite,
 )
 from common.model_state import (
@@ -28,7 +27,7 @@ from common.optimizer import Optimizer
 from common.plotting import perplexity_curve, show_or_save
 from common.progress import Progress, Record, print_record
 from common.tying import UniqueParameters
-from common.util import clip_grads
+from common.util import clip_grads, gradient_norm
 
 __all__ = ["Record", "RnnlmTrainer", "Trainer", "np", "print_record"]
 

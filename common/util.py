@@ -22,10 +22,17 @@ __all__ = [
     "eval_perplexity",
     "eval_perplexity_exact",
     "evaluation",
+    "gradient_norm",
     "np",
     "to_cpu",
     "to_gpu",
 ]
+
+
+def gradient_norm(grads: Sequence[Array]) -> Array:
+    """The L2 norm of all gradients together."""
+    flat = [grad.ravel(order="K") for grad in grads]  # views, whatever the memory order
+    return np.sqrt(sum(np.dot(grad, grad) for grad in flat))
 
 
 def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
@@ -41,11 +48,7 @@ def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grads: expected max_norm above 0, got {max_norm}")
-    squares = 0.0
-    for grad in grads:
-        flat = grad.ravel(order="K")  # a view, whatever the memory order
-        squares = squares + np.dot(flat, flat)
-    norm = np.sqrt(squares)
+    norm = gradient_norm(grads)
     rate = np.minimum(max_norm / (norm + 1e-6), 1)
     if isinstance(rate, numpy.floating) and rate == 1:  # known at no cost on the CPU only
         return norm
