@@ -70,6 +70,7 @@ class _Gradients:
     def forward(self, xs: Array, ts: Array) -> Array:
         """The mean loss of ids ``xs`` (N, T) and their targets, a scalar on the device."""
         hs = self.model.run(self.layers, xs, train_flg=False)
+        self.model.loss_layer.train_flg = True  # the gradients are wanted, dropout is not
         return self.model.loss_layer.forward(hs, ts)
 
     def backward(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.np import Array, np
-from common.parallel import over_rows
+from common.vectors import add_scaled
 
 __all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "RMSprop", "np"]
 
@@ -51,10 +51,7 @@ class Optimizer:
             self._step(param, grad, *(self.state[slot][k] for slot in self.slots))
 
     def _step(self, param: Array, grad: Array, *slots: Array) -> None:
-        def descend(rows: slice) -> None:
-            param[rows] -= self.lr * grad[rows]
-
-        over_rows(descend, param)
+        add_scaled(param, -self.lr, grad)
 
     def state_dict(self) -> dict[str, Array | float]:
         """``{"lr": 0.1, "iter": 3, "m.0": array, ...}``; the arrays are copies."""

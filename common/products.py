@@ -1,8 +1,8 @@
-"""Matrix products by threads that end with the product.
+"""Matrix products by the threads of all compiled kernels.
 
-The threads of a BLAS go on spinning for a while after each product, in case another one comes.
-Until then they take a core away from everything else that has threads, and where another program
-wants a core too, they wait for each other. Here nothing spins for long.
+The threads of a BLAS go on spinning for some hundredths of a second after each product, in case
+another one comes. Until then they take a core away from everything else that has threads, and where
+another program wants a core too, they wait for each other. Here nothing spins for long.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from common.parallel import num_threads
 
 __all__ = ["product"]
 
-SMALL = 1 << 25  # multiply-adds that take about as long as starting a thread and ending it
+SMALL = 1 << 22  # multiply-adds that take about as long as waking a thread
 
 
 def product(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -26,7 +26,7 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     """
     (M, K), N = a.shape, b.shape[1]
     C = np.empty((M, N), dtype=a.dtype) if out is None else out
-    kernels = native.library(_in_order(a), _in_order(b), C)
+    kernels = native.library(native.in_order(a), native.in_order(b), C)
     if kernels is None or M < native.FEW_ROWS or min(K, N) == 0:
         return np.matmul(a, b, out=C)
     threads = num_threads() if M * K * N >= SMALL else 1
@@ -40,6 +40,3 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     kernels.product(*at, *strides, M, K, N, parts, threads)
     return C
 
-
-def _in_order(x: Array) -> Array:
-    return x if x.flags.c_contiguous else x.T

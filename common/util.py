@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from common.batches import streams, windows
 from common.exact_protocol import inputs_and_targets, perplexity_of
 from common.np import Array, np, to_cpu, to_gpu
-from common.parallel import over_rows
+from common.vectors import norm, scale
 
 __all__ = [
     "clip_grads",
@@ -31,8 +30,7 @@ __all__ = [
 
 def gradient_norm(grads: Sequence[Array]) -> Array:
     """The L2 norm of all gradients together."""
-    flat = [grad.ravel(order="K") for grad in grads]  # views, whatever the memory order
-    return np.sqrt(sum(np.dot(grad, grad) for grad in flat))
+    return norm(grads)
 
 
 def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
@@ -48,17 +46,13 @@ def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grads: expected max_norm above 0, got {max_norm}")
-    norm = gradient_norm(grads)
-    rate = np.minimum(max_norm / (norm + 1e-6), 1)
+    before = norm(grads)
+    rate = np.minimum(max_norm / (before + 1e-6), 1)
     if isinstance(rate, numpy.floating) and rate == 1:  # known at no cost on the CPU only
-        return norm
+        return before
     for grad in grads:
-        over_rows(partial(_scale, grad, rate), grad)
-    return norm
-
-
-def _scale(x: Array, rate: Array, rows: slice) -> None:
-    x[rows] *= rate
+        scale(grad, rate)
+    return before
 
 
 def clip_grads_value(grads: Sequence[Array], max_value: float) -> None:

@@ -92,6 +92,7 @@ class LanguageModel(BaseModel):
         While training it includes ``penalty``.
         """
         hs = self.run(self.layers[:-1], xs, train_flg)
+        self.loss_layer.train_flg = train_flg
         return self.loss_layer.forward(hs, ts) + self.penalty
 
     def backward(self, dout: float = 1) -> None:

@@ -21,7 +21,7 @@ import numpy
 
 from common.np import Array
 
-__all__ = ["FEW_ROWS", "Kernels", "address", "library"]
+__all__ = ["FEW_ROWS", "Kernels", "address", "in_order", "library"]
 
 FEW_ROWS = 8  # for which bringing a matrix into the order of the kernels does not pay
 
@@ -30,13 +30,17 @@ FEW_ROWS = 8  # for which bringing a matrix into the order of the kernels does n
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 FLAGS += ["-pthread"]
 Kernels = ctypes.CDLL
-POINTER, LENGTH = ctypes.c_void_p, ctypes.c_int64
+POINTER, LENGTH, NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 SIGNATURES = {
     "panel_columns": [],
     "product_wide": [],
     "product_depth": [],
     "output_chunk": [],
+    "vector_block": [],
     "add_rows": [POINTER] * 3 + [LENGTH] * 4,
+    "add_scaled": [POINTER, NUMBER, POINTER] + [LENGTH] * 2,
+    "scale": [POINTER, NUMBER] + [LENGTH] * 2,
+    "squares": [POINTER] * 2 + [LENGTH] * 2,
     "product": [POINTER] * 4 + [LENGTH] * 9,
     "output_forward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 4 + [LENGTH] * 4,
     "output_backward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 5 + [LENGTH] * 5,
@@ -129,6 +133,11 @@ def library(*arrays: Array) -> Kernels | None:
         ):
             return None
     return _load()
+
+
+def in_order(x: Array) -> Array:
+    """``x`` or its transpose, whichever is contiguous if one of them is."""
+    return x if x.flags.c_contiguous else x.T
 
 
 def address(array: numpy.ndarray | None) -> int | None:

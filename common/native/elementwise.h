@@ -8,7 +8,8 @@
    2 units in the last place for -87 < x < 88, the value at the near end beyond; NaN stays NaN. */
 static inline float fast_exp(float given)
 {
-    float x = given < -87.0f ? -87.0f : (given > 88.0f ? 88.0f : given);
+    float x = given < -87.0f ? -87.0f : given;
+    x = x > 88.0f ? 88.0f : x;
     float n = x * 1.44269504f + 12582912.0f; /* the sum rounds to an integer in its low bits */
     uint32_t bits;
     memcpy(&bits, &n, 4);

@@ -16,30 +16,39 @@ typedef struct {
     int64_t w_row, w_column, R, H, V;
 } forward_args;
 
+/* s = exp(s + bias), added to sum */
+static void exponentiate(int64_t count, const float *restrict bias, float *restrict s,
+                         float *restrict sum)
+{
+    for (int64_t j = 0; j < count; j++) {
+        float e = fast_exp(s[j] + bias[j]);
+        s[j] = e;
+        sum[j] += e;
+    }
+}
+
 static void output_forward_part(team *t, int index)
 {
     const forward_args *o = t->args;
     const int64_t R = o->R, H = o->H, panels = num_panels(o->V);
     float *panel = o->work + index * (H + R) * PANEL;
     float *part = panel + H * PANEL; /* sums over the panels of a chunk, lane by lane */
+    float passing[ROWS * PANEL];
     for (int64_t chunk; (chunk = take(t)) * CHUNK < panels;) {
         memset(part, 0, sizeof(float) * R * PANEL);
         for (int64_t p = chunk * CHUNK; p < min((chunk + 1) * CHUNK, panels); p++) {
             int64_t first = p * PANEL, columns = min(PANEL, o->V - first);
-            pack(panel, o->W + first * o->w_column, o->w_row, o->w_column, H, columns);
-            float bias[PANEL];
-            for (int64_t c = 0; c < PANEL; c++) bias[c] = c < columns ? o->b[first + c] : -1e30f;
+            pack(panel, PANEL, o->W + first * o->w_column, o->w_row, o->w_column, H, columns);
+            float bias[ROWS * PANEL];
+            for (int64_t c = 0; c < PANEL; c++)
+                for (int64_t i = 0; i < ROWS; i++)
+                    bias[i * PANEL + c] = c < columns ? o->b[first + c] : -1e30f;
             for (int64_t r = 0, rows; r < R; r += rows) {
                 rows = next_rows(R - r);
                 left x = {o->X + r * H, H, 1, 0, H, 1};
-                float *s = o->S + (p * R + r) * PANEL, *sum = part + r * PANEL;
-                tile(rows, x, panel, s);
-                for (int64_t i = 0; i < rows; i++)
-                    for (int64_t c = 0; c < PANEL; c++) {
-                        float e = fast_exp(s[i * PANEL + c] + bias[c]);
-                        s[i * PANEL + c] = e;
-                        sum[i * PANEL + c] += e;
-                    }
+                float *s = o->S == NULL ? passing : o->S + (p * R + r) * PANEL;
+                tile(rows, PANEL, x, panel, s);
+                exponentiate(rows * PANEL, bias, s, part + r * PANEL);
             }
         }
         for (int64_t r = 0; r < R; r++) {
@@ -50,7 +59,7 @@ static void output_forward_part(team *t, int index)
     }
 }
 
-/* S = exp(X W + b); sums (chunks, R) of the columns of each chunk.
+/* S = exp(X W + b), kept unless it is NULL; sums (chunks, R) of the columns of each chunk.
    Element (h, v) of W is at W[h * w_row + v * w_column]; work (threads, H + R, PANEL). */
 void output_forward(const float *X, const float *W, int64_t w_row, int64_t w_column, const float *b,
                     float *S, double *sums, float *work, int64_t R, int64_t H, int64_t V,
@@ -73,7 +82,7 @@ static void output_dW(const backward_args *o, int64_t p)
     float sums[ROWS * PANEL];
     for (int64_t h = 0, rows; h < H + 1; h += rows) {
         rows = next_rows(H + 1 - h);
-        tile(rows, (left){o->Xt + h * R, R, 1, 0, R, 1}, o->S + p * R * PANEL, sums);
+        tile(rows, PANEL, (left){o->Xt + h * R, R, 1, 0, R, 1}, o->S + p * R * PANEL, sums);
         for (int64_t i = 0; i < rows; i++) {
             int64_t step = h + i < H ? o->w_column : 1;
             float *to = h + i < H ? o->dW + (h + i) * o->w_row + first * step : o->db + first;
@@ -89,17 +98,18 @@ static void output_dX(const backward_args *o, int64_t p, int64_t count, float *t
     const int64_t v = p * PANEL, K = count * PANEL, there = min(K, o->V - v);
     float sums[ROWS * PANEL];
     for (int64_t q = 0; q < wide; q++) { /* W' by panels of H */
+        int64_t columns = min(PANEL, H - q * PANEL), width = panel_width(columns);
         float *panel = transposed + q * K * PANEL;
-        memset(panel + there * PANEL, 0, sizeof(float) * (K - there) * PANEL);
-        pack(panel, o->W + v * o->w_column + q * PANEL * o->w_row, o->w_column, o->w_row, there,
-             min(PANEL, H - q * PANEL));
+        memset(panel + there * width, 0, sizeof(float) * (K - there) * width);
+        pack(panel, width, o->W + v * o->w_column + q * PANEL * o->w_row, o->w_column, o->w_row,
+             there, columns);
     }
     for (int64_t r = 0, rows; r < R; r += rows) {
         rows = next_rows(R - r);
         left x = {o->S + (p * R + r) * PANEL, PANEL, 1, R * PANEL, PANEL, count};
         for (int64_t q = 0; q < wide; q++) {
-            tile(rows, x, transposed + q * K * PANEL, sums);
             int64_t columns = min(PANEL, H - q * PANEL);
+            tile(rows, panel_width(columns), x, transposed + q * K * PANEL, sums);
             for (int64_t i = 0; i < rows; i++) {
                 float *to = dX + (r + i) * H + q * PANEL;
                 for (int64_t c = 0; c < columns; c++) to[c] += sums[i * PANEL + c];

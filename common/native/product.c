@@ -1,4 +1,4 @@
-/* C = A B (common/products.py), by threads that are gone when it is done.
+/* C = A B (common/products.py), by the threads of all kernels.
 
    Blocks as in Goto and van de Geijn (2008): some panels of B, DEPTH rows deep, stay in the second
    cache while the tiles of A go past. */
@@ -21,9 +21,9 @@ static void product_columns(const product_args *o, int64_t first, int64_t count,
     for (int64_t k = 0; k < o->K; k += DEPTH) {
         int64_t depth = min(DEPTH, o->K - k);
         for (int64_t q = 0; q < count; q++) {
-            int64_t c = (first + q) * PANEL;
-            pack(packed + q * depth * PANEL, o->B + k * o->b_row + c * o->b_column, o->b_row,
-                 o->b_column, depth, min(PANEL, o->N - c));
+            int64_t c = (first + q) * PANEL, columns = min(PANEL, o->N - c);
+            pack(packed + q * depth * PANEL, panel_width(columns),
+                 o->B + k * o->b_row + c * o->b_column, o->b_row, o->b_column, depth, columns);
         }
         for (int64_t m = 0, rows; m < o->M; m += rows) {
             rows = next_rows(o->M - m);
@@ -37,7 +37,7 @@ static void product_columns(const product_args *o, int64_t first, int64_t count,
             }
             for (int64_t q = 0; q < count; q++) {
                 int64_t c = (first + q) * PANEL, columns = min(PANEL, o->N - c);
-                tile(rows, x, packed + q * depth * PANEL, sums);
+                tile(rows, panel_width(columns), x, packed + q * depth * PANEL, sums);
                 for (int64_t i = 0; i < rows; i++) {
                     float *to = o->C + (m + i) * o->N + c;
                     for (int64_t j = 0; j < columns; j++)

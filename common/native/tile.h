@@ -33,60 +33,73 @@ typedef struct {
     int64_t row, k, block, K, blocks;
 } left;
 
-/* sums (rows, PANEL) = rows of the left times the panel b; `rows` is known where this is inlined */
-static inline __attribute__((always_inline)) void tile_of(const int rows, left x, const float *b,
-                                                          float *sums)
+/* sums (rows, PANEL) = rows of the left times the panel b, whose rows are `vecs` vectors; `rows` and
+   `vecs` are known where this is inlined */
+static inline __attribute__((always_inline)) void tile_of(const int rows, const int vecs, left x,
+                                                          const float *b, float *sums)
 {
     vec c[ROWS][2] = {{{0}}};
     for (int64_t block = 0; block < x.blocks; block++) {
         const float *a = x.a + block * x.block;
-        for (int64_t k = 0; k < x.K; k++, a += x.k, b += PANEL) {
-            vec b0 = load(b), b1 = load(b + LANES);
+        for (int64_t k = 0; k < x.K; k++, a += x.k, b += vecs * LANES) {
+            vec b0 = load(b), b1 = vecs == 2 ? load(b + LANES) : b0;
             for (int i = 0; i < rows; i++) {
                 float ai = a[i * x.row];
                 c[i][0] += ai * b0;
-                c[i][1] += ai * b1;
+                if (vecs == 2) c[i][1] += ai * b1;
             }
         }
     }
     for (int i = 0; i < rows; i++) {
         store(sums + i * PANEL, c[i][0]);
-        store(sums + i * PANEL + LANES, c[i][1]);
+        if (vecs == 2) store(sums + i * PANEL + LANES, c[i][1]);
     }
 }
 
 /* The same for a single row, with four sums for each vector: one would wait for itself. */
-static inline void tile_of_one(left x, const float *b, float *sums)
+static inline __attribute__((always_inline)) void tile_of_one(const int vecs, left x,
+                                                              const float *b, float *sums)
 {
+    const int width = vecs * LANES;
     vec c[4][2] = {{{0}}};
     for (int64_t block = 0; block < x.blocks; block++) {
         const float *a = x.a + block * x.block;
         int64_t k = 0;
-        for (; k + 4 <= x.K; k += 4, b += 4 * PANEL)
+        for (; k + 4 <= x.K; k += 4, b += 4 * width)
             for (int j = 0; j < 4; j++) {
                 float aj = a[(k + j) * x.k];
-                c[j][0] += aj * load(b + j * PANEL);
-                c[j][1] += aj * load(b + j * PANEL + LANES);
+                c[j][0] += aj * load(b + j * width);
+                if (vecs == 2) c[j][1] += aj * load(b + j * width + LANES);
             }
-        for (; k < x.K; k++, b += PANEL) {
+        for (; k < x.K; k++, b += width) {
             c[0][0] += a[k * x.k] * load(b);
-            c[0][1] += a[k * x.k] * load(b + LANES);
+            if (vecs == 2) c[0][1] += a[k * x.k] * load(b + LANES);
         }
     }
     store(sums, c[0][0] + c[1][0] + (c[2][0] + c[3][0]));
-    store(sums + LANES, c[0][1] + c[1][1] + (c[2][1] + c[3][1]));
+    if (vecs == 2) store(sums + LANES, c[0][1] + c[1][1] + (c[2][1] + c[3][1]));
 }
 
-static void tile(int64_t rows, left x, const float *b, float *sums)
+static inline __attribute__((always_inline)) void tile_of_rows(int64_t rows, const int vecs, left x,
+                                                               const float *b, float *sums)
 {
     switch (rows) {
-    case 1: tile_of_one(x, b, sums); break;
-    case 2: tile_of(2, x, b, sums); break;
-    case 3: tile_of(3, x, b, sums); break;
-    case 4: tile_of(4, x, b, sums); break;
-    case 5: tile_of(5, x, b, sums); break;
-    default: tile_of(6, x, b, sums);
+    case 1: tile_of_one(vecs, x, b, sums); break;
+    case 2: tile_of(2, vecs, x, b, sums); break;
+    case 3: tile_of(3, vecs, x, b, sums); break;
+    case 4: tile_of(4, vecs, x, b, sums); break;
+    case 5: tile_of(5, vecs, x, b, sums); break;
+    default: tile_of(6, vecs, x, b, sums);
     }
+}
+
+/* The rows of `sums` are always PANEL apart; those of b are `width` apart, PANEL or half of it. */
+static void tile(int64_t rows, int64_t width, left x, const float *b, float *sums)
+{
+    if (width == PANEL)
+        tile_of_rows(rows, 2, x, b, sums);
+    else
+        tile_of_rows(rows, 1, x, b, sums);
 }
 
 /* How many of the rows that are left the next tile takes: all tiles are about as high. */
@@ -96,17 +109,20 @@ static inline int64_t next_rows(int64_t left_over)
     return (left_over + tiles - 1) / tiles;
 }
 
-/* panel (K, PANEL) = columns of a matrix whose element (k, c) is at b[k * row + c * column];
+/* The width of a panel for so many columns: a last panel that is at most half full is half as wide. */
+static inline int64_t panel_width(int64_t columns) { return columns > LANES ? PANEL : LANES; }
+
+/* panel (K, width) = columns of a matrix whose element (k, c) is at b[k * row + c * column];
    columns that are not there are zero */
-static void pack(float *panel, const float *b, int64_t row, int64_t column, int64_t K,
-                 int64_t columns)
+static void pack(float *panel, int64_t width, const float *b, int64_t row, int64_t column,
+                 int64_t K, int64_t columns)
 {
-    if (columns < PANEL) memset(panel, 0, sizeof(float) * K * PANEL);
+    if (columns < width) memset(panel, 0, sizeof(float) * K * width);
     if (column == 1) {
         for (int64_t k = 0; k < K; k++)
-            memcpy(panel + k * PANEL, b + k * row, sizeof(float) * columns);
+            memcpy(panel + k * width, b + k * row, sizeof(float) * columns);
     } else {
         for (int64_t c = 0; c < columns; c++)
-            for (int64_t k = 0; k < K; k++) panel[k * PANEL + c] = b[k * row + c * column];
+            for (int64_t k = 0; k < K; k++) panel[k * width + c] = b[k * row + c * column];
     }
 }

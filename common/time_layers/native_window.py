@@ -6,7 +6,7 @@ from common import native
 from common.np import Array, np
 from common.parallel import num_threads
 
-LARGE_STEP = 1 << 20  # multiply-adds of a step that are worth meeting another thread for
+LARGE_STEP = 1 << 19  # multiply-adds of a step that are worth meeting another thread for
 
 
 def num_threads_for(kernels: native.Kernels, Wh: Array, N: int) -> int:

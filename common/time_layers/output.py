@@ -26,6 +26,8 @@ class TimeOutputWithLoss(Layer):
     row is applied to the small matrix beside it, and the one-hot part is a sum of few rows.
     The usual shift by the row maximum is left out unless a sum shows that it is needed.
 
+    ``train_flg`` says whether ``backward`` may follow: if not, S need not be kept. A model sets it.
+
     Args:
         output: the layer whose W and b are used, and whose gradients are written.
         ignore_label: the target that counts for nothing.
@@ -35,6 +37,7 @@ class TimeOutputWithLoss(Layer):
         super().__init__()
         self.output = output
         self.ignore_label = ignore_label
+        self.train_flg = True
         self._memory: Array | None = None  # of S, kept: 28 MB are not free to make
 
     def forward(self, xs: Array, ts: Array) -> Array:
@@ -56,7 +59,7 @@ class TimeOutputWithLoss(Layer):
         sums = None
         if isinstance(xs, numpy.ndarray):  # on a GPU it is faster than looking whether it is needed
             scores = make_scores(self.output, self._memory, compiled=len(xs) >= native.FEW_ROWS)
-            sums = scores.exponentials(xs)
+            sums = scores.exponentials(xs, keep=self.train_flg)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
         if sums is not None and SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
             log_p -= np.log(sums)
@@ -65,7 +68,9 @@ class TimeOutputWithLoss(Layer):
             sums, shifts = scores.shifted_exponentials(xs)
             log_p -= shifts + np.log(sums)
         self._memory = scores.memory
-        self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, (T, N, H))
+        self.cache = None
+        if self.train_flg:
+            self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, (T, N, H))
         return -(log_p * counts).sum(dtype="float64") / num_targets
 
     def backward(self, dout: float = 1) -> Array:

@@ -20,8 +20,7 @@ def make_scores(output: TimeAffine, memory: Array | None, compiled: bool = True)
     """The fastest form that the layer's arrays allow; ``memory`` is used for S if it fits."""
     W, b = output.params
     dW, db = output.grads
-    in_order = W if W.flags.c_contiguous else W.T
-    kernels = native.library(in_order, b, db) if compiled else None
+    kernels = native.library(native.in_order(W), b, db) if compiled else None
     if kernels is None or W.strides != dW.strides or W.dtype != dW.dtype:
         return NumpyScores(output, memory)
     return CompiledScores(output, memory, kernels)
@@ -45,8 +44,13 @@ class NumpyScores:
             self.memory = np.empty(size, dtype=self.W.dtype)
         return self.memory[:size]
 
-    def exponentials(self, X: Array) -> Array:
-        """Compute S = exp(X W + b); return its row sums (R,)."""
+    def exponentials(self, X: Array, keep: bool = True) -> Array:
+        """Compute S = exp(X W + b); return its row sums (R,).
+
+        Args:
+            X: (R, H).
+            keep: whether ``products`` will be asked for; a sum alone may need no room for S.
+        """
         self._score(X)
         return self._exponentiate(self.b)
 
@@ -99,12 +103,12 @@ class CompiledScores(NumpyScores):
     def _panels(self, columns: int) -> int:
         return -(-columns // self.columns)
 
-    def exponentials(self, X: Array) -> Array:
-        """Compute S = exp(X W + b); return its row sums (R,)."""
+    def exponentials(self, X: Array, keep: bool = True) -> Array:
+        """What it says above; S is kept by panels."""
         (R, H), V = X.shape, len(self.b)
         panels, threads = self._panels(V), self._threads(R)
         X = np.ascontiguousarray(X)
-        self.S = self._make(panels * R * self.columns)
+        self.S = self._make(panels * R * self.columns) if keep else None
         sums = np.empty((-(-panels // self.chunk), R))
         work = np.empty((threads, H + R, self.columns), dtype=X.dtype)
         X_at, W_at, *rest = map(native.address, (X, self.W, self.b, self.S, sums, work))

@@ -100,11 +100,11 @@ def test_backward_before_forward_is_an_error(name):
         tiny_model(name).backward()
 
 
-def test_backward_after_an_evaluation_is_an_error_where_dropout_was_off():
+def test_backward_after_an_evaluation_is_an_error():
     model = tiny_model("BetterRnnlm", dropout_ratio=0.3)
     model.forward(window(), window(1))
     model.forward(window(), window(1), train_flg=False)
-    with pytest.raises(RuntimeError, match="TimeDropout"):
+    with pytest.raises(RuntimeError, match="TimeOutputWithLoss"):
         model.backward()
 
 

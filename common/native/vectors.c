@@ -1,0 +1,72 @@
+/* Passes over whole arrays, shared by the threads (common/vectors.py). */
+
+#include "threads.h"
+#include <stddef.h>
+
+enum { BLOCK = 1 << 14 }; /* elements that one thread takes at a time: 64 KiB */
+
+static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+
+typedef struct {
+    float *x;
+    const float *y;
+    float a;
+    double *sums;
+    int64_t length;
+} args;
+
+static void add_scaled_part(team *t, int index)
+{
+    const args *o = t->args;
+    for (int64_t begin; (begin = (int64_t)take(t) * BLOCK) < o->length;) {
+        float *restrict x = o->x + begin;
+        const float *restrict y = o->y + begin;
+        for (int64_t i = 0; i < min(BLOCK, o->length - begin); i++) x[i] += o->a * y[i];
+    }
+}
+
+/* x += a * y */
+void add_scaled(float *x, float a, const float *y, int64_t length, int64_t threads)
+{
+    run(add_scaled_part, &(args){.x = x, .y = y, .a = a, .length = length}, threads);
+}
+
+static void scale_part(team *t, int index)
+{
+    const args *o = t->args;
+    for (int64_t begin; (begin = (int64_t)take(t) * BLOCK) < o->length;)
+        for (int64_t i = begin; i < min(begin + BLOCK, o->length); i++) o->x[i] *= o->a;
+}
+
+/* x *= a */
+void scale(float *x, float a, int64_t length, int64_t threads)
+{
+    run(scale_part, &(args){.x = x, .a = a, .length = length}, threads);
+}
+
+enum { SUMS = 64 }; /* that a block is added up in, so that none waits for itself */
+
+static void squares_part(team *t, int index)
+{
+    const args *o = t->args;
+    for (int64_t block; (block = take(t)) * BLOCK < o->length;) {
+        const float *y = o->y + block * BLOCK;
+        const int64_t count = min(BLOCK, o->length - block * BLOCK);
+        float part[SUMS] = {0};
+        double sum = 0;
+        int64_t i = 0;
+        for (; i + SUMS <= count; i += SUMS)
+            for (int64_t j = 0; j < SUMS; j++) part[j] += y[i + j] * y[i + j];
+        for (; i < count; i++) sum += y[i] * y[i];
+        for (int64_t j = 0; j < SUMS; j++) sum += part[j];
+        o->sums[block] = sum;
+    }
+}
+
+/* Sums of y * y, one for each block of `vector_block()` elements. */
+void squares(const float *y, double *sums, int64_t length, int64_t threads)
+{
+    run(squares_part, &(args){.y = y, .sums = sums, .length = length}, threads);
+}
+
+int64_t vector_block(void) { return BLOCK; }
