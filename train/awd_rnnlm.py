@@ -52,11 +52,11 @@ class Options(LanguageModelOptions):
         },
         "cpu60": {
             **SHORT,
-            "epochs": 14,
+            "epochs": 12,
             "wordvec_size": 512,
             "hidden_size": 512,
             "num_layers": 1,
-            "batch_size": 20,
+            "batch_size": 16,
             "time_size": 35,
             "lr": 20.0,
             "input_dropout": 0.3,
