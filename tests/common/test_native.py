@@ -1,6 +1,7 @@
 """Fast forms against the clear ones: compiled kernels, threads, the output layer with its loss."""
 
 import subprocess
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def floats(rng, *shape):
     return rng.standard_normal(shape).astype("float32")
 
 
-def two_windows(cell, rng, N=N, T=T):
+def two_windows(cell, rng, N=N, T=T, H=H):
     """Everything that a recurrent layer computes in two windows of one state, as arrays."""
     k = cell.num_gates
     Wh = floats(rng, H, k * H) * H**-0.5  # larger, and rounding grows from step to step
@@ -46,7 +47,7 @@ def two_windows(cell, rng, N=N, T=T):
     return [array.copy() for array in found]
 
 
-def loss_and_gradients(rng, scale=1.0, layer_of=TimeOutputWithLoss, tied=False):
+def loss_and_gradients(rng, scale=1.0, layer_of=TimeOutputWithLoss, tied=False, H=H):
     """Loss, dxs, dW and db of the output layer for one window with an ignored target."""
     W = floats(rng, H, V)
     output = TimeAffine(np.asfortranarray(W) if tied else W, floats(rng, V))
@@ -75,6 +76,60 @@ def test_a_compiled_window_equals_its_numpy_lines(cell, N, T, threads, monkeypat
     in_numpy = two_windows(cell, np.random.default_rng(1), N, T)
     for fast, clear in zip(compiled, in_numpy, strict=True):
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-5 * abs(clear).max())
+
+
+WIDTHS = [1, 8, 16, 24, 33, 48, 64, 100]  # whole panels, half ones, and neither
+
+
+@needs_kernels
+@pytest.mark.parametrize("cell", [TimeLSTM, TimeGRU])
+@pytest.mark.parametrize("H", WIDTHS)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_every_width_of_a_window_fits_the_panels(cell, H, threads, monkeypatch):
+    monkeypatch.setattr(native_window, "num_threads", lambda: threads)
+    monkeypatch.setattr(native_window, "LARGE_STEP", 0)
+    compiled = two_windows(cell, np.random.default_rng(1), 5, 3, H)
+    monkeypatch.setattr(native, "library", lambda *arrays: None)
+    in_numpy = two_windows(cell, np.random.default_rng(1), 5, 3, H)
+    for fast, clear in zip(compiled, in_numpy, strict=True):
+        np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-5 * abs(clear).max())
+
+
+@pytest.mark.parametrize("H", WIDTHS)
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_width_of_the_output_layer_fits_the_panels(H, tied):
+    joined = loss_and_gradients(np.random.default_rng(2), tied=tied, H=H)
+    apart = loss_and_gradients(np.random.default_rng(2), 1.0, TimeSoftmaxWithLoss, tied, H)
+    for fast, clear in zip(joined, apart, strict=True):
+        np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-6 * abs(clear).max())
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_an_evaluation_has_the_same_loss_and_refuses_to_go_back(kernels, rng, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(native, "library", lambda *arrays: None)
+    layer = TimeOutputWithLoss(TimeAffine(floats(rng, H, V), floats(rng, V)))
+    xs, ts = floats(rng, N, T, H), rng.integers(0, V, (N, T))
+    layer.train_flg = False
+    loss = layer.forward(xs, ts)
+    with pytest.raises(RuntimeError, match="no forward pass in training mode"):
+        layer.backward()
+    layer.train_flg = True
+    assert layer.forward(xs, ts) == loss
+    assert layer.backward().any()
+
+
+@needs_kernels
+def test_an_evaluation_makes_no_room_for_the_exponentials(rng):
+    layer = TimeOutputWithLoss(TimeAffine(floats(rng, H, V), floats(rng, V)))
+    layer.train_flg = False
+    tracemalloc.start()
+    try:
+        layer.forward(floats(rng, 1, 2000, H), rng.integers(0, V, (1, 2000)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2000 * V * 4 / 2  # of S in float32
 
 
 @needs_kernels

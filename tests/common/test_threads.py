@@ -1,0 +1,82 @@
+"""The team of threads that all compiled kernels share: calls at once, forks, pauses."""
+
+import multiprocessing
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from common import native, products
+from common.products import product
+from tests.builders import floats, generator
+
+pytestmark = pytest.mark.skipif(
+    native.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
+)
+
+
+@pytest.fixture(autouse=True)
+def three_threads(monkeypatch):
+    monkeypatch.setattr(products, "SMALL", 0)
+    monkeypatch.setattr(products, "num_threads", lambda: 3)
+
+
+@pytest.fixture
+def matrices():
+    rng = generator()
+    return floats(rng, 60, 70).astype("float32"), floats(rng, 70, 500).astype("float32")
+
+
+def test_after_a_pause_the_helpers_are_called_again(matrices):
+    a, b = matrices
+    expected = product(a, b)
+    for pause in (0, 0.05, 0, 0.001):  # with and without the time to fall asleep
+        time.sleep(pause)
+        np.testing.assert_array_equal(product(a, b), expected)
+
+
+def test_calls_from_several_threads_at_once_are_all_right(matrices):
+    a, b = matrices
+    expected = product(a, b)
+    wrong = []
+
+    def work():
+        for _ in range(200):
+            if not np.array_equal(product(a, b), expected):
+                wrong.append(1)
+
+    callers = [threading.Thread(target=work) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_more_and_fewer_threads_in_turns(matrices, monkeypatch):
+    a, b = matrices
+    expected = product(a, b)
+    for threads in (1, 4, 2, 7, 3, 100, 2):
+        monkeypatch.setattr(products, "num_threads", lambda threads=threads: threads)
+        np.testing.assert_array_equal(product(a, b), expected)
+
+
+def _product_in_child(matrices, answers):
+    a, b = matrices
+    answers.put(product(a, b))
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork"
+)
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_starts_helpers_of_its_own(matrices):
+    expected = product(*matrices)  # the parent has its helpers by now
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    child = context.Process(target=_product_in_child, args=(matrices, answers))
+    child.start()
+    np.testing.assert_array_equal(answers.get(timeout=60), expected)
+    child.join(60)
+    assert child.exitcode == 0

@@ -1,0 +1,80 @@
+"""Passes over whole arrays: compiled or by NumPy, in any memory order, by any number of threads."""
+
+import numpy as np
+import pytest
+
+from common import native, vectors
+from common.vectors import add_scaled, norm, scale
+from tests.builders import floats, generator
+
+SHAPES = [(), (1,), (63,), (5, 7), (300, 200), (0, 4)]
+
+
+def array(shape, turned=False, dtype="float32"):
+    return np.asarray(floats(generator(), *shape), dtype=dtype, order="F" if turned else "C")
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def form(request, monkeypatch):
+    if request.param == "numpy":
+        monkeypatch.setattr(native, "library", lambda *arrays: None)
+    elif native.library() is None:
+        pytest.skip("no C compiler here, or TIMELAYERS_NATIVE=0")
+
+
+@pytest.mark.parametrize("shape", SHAPES[1:])
+@pytest.mark.parametrize("orders", [(False, False), (True, True), (False, True), (True, False)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_x_plus_a_times_y(form, shape, orders, dtype):
+    x, y = (array(shape, turned, dtype) for turned in orders)
+    expected = x - 0.3 * y
+    y_before = y.copy()
+    add_scaled(x, -0.3, y)
+    np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(y, y_before)
+
+
+@pytest.mark.parametrize("shape", SHAPES[1:])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_times_x(form, shape, turned):
+    x = array(shape, turned)
+    expected = x * np.float32(0.7)
+    scale(x, np.float32(0.7))
+    np.testing.assert_array_equal(x, expected)
+
+
+def test_a_view_that_skips_elements_is_left_to_numpy(form):
+    x = array((6, 8))
+    expected = x.copy()
+    expected[:, ::2] *= np.float32(2)
+    scale(x[:, ::2], 2.0)
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_norm_of_several_arrays(form, turned):
+    arrays = [array(shape, turned) for shape in SHAPES[1:]]
+    exact = np.sqrt(sum((x.astype("float64") ** 2).sum() for x in arrays))
+    found = norm(arrays)
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+
+def test_the_norm_of_nan_is_nan_and_that_of_numbers_too_large_infinite(form):
+    assert np.isnan(norm([np.array([1.0, np.nan], "float32")]))
+    with np.errstate(over="ignore"):
+        assert np.isinf(norm([np.full(100, 3e38, "float32")]))
+
+
+def test_the_number_of_threads_changes_nothing(form, monkeypatch):
+    monkeypatch.setattr(vectors, "SMALL", 0)
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(vectors, "num_threads", lambda threads=threads: threads)
+        x, y = array((400, 300)), array((400, 300))[::-1].copy()
+        add_scaled(x, 0.1, y)
+        scale(x, 1.7)
+        found.append((x, norm([x, y])))
+    for x, length in found[1:]:
+        np.testing.assert_array_equal(x, found[0][0])
+        assert length == found[0][1]
