@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from common.np import Array
 
-__all__ = ["num_threads", "one_thread_if_small", "over_rows"]
+__all__ = ["num_threads", "one_blas_thread", "one_thread_if_small", "over_rows"]
 
 BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: what one core's cache holds between two passes
 SMALL_PRODUCT = 1 << 22  # multiply-adds; one core does them in about 0.1 ms
@@ -68,6 +68,11 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def one_blas_thread() -> AbstractContextManager:
+    """Inside, NumPy's products run on one thread."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
 def one_thread_if_small(a: Array, b: Array) -> AbstractContextManager:
     """Inside, products run on one thread if ``a @ b``, one step's product, is a small one.
 
@@ -75,5 +80,5 @@ def one_thread_if_small(a: Array, b: Array) -> AbstractContextManager:
     program holds a core, for a time slice in every step: the run is then ten times slower.
     """
     if isinstance(a, numpy.ndarray) and a.size * b.shape[1] < SMALL_PRODUCT:
-        return _blas().limit(limits=1, user_api="blas")
+        return one_blas_thread()
     return nullcontext()

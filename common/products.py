@@ -7,15 +7,27 @@ another program wants a core too, they wait for each other. Here nothing spins f
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy
 
 from common import native
 from common.np import Array, np
-from common.parallel import num_threads
+from common.parallel import num_threads, one_blas_thread
 
-__all__ = ["product"]
+__all__ = ["blas_at_rest", "product"]
 
 SMALL = 1 << 22  # multiply-adds that take about as long as waking a thread
+SMALL_MATRIX = 1 << 18  # elements that are read in that time
+
+
+def blas_at_rest(W: Array) -> AbstractContextManager:
+    """Inside, products with ``W`` that are compiled have the cores to themselves.
+
+    NumPy's products, small ones then, run on one thread.
+    """
+    compiled = native.library(native.in_order(W)) is not None
+    return one_blas_thread() if compiled else nullcontext()
 
 
 def product(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -26,9 +38,15 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     """
     (M, K), N = a.shape, b.shape[1]
     C = np.empty((M, N), dtype=a.dtype) if out is None else out
-    kernels = native.library(native.in_order(a), native.in_order(b), C)
-    if kernels is None or M < native.FEW_ROWS or min(K, N) == 0:
+    few = M < native.FEW_ROWS and (M != 1 or K * N < SMALL_MATRIX)
+    kernels = None if few else native.library(native.in_order(a), native.in_order(b), C)
+    if kernels is None or min(K, N) == 0:
         return np.matmul(a, b, out=C)
+    if M == 1:
+        work = numpy.empty((kernels.vector_parts(), N), dtype=numpy.float32)
+        at = map(native.address, (a, b, C, work))
+        kernels.vector_product(*at, *(stride // 4 for stride in b.strides), K, N, num_threads())
+        return C
     threads = num_threads() if M * K * N >= SMALL else 1
     columns = kernels.panel_columns()
     panels = -(-N // columns)
@@ -39,4 +57,3 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     at = map(native.address, (a, b, C, work))
     kernels.product(*at, *strides, M, K, N, parts, threads)
     return C
-

@@ -10,6 +10,7 @@ from common.base_model import BaseModel
 from common.gates import LSTM_GATES, split_gates
 from common.layer import Recurrent
 from common.np import Array, np, to_cpu
+from common.products import blas_at_rest
 from common.sampling import check_sampling, sample_id
 from common.util import evaluation
 
@@ -175,10 +176,11 @@ class LanguageModel(BaseModel):
         rng = numpy.random.default_rng(rng)
         unread = ids
         ids = list(ids)
-        with evaluation(self):
+        with evaluation(self), blas_at_rest(self.layers[-1].params[0]):
             for _ in range(length):
-                scores = to_cpu(self.predict(np.asarray([unread]))[0, -1]).copy()
-                scores[skip] = -numpy.inf
+                scores = to_cpu(self.predict(np.asarray([unread]))[0, -1])
+                if len(skip):
+                    scores[skip] = -numpy.inf
                 chosen = (
                     int(scores.argmax())
                     if greedy

@@ -10,6 +10,7 @@ from common import native
 from common.gates import GRU_GATES, split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
+from common.products import product
 from common.time_layers.native_window import num_threads_for, packed_form
 
 
@@ -23,7 +24,7 @@ def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -
     if kernels is not None:
         if N * T < native.FEW_ROWS:
             for t in range(T):
-                h_Wh = hs[t] @ Wh
+                h_Wh = product(hs[t], Wh)
                 gates[t, :, : 2 * H] += h_Wh[:, : 2 * H]
                 np.add(h_Wh[:, 2 * H :], bhn, out=hns[t])
                 at = map(native.address, (Wh, bhn, gates[t], hs[t], hns[t], None))

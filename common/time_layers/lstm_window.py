@@ -10,6 +10,7 @@ from common import native
 from common.gates import split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
+from common.products import product
 from common.time_layers.native_window import num_threads_for, packed_form
 
 
@@ -23,7 +24,7 @@ def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array
     if kernels is not None:
         if N * T < native.FEW_ROWS:
             for t in range(T):
-                gates[t] += hs[t] @ Wh
+                gates[t] += product(hs[t], Wh)
                 at = map(native.address, (Wh, gates[t], hs[t], cs[t], tanh_cs[t], None))
                 kernels.lstm_forward(*at, 1, N, H, 1)
             return

@@ -9,6 +9,7 @@ import numpy
 from common.layer import Layer, check_ratio
 from common.layers import SigmoidWithLoss
 from common.np import Array, np
+from common.products import product
 from common.rows import add_rows
 from common.time_layers.layout import batch_first, time_major
 
@@ -107,7 +108,7 @@ class TimeAffine(Layer):
         xs = time_major(xs, W.dtype)
         T, N, H = xs.shape
         self.cache = (xs,)
-        ys = xs.reshape(T * N, H) @ W
+        ys = product(xs.reshape(T * N, H), W)
         ys += b
         return batch_first(ys.reshape(T, N, -1))
 
@@ -119,9 +120,9 @@ class TimeAffine(Layer):
         T, N, H = xs.shape
         self.expect_shape("dys", dys, N, T, W.shape[1])
         dys = time_major(dys, W.dtype).reshape(T * N, -1)
-        np.matmul(xs.reshape(T * N, H).T, dys, out=dW)
+        product(xs.reshape(T * N, H).T, dys, out=dW)
         db[...] = dys.sum(axis=0)
-        return batch_first((dys @ W.T).reshape(T, N, H))
+        return batch_first(product(dys, W.T).reshape(T, N, H))
 
 
 def read_targets(

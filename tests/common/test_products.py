@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from common import native, products
-from common.products import product
+from common.products import blas_at_rest, product
 from tests.builders import floats, generator
 
 SIZES = [(1, 1, 1), (7, 3, 5), (8, 1, 1), (9, 300, 17), (13, 700, 33), (1, 257, 100), (40, 20, 600)]
+
+needs_kernels = pytest.mark.skipif(
+    native.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
+)
 
 
 def matrices(M, K, N, a_turned, b_turned):
@@ -29,7 +34,7 @@ def test_a_product_is_right_whatever_lies_across(size, a_turned, b_turned):
     np.testing.assert_array_equal(out, product(a, b))
 
 
-@pytest.mark.skipif(native.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0")
+@needs_kernels
 def test_the_number_of_threads_changes_nothing(monkeypatch):
     monkeypatch.setattr(products, "SMALL", 0)
     a, b = matrices(50, 300, 700, False, True)
@@ -39,6 +44,42 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
         found.append(product(a, b))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (100, 1), (257, 600), (1000, 33)])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_single_row_is_multiplied_by_several_threads(size, turned, threads, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_MATRIX", 0)
+    monkeypatch.setattr(products, "num_threads", lambda: threads)
+    x, B = matrices(1, *size, False, turned)
+    exact = x.astype("float64") @ B.astype("float64")
+    np.testing.assert_allclose(product(x, B), exact, atol=2e-6 * size[0])
+
+
+@needs_kernels
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_number_of_threads_changes_nothing_of_a_row(turned, monkeypatch):
+    x, B = matrices(1, 700, 500, False, turned)
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(products, "num_threads", lambda threads=threads: threads)
+        found.append(product(x, B))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+@needs_kernels
+def test_while_the_kernels_work_the_threads_of_the_blas_rest():
+    def threads():
+        return {blas["num_threads"] for blas in threadpool_info() if blas["user_api"] == "blas"}
+
+    before = threads()
+    with blas_at_rest(np.zeros((2, 3), "float32").T):
+        assert threads() <= {1}
+    with blas_at_rest(np.zeros((2, 3))):
+        assert threads() == before
+    assert threads() == before
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
