@@ -26,6 +26,7 @@ from common.parallel import over_rows
 from common.time_layers import TimeWeightDrop
 from common.tying import UniqueParameters
 from common.util import evaluation
+from common.vectors import descend
 
 __all__ = ["dynamic_losses", "eval_perplexity_dynamic", "gradient_scales"]
 
@@ -152,22 +153,13 @@ class _Descent:
             ]
             for values in (rates, pulls)
         )
-        self.draws_back = decay > 0
 
     def step(self) -> None:
         """Change every parameter in place."""
         for arrays in zip(
             self.params, self.grads, self.trained, self.rates, self.pulls, strict=True
         ):
-
-            def descend(rows: slice, arrays: tuple[Array, ...] = arrays) -> None:
-                param, grad, trained, rate, pull = (array[rows] for array in arrays)
-                change = rate * grad
-                if self.draws_back:
-                    change -= pull * (trained - param)
-                param -= change
-
-            over_rows(descend, arrays[0])
+            descend(*arrays)
 
     @contextmanager
     def undone_at_the_end(self) -> Iterator[None]:

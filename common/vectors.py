@@ -1,4 +1,4 @@
-"""Passes over whole arrays, whatever their shape: what clipping and plain descent are made of.
+"""Passes over whole arrays, whatever their shape: what clipping and descent are made of.
 
 Compiled for float32 on the CPU; else by NumPy or CuPy. The result does not depend on the number of
 threads.
@@ -14,7 +14,7 @@ from common import native
 from common.np import Array, np
 from common.parallel import num_threads, over_rows
 
-__all__ = ["add_scaled", "norm", "scale"]
+__all__ = ["add_scaled", "descend", "norm", "scale"]
 
 SMALL = 1 << 16  # elements; a pass over them takes as long as waking a thread
 
@@ -32,6 +32,23 @@ def add_scaled(x: Array, factor: Array | float, y: Array) -> None:
 
     def work(rows: slice) -> None:
         x[rows] += factor * y[rows]
+
+    over_rows(work, x)
+
+
+def descend(x: Array, y: Array, target: Array, rate: Array, pull: Array) -> None:
+    """``x -= rate * y - pull * (target - x)`` in place; all of one shape."""
+    arrays = (x, y, target, rate, pull)
+    kernels = native.library(*map(native.in_order, arrays))
+    if kernels is not None and len({array.strides for array in arrays}) == 1:
+        kernels.descend(*map(native.address, arrays), x.size, _threads(x))
+        return
+
+    def work(rows: slice) -> None:
+        step = target[rows] - x[rows]
+        step *= pull[rows]
+        step -= rate[rows] * y[rows]
+        x[rows] += step
 
     over_rows(work, x)
 

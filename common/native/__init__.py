@@ -41,6 +41,7 @@ SIGNATURES = {
     "add_rows": [POINTER] * 3 + [LENGTH] * 4,
     "add_scaled": [POINTER, NUMBER, POINTER] + [LENGTH] * 2,
     "scale": [POINTER, NUMBER] + [LENGTH] * 2,
+    "descend": [POINTER] * 5 + [LENGTH] * 2,
     "squares": [POINTER] * 2 + [LENGTH] * 2,
     "product": [POINTER] * 4 + [LENGTH] * 9,
     "vector_product": [POINTER] * 4 + [LENGTH] * 5,

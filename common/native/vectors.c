@@ -9,7 +9,7 @@ static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 typedef struct {
     float *x;
-    const float *y;
+    const float *y, *target, *rate, *pull;
     float a;
     double *sums;
     int64_t length;
@@ -42,6 +42,26 @@ static void scale_part(team *t, int index)
 void scale(float *x, float a, int64_t length, int64_t threads)
 {
     run(scale_part, &(args){.x = x, .a = a, .length = length}, threads);
+}
+
+static void descend_part(team *t, int index)
+{
+    const args *o = t->args;
+    for (int64_t begin; (begin = (int64_t)take(t) * BLOCK) < o->length;) {
+        float *restrict x = o->x + begin;
+        const float *restrict y = o->y + begin, *restrict target = o->target + begin;
+        const float *restrict rate = o->rate + begin, *restrict pull = o->pull + begin;
+        for (int64_t i = 0; i < min(BLOCK, o->length - begin); i++)
+            x[i] -= rate[i] * y[i] - pull[i] * (target[i] - x[i]);
+    }
+}
+
+/* x -= rate * y - pull * (target - x) */
+void descend(float *x, const float *y, const float *target, const float *rate, const float *pull,
+             int64_t length, int64_t threads)
+{
+    args a = {.x = x, .y = y, .target = target, .rate = rate, .pull = pull, .length = length};
+    run(descend_part, &a, threads);
 }
 
 enum { SUMS = 64 }; /* that a block is added up in, so that none waits for itself */

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common import native, vectors
-from common.vectors import add_scaled, norm, scale
+from common.vectors import add_scaled, descend, norm, scale
 from tests.builders import floats, generator
 
 SHAPES = [(), (1,), (63,), (5, 7), (300, 200), (0, 4)]
@@ -32,6 +32,26 @@ def test_x_plus_a_times_y(form, shape, orders, dtype):
     add_scaled(x, -0.3, y)
     np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(y, y_before)
+
+
+@pytest.mark.parametrize("shape", SHAPES[1:])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_down_that_is_drawn_to_a_target(form, shape, turned, dtype):
+    x, y, target, rate, pull = (
+        np.asarray(floats(generator(k), *shape), dtype=dtype, order="F" if turned else "C")
+        for k in range(5)
+    )
+    expected = x - rate * y + pull * (target - x)
+    descend(x, y, target, rate, pull)
+    np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_down_at_one_rate_for_all(form):
+    x, y = array((6, 8)), array((6, 8), turned=True)
+    expected = x - np.float32(0.5) * y
+    descend(x, y, x.copy(), *(np.broadcast_to(np.float32(a), x.shape) for a in (0.5, 0.1)))
+    np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES[1:])
