@@ -23,7 +23,7 @@ from common.np import Array
 
 __all__ = ["FEW_ROWS", "Kernels", "address", "in_order", "library"]
 
-FEW_ROWS = 8  # for which bringing a matrix into the order of the kernels does not pay
+FEW_ROWS = 5  # fewer do not pay for bringing a matrix into the order of the kernels
 
 # -fno-trapping-math lets the compiler turn the two-sided selects into vector code; nothing here
 # lets it assume that there are no NaNs.
