@@ -64,7 +64,7 @@ def test_a_bad_weight_is_named_first(name):
 
 def test_a_rate_that_explodes_stops_the_run():
     with pytest.raises(DivergenceError, match=r"at iteration [23] of epoch 1"):
-        fit(trainer_of(optimizer=SGD(1e38)), max_grad=None)
+        fit(trainer_of(optimizer=SGD(1e39)), max_grad=None)
 
 
 def test_gradients_whose_squares_only_are_too_large_are_told_apart():
