@@ -59,19 +59,21 @@ class _Gradients:
     def prepared(self) -> Iterator[None]:
         """Inside, the text begins and nothing is dropped; afterwards all is as before."""
         ratios = [(layer, layer.dropout_ratio) for layer in self.layers if _drops(layer)]
+        trains = getattr(self.model.loss_layer, "train_flg", True)
         for layer, _ in ratios:
             layer.dropout_ratio = 0.0
+        self.model.loss_layer.train_flg = True  # its gradient is wanted
         try:
             with evaluation(self.model):
                 yield
         finally:
+            self.model.loss_layer.train_flg = trains
             for layer, ratio in ratios:
                 layer.dropout_ratio = ratio
 
     def forward(self, xs: Array, ts: Array) -> Array:
         """The mean loss of ids ``xs`` (N, T) and their targets, a scalar on the device."""
         hs = self.model.run(self.layers, xs, train_flg=False)
-        self.model.loss_layer.train_flg = True  # the gradients are wanted, dropout is not
         return self.model.loss_layer.forward(hs, ts)
 
     def backward(self) -> None:

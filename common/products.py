@@ -24,7 +24,7 @@ SMALL_MATRIX = 1 << 18  # elements that are read in that time
 def blas_at_rest(W: Array) -> AbstractContextManager:
     """Inside, products with ``W`` that are compiled have the cores to themselves.
 
-    NumPy's products, small ones then, run on one thread.
+    NumPy's products, small ones then, run on one thread, those of other threads of the program too.
     """
     compiled = native.library(native.in_order(W)) is not None
     return one_blas_thread() if compiled else nullcontext()
@@ -34,13 +34,18 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     """``a @ b`` of matrices (M, K) and (K, N), in ``out`` (M, N) if given.
 
     Compiled for float32 on the CPU where each of them, or its transpose, is contiguous and ``out``
-    is; else by NumPy or CuPy.
+    is; else, and for few rows or a single one and a small matrix, by NumPy or CuPy.
+
+    Raises:
+        ValueError: where the shapes do not fit or ``out`` is read-only.
     """
     (M, K), N = a.shape, b.shape[1]
     C = np.empty((M, N), dtype=a.dtype) if out is None else out
     few = M < native.FEW_ROWS and (M != 1 or K * N < SMALL_MATRIX)
-    kernels = None if few else native.library(native.in_order(a), native.in_order(b), C)
-    if kernels is None or min(K, N) == 0:
+    if few or min(K, N) == 0 or len(b) != K or C.shape != (M, N):
+        return np.matmul(a, b, out=C)
+    kernels = native.library_to_write(C, native.in_order(a), native.in_order(b))
+    if kernels is None:
         return np.matmul(a, b, out=C)
     if M == 1:
         work = numpy.empty((kernels.vector_parts(), N), dtype=numpy.float32)

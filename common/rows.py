@@ -31,7 +31,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
             raise ValueError(
                 f"add_rows: expected ids in 0..{len(table) - 1}, got {low if low < 0 else high}"
             )
-    kernels = native.library(native.in_order(table), rows)
+    kernels = native.library_to_write(native.in_order(table), rows)
     if kernels is not None:
         ids = np.ascontiguousarray(ids, dtype="int64")
         at = map(native.address, (table, ids, rows))

@@ -1,7 +1,7 @@
 """Passes over whole arrays, whatever their shape: what clipping and descent are made of.
 
-Compiled for float32 on the CPU; else by NumPy or CuPy. The result does not depend on the number of
-threads.
+Compiled for float32 on the CPU, where the result does not depend on the number of threads; else by
+NumPy or CuPy.
 """
 
 from __future__ import annotations
@@ -23,10 +23,17 @@ def _threads(x: Array) -> int:
     return num_threads() if x.size >= SMALL else 1
 
 
+def _kernels(x: Array, *others: Array) -> native.Kernels | None:
+    """The kernels, if they can change ``x`` and all lie in memory in the same order."""
+    if any((other.shape, other.strides) != (x.shape, x.strides) for other in others):
+        return None
+    return native.library_to_write(*map(native.in_order, (x, *others)))
+
+
 def add_scaled(x: Array, factor: Array | float, y: Array) -> None:
     """``x += factor * y`` in place; both of one shape."""
-    kernels = native.library(native.in_order(x), native.in_order(y))
-    if kernels is not None and x.strides == y.strides:
+    kernels = _kernels(x, y)
+    if kernels is not None:
         kernels.add_scaled(native.address(x), factor, native.address(y), x.size, _threads(x))
         return
 
@@ -38,10 +45,10 @@ def add_scaled(x: Array, factor: Array | float, y: Array) -> None:
 
 def descend(x: Array, y: Array, target: Array, rate: Array, pull: Array) -> None:
     """``x -= rate * y - pull * (target - x)`` in place; all of one shape."""
-    arrays = (x, y, target, rate, pull)
-    kernels = native.library(*map(native.in_order, arrays))
-    if kernels is not None and len({array.strides for array in arrays}) == 1:
-        kernels.descend(*map(native.address, arrays), x.size, _threads(x))
+    kernels = _kernels(x, y, target, rate, pull)
+    if kernels is not None:
+        at = map(native.address, (x, y, target, rate, pull))
+        kernels.descend(*at, x.size, _threads(x))
         return
 
     def work(rows: slice) -> None:
@@ -55,7 +62,7 @@ def descend(x: Array, y: Array, target: Array, rate: Array, pull: Array) -> None
 
 def scale(x: Array, factor: Array | float) -> None:
     """``x *= factor`` in place."""
-    kernels = native.library(native.in_order(x))
+    kernels = _kernels(x)
     if kernels is not None:
         kernels.scale(native.address(x), factor, x.size, _threads(x))
         return
@@ -76,6 +83,7 @@ def _squares(x: Array) -> Array:
     if kernels is not None:
         sums = numpy.empty(-(-x.size // kernels.vector_block()))
         kernels.squares(native.address(x), native.address(sums), x.size, _threads(x))
-        return numpy.float32(sums.sum())
+        with numpy.errstate(over="ignore"):  # infinite, as it is in float32
+            return numpy.float32(sums.sum())
     flat = x.ravel(order="K")  # a view, whatever the memory order
     return np.dot(flat, flat)

@@ -21,7 +21,7 @@ import numpy
 
 from common.np import Array
 
-__all__ = ["FEW_ROWS", "Kernels", "address", "in_order", "library"]
+__all__ = ["FEW_ROWS", "Kernels", "address", "in_order", "library", "library_to_write"]
 
 FEW_ROWS = 5  # fewer do not pay for bringing a matrix into the order of the kernels
 
@@ -136,6 +136,13 @@ def library(*arrays: Array) -> Kernels | None:
         ):
             return None
     return _load()
+
+
+def library_to_write(out: Array, *arrays: Array) -> Kernels | None:
+    """The same, if ``out`` can be written to as well; NumPy then says what is wrong with it."""
+    if isinstance(out, numpy.ndarray) and not out.flags.writeable:
+        return None
+    return library(out, *arrays)
 
 
 def in_order(x: Array) -> Array:

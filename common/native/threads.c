@@ -1,34 +1,44 @@
 /* Helpers that rest between two calls: starting a thread takes longer than a small product.
 
-   A helper waits for the next call for a tenth of a millisecond, the time that Python needs between
-   two calls, and then sleeps. One call at a time has the helpers; one that comes meanwhile, from
-   another thread of the program, works alone, as does everything after a failed start. */
+   A helper spins for about as long as Python needs between two calls, and then sleeps until a call
+   wants it. One call at a time has the helpers; one that comes meanwhile, from another thread of the
+   program, works alone. Where no more threads can be started, those that are there do the work. */
 
 #include "threads.h"
 #include <pthread.h>
 
 enum { MAX_THREADS = 64, SPINS = 8000 };
 
+typedef struct {
+    pthread_cond_t called;
+    int asleep;
+} helper; /* guarded by the lock */
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t called = PTHREAD_COND_INITIALIZER;
 static atomic_flag busy = ATOMIC_FLAG_INIT;
-static int helpers, asleep;        /* `asleep` is guarded by the lock */
+static helper all[MAX_THREADS];    /* the first is the caller's place */
+static int helpers;                /* that are there */
 static team *volatile current;     /* of the call in progress */
 static atomic_uint_fast64_t calls; /* MAX_THREADS * how many there were + members of the last */
 
-static uint64_t next_call(uint64_t seen)
+static inline int is_member(int index, uint64_t call) { return index < (int)(call % MAX_THREADS); }
+
+/* The next call after `seen` that wants this helper. */
+static uint64_t next_call(uint64_t seen, int index)
 {
-    for (int spins = 0; spins < SPINS; spins++) {
-        uint64_t now = atomic_load_explicit(&calls, memory_order_acquire);
-        if (now != seen) return now;
+    uint64_t now = seen;
+    for (int spins = 0; now == seen && is_member(index, seen) && spins < SPINS; spins++) {
         relax();
+        now = atomic_load_explicit(&calls, memory_order_acquire);
     }
+    if (now != seen && is_member(index, now)) return now;
     pthread_mutex_lock(&lock);
-    asleep++;
-    while (atomic_load(&calls) == seen) pthread_cond_wait(&called, &lock);
-    asleep--;
+    all[index].asleep = 1;
+    while ((now = atomic_load(&calls)) == seen || !is_member(index, now))
+        pthread_cond_wait(&all[index].called, &lock);
+    all[index].asleep = 0;
     pthread_mutex_unlock(&lock);
-    return atomic_load(&calls);
+    return now;
 }
 
 /* Only a member touches the team: it is gone when all members have finished. */
@@ -36,8 +46,7 @@ static void *help(void *argument)
 {
     const int index = (int)(intptr_t)argument;
     for (uint64_t seen = 0;;) {
-        seen = next_call(seen);
-        if (index >= (int)(seen % MAX_THREADS)) continue;
+        seen = next_call(seen, index);
         team *t = current;
         t->work(t, index);
         atomic_fetch_add_explicit(&t->finished, 1, memory_order_release);
@@ -49,10 +58,9 @@ static void *help(void *argument)
 static void forget(void)
 {
     pthread_mutex_init(&lock, NULL);
-    pthread_cond_init(&called, NULL);
     atomic_flag_clear(&busy);
     atomic_store(&calls, 0);
-    helpers = asleep = 0;
+    helpers = 0;
 }
 
 static void start(int wanted)
@@ -60,10 +68,13 @@ static void start(int wanted)
     static int watched;
     if (!watched) watched = pthread_atfork(NULL, NULL, forget) == 0;
     while (watched && helpers < wanted) {
+        const int index = helpers + 1;
         pthread_t thread;
-        if (pthread_create(&thread, NULL, help, (void *)(intptr_t)(helpers + 1)) != 0) break;
+        all[index].asleep = 0;
+        pthread_cond_init(&all[index].called, NULL);
+        if (pthread_create(&thread, NULL, help, (void *)(intptr_t)index) != 0) break;
         pthread_detach(thread);
-        helpers++;
+        helpers = index;
     }
 }
 
@@ -73,7 +84,8 @@ static void call_helpers(team *t)
     pthread_mutex_lock(&lock);
     uint64_t number = atomic_load(&calls) / MAX_THREADS + 1;
     atomic_store_explicit(&calls, number * MAX_THREADS + t->all.count, memory_order_release);
-    if (asleep) pthread_cond_broadcast(&called);
+    for (int index = 1; index < t->all.count; index++)
+        if (all[index].asleep) pthread_cond_signal(&all[index].called);
     pthread_mutex_unlock(&lock);
 }
 

@@ -1,4 +1,4 @@
-/* Threads for the length of one call, and a barrier for them to meet at. */
+/* A team of threads for each call, and a barrier for its members to meet at. */
 
 #pragma once
 #include <sched.h>
@@ -59,4 +59,4 @@ struct team {
 static inline int take(team *t) { return atomic_fetch_add(&t->taken, 1); }
 
 /* work(team, index) on `threads` threads, or on as many as can be had */
-void run(job work, const void *args, int64_t threads);
+__attribute__((visibility("hidden"))) void run(job work, const void *args, int64_t threads);

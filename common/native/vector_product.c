@@ -77,7 +77,11 @@ static void by_columns(team *t, int index)
 void vector_product(const float *x, const float *B, float *y, float *work, int64_t row,
                     int64_t column, int64_t K, int64_t N, int64_t threads)
 {
-    run(column == 1 ? by_rows : by_columns, &(args){x, B, y, work, row, column, K, N}, threads);
+    const args all = {x, B, y, work, row, column, K, N};
+    if (column == 1)
+        run(by_rows, &all, min(threads, PARTS));
+    else
+        run(by_columns, &all, threads);
 }
 
 int64_t vector_parts(void) { return PARTS; }

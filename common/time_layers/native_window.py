@@ -13,11 +13,11 @@ def num_threads_for(kernels: native.Kernels, Wh: Array, N: int) -> int:
     """How many threads share the units of a window of N sequences."""
     if N * Wh.size < LARGE_STEP:
         return 1
-    panels = -(-len(Wh) // kernels.panel_columns())  # each thread has whole ones
+    panels = -(-len(Wh) // kernels.panel_columns())  # a thread for each, at most
     return min(num_threads(), panels)
 
 
 def packed_form(kernels: native.Kernels, Wh: Array) -> Array:
-    """Room for Wh by panels of columns, the last one filled up."""
+    """Room for Wh by panels of columns, whatever the threads; the last one filled up."""
     columns = kernels.panel_columns()
     return np.empty((-(-len(Wh) // columns), Wh.shape[1], columns), dtype=Wh.dtype)

@@ -12,7 +12,7 @@ from common.np import Array, np
 from common.parallel import num_threads, over_rows
 from common.time_layers.vocabulary import TimeAffine
 
-SMALL_PRODUCT = 1 << 22  # multiply-adds; starting a thread takes as long
+SMALL_PRODUCT = 1 << 22  # multiply-adds; waking a thread takes about as long
 PARTS = 8  # of the classes at most, each with an S W' of its own
 
 
@@ -104,7 +104,7 @@ class CompiledScores(NumpyScores):
         return -(-columns // self.columns)
 
     def exponentials(self, X: Array, keep: bool = True) -> Array:
-        """What it says above; S is kept by panels."""
+        """As ``NumpyScores`` does; S is kept by panels, or not at all."""
         (R, H), V = X.shape, len(self.b)
         panels, threads = self._panels(V), self._threads(R)
         X = np.ascontiguousarray(X)

@@ -62,9 +62,14 @@ def test_a_bad_weight_is_named_first(name):
         fit(trainer)
 
 
-def test_a_rate_that_explodes_stops_the_run():
+def test_a_rate_beyond_float32_stops_the_run():
     with pytest.raises(DivergenceError, match=r"at iteration [23] of epoch 1"):
         fit(trainer_of(optimizer=SGD(1e39)), max_grad=None)
+
+
+def test_weights_that_grow_without_bound_stop_the_run():
+    with pytest.raises(DivergenceError, match=r"at iteration \d+ of epoch \d+"):
+        fit(trainer_of(optimizer=SGD(10.0, weight_decay=10.0)), epochs=100, max_grad=None)
 
 
 def test_gradients_whose_squares_only_are_too_large_are_told_apart():

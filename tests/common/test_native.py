@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from common import native, parallel
 from common.time_layers import (
@@ -97,8 +97,9 @@ def test_every_width_of_a_window_fits_the_panels(cell, H, threads, monkeypatch):
 
 @pytest.mark.parametrize("H", WIDTHS)
 @pytest.mark.parametrize("tied", [False, True])
-def test_every_width_of_the_output_layer_fits_the_panels(H, tied):
+def test_every_width_of_the_output_layer_fits_the_panels(H, tied, monkeypatch):
     joined = loss_and_gradients(np.random.default_rng(2), tied=tied, H=H)
+    monkeypatch.setattr(native, "library", lambda *arrays: None)
     apart = loss_and_gradients(np.random.default_rng(2), 1.0, TimeSoftmaxWithLoss, tied, H)
     for fast, clear in zip(joined, apart, strict=True):
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-6 * abs(clear).max())
@@ -175,6 +176,7 @@ def test_the_output_with_loss_equals_the_two_layers_it_joins(scale, kernels, tie
     if not kernels:
         monkeypatch.setattr(native, "library", lambda *arrays: None)
     joined = loss_and_gradients(np.random.default_rng(2), scale, tied=tied)
+    monkeypatch.setattr(native, "library", lambda *arrays: None)
     apart = loss_and_gradients(np.random.default_rng(2), scale, TimeSoftmaxWithLoss, tied)
     for fast, clear in zip(joined, apart, strict=True):
         assert np.isfinite(fast).all()
@@ -254,13 +256,14 @@ def test_small_products_run_on_one_thread_and_large_ones_as_before():
     def threads():
         return {blas["num_threads"] for blas in threadpool_info() if blas["user_api"] == "blas"}
 
-    before = threads()
     x = np.zeros((20, 100))
-    with parallel.one_thread_if_small(x, np.zeros((100, 400))):
-        assert threads() <= {1}
-    with parallel.one_thread_if_small(x, np.zeros((100, 4000))):
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        with parallel.one_thread_if_small(x, np.zeros((100, 400))):
+            assert threads() == {1}
+        with parallel.one_thread_if_small(x, np.zeros((100, 4000))):
+            assert threads() == before == {2}
         assert threads() == before
-    assert threads() == before
 
 
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from common import native, products
 from common.products import blas_at_rest, product
@@ -64,12 +64,13 @@ def test_while_the_kernels_work_the_threads_of_the_blas_rest():
     def threads():
         return {blas["num_threads"] for blas in threadpool_info() if blas["user_api"] == "blas"}
 
-    before = threads()
-    with blas_at_rest(np.zeros((2, 3), "float32").T):
-        assert threads() <= {1}
-    with blas_at_rest(np.zeros((2, 3))):
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        with blas_at_rest(np.zeros((2, 3), "float32").T):
+            assert threads() == {1}
+        with blas_at_rest(np.zeros((2, 3))):
+            assert threads() == before == {2}
         assert threads() == before
-    assert threads() == before
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
@@ -83,6 +84,21 @@ def test_another_dtype_is_computed_by_numpy(dtype):
 def test_slices_that_are_not_contiguous_are_right_too():
     a, b = matrices(8, 10, 12, False, False)
     np.testing.assert_allclose(product(a[::2, ::2], b[1::2]), a[::2, ::2] @ b[1::2], atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 9])
+def test_what_does_not_fit_is_refused(rows, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_MATRIX", 0)
+    a, b = matrices(rows, 10, 12, False, False)
+    read_only = np.zeros((rows, 12), "float32")
+    read_only.flags.writeable = False
+    with pytest.raises(ValueError, match="mismatch in its core dimension"):
+        product(a, b[:-1])
+    with pytest.raises(ValueError, match="mismatch in its core dimension"):
+        product(a, b, out=np.zeros((rows, 11), "float32"))
+    with pytest.raises(ValueError, match="read-only"):
+        product(a, b, out=read_only)
+    assert not read_only.any()
 
 
 @pytest.mark.parametrize("size", [(0, 3, 4), (3, 0, 4), (3, 4, 0)])

@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,18 +23,27 @@ def three_threads(monkeypatch):
     monkeypatch.setattr(products, "num_threads", lambda: 3)
 
 
+def num_system_threads():
+    """Of this process; None where the system does not tell."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.exists() else None
+
+
 @pytest.fixture
 def matrices():
     rng = generator()
     return floats(rng, 60, 70).astype("float32"), floats(rng, 70, 500).astype("float32")
 
 
-def test_after_a_pause_the_helpers_are_called_again(matrices):
+def test_after_a_pause_the_same_helpers_are_called_again(matrices):
     a, b = matrices
     expected = product(a, b)
+    before = num_system_threads()
+    assert before is None or before >= 3
     for pause in (0, 0.05, 0, 0.001):  # with and without the time to fall asleep
         time.sleep(pause)
         np.testing.assert_array_equal(product(a, b), expected)
+    assert num_system_threads() == before
 
 
 def test_calls_from_several_threads_at_once_are_all_right(matrices):
@@ -63,8 +73,9 @@ def test_more_and_fewer_threads_in_turns(matrices, monkeypatch):
 
 
 def _product_in_child(matrices, answers):
-    a, b = matrices
-    answers.put(product(a, b))
+    at_first = num_system_threads()
+    found = product(*matrices)
+    answers.put((found, at_first, num_system_threads()))
 
 
 @pytest.mark.skipif(
@@ -75,8 +86,10 @@ def test_a_forked_process_starts_helpers_of_its_own(matrices):
     expected = product(*matrices)  # the parent has its helpers by now
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    child = context.Process(target=_product_in_child, args=(matrices, answers))
+    child = context.Process(target=_product_in_child, args=(matrices, answers), daemon=True)
     child.start()
-    np.testing.assert_array_equal(answers.get(timeout=60), expected)
+    found, at_first, then = answers.get(timeout=60)
+    np.testing.assert_array_equal(found, expected)
+    assert at_first is None or then == at_first + 2
     child.join(60)
     assert child.exitcode == 0
