@@ -27,7 +27,8 @@ from common.optimizer import Optimizer
 from common.plotting import perplexity_curve, show_or_save
 from common.progress import Progress, Record, print_record
 from common.tying import UniqueParameters
-from common.util import clip_grads, gradient_norm
+from common.util import clip_grads
+from common.vectors import norm
 
 __all__ = ["Record", "RnnlmTrainer", "Trainer", "np", "print_record"]
 
@@ -200,9 +201,9 @@ class Trainer:
         parameters.add_tied()
         grads = parameters.grads
         looks = self.on_nan == "skip" or isinstance(grads[0], numpy.ndarray)
-        norm = clip_grads(grads, max_grad) if max_grad is not None else None
+        before = clip_grads(grads, max_grad) if max_grad is not None else None
         if looks:
-            trouble = not_finite(loss, gradient_norm(grads) if norm is None else norm)
+            trouble = not_finite(loss, norm(grads) if before is None else before)
             if trouble is not None:
                 self._refuse(trouble, number, parameters)
                 return None

@@ -21,16 +21,10 @@ __all__ = [
     "eval_perplexity",
     "eval_perplexity_exact",
     "evaluation",
-    "gradient_norm",
     "np",
     "to_cpu",
     "to_gpu",
 ]
-
-
-def gradient_norm(grads: Sequence[Array]) -> Array:
-    """The L2 norm of all gradients together."""
-    return norm(grads)
 
 
 def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
