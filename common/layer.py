@@ -41,14 +41,14 @@ class Layer:
         Raises:
             ValueError: ``TimeLSTM: expected xs of shape (N, T, 650), got (20, 35, 100)``.
         """
-        fits = len(shape) == x.ndim and all(
-            isinstance(want, str) or want == got for want, got in zip(shape, x.shape, strict=True)
-        )
-        if not fits:
-            wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
-            raise ValueError(
-                f"{type(self).__name__}: expected {name} of shape {wanted}, got {x.shape}"
-            )
+        if len(shape) == x.ndim:
+            for want, got in zip(shape, x.shape, strict=True):
+                if want != got and not isinstance(want, str):
+                    break
+            else:
+                return
+        wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+        raise ValueError(f"{type(self).__name__}: expected {name} of shape {wanted}, got {x.shape}")
 
     def expect_ids(self, name: str, ids: Array, size: int, lowest: int = 0) -> None:
         """Check that integer ids lie in ``lowest`` .. ``size - 1``.
@@ -62,7 +62,8 @@ class Layer:
         if ids.dtype.kind not in "iu":
             raise TypeError(f"{type(self).__name__}: expected {name} of integers, got {ids.dtype}")
         if isinstance(ids, numpy.ndarray) and ids.size:
-            low, high = int(ids.min()), int(ids.max())
+            one = ids.size == 1
+            low, high = [ids.item()] * 2 if one else (int(ids.min()), int(ids.max()))
             if low < lowest or high >= size:
                 raise ValueError(
                     f"{type(self).__name__}: expected {name} in {lowest}..{size - 1}, "

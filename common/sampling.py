@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy
 
+from common import native
+
 __all__ = ["check_sampling", "sample_id"]
 
 BLOCK = 128  # ids whose weights are summed before one of them is looked for
@@ -34,10 +36,17 @@ def sample_id(
         temperature: below 1 sharpens, above 1 flattens.
         top_k: keep the k most likely ids (Fan et al. 2018).
         top_p: keep the fewest ids whose probabilities reach p (Holtzman et al. 2020).
+
+    Raises:
+        ValueError: for scores that make no distribution: with NaN, or nothing above -inf.
     """
-    if temperature != 1:
-        scores = scores / temperature
-    p = numpy.exp(scores - scores.max())
+    by = min(1 / temperature, 1e30)  # finite, so that 0 stays 0
+    kernels = native.library(scores) if top_k is None and top_p is None else None
+    if kernels is not None:
+        return _draw_compiled(kernels, scores, by, rng)
+    most = scores.max()
+    _check_distribution(numpy.isfinite(most))
+    p = numpy.exp((scores - most) * by)
     if top_k is not None or top_p is not None:
         p /= p.sum()
         order = numpy.argsort(-p, kind="stable")
@@ -48,6 +57,22 @@ def sample_id(
             before = numpy.cumsum(p[order]) - p[order]  # probability of all that are likelier
             p[order[before >= top_p]] = 0
     return _draw(p, rng)
+
+
+def _check_distribution(right: bool) -> None:
+    if not right:
+        raise ValueError("sampling: expected scores without NaN and with one above -inf")
+
+
+def _draw_compiled(
+    kernels: native.Kernels, scores: numpy.ndarray, by: float, rng: numpy.random.Generator
+) -> int:
+    """An id from softmax(scores * by), without an array of weights."""
+    sums = numpy.empty(-(-len(scores) // kernels.draw_block()))
+    sums_at = native.address(sums)
+    drawn = kernels.draw(native.address(scores), len(scores), by, rng.random(), sums_at)
+    _check_distribution(drawn >= 0)
+    return drawn
 
 
 def _draw(weights: numpy.ndarray, rng: numpy.random.Generator) -> int:

@@ -174,11 +174,11 @@ class LanguageModel(BaseModel):
                 f"all of them; got {len(skip)} ids, {skip[0]}..{skip[-1]}"
             )
         rng = numpy.random.default_rng(rng)
-        unread = ids
+        unread = np.asarray([ids])
         ids = list(ids)
         with evaluation(self), blas_at_rest(self.layers[-1].params[0]):
             for _ in range(length):
-                scores = to_cpu(self.predict(np.asarray([unread]))[0, -1])
+                scores = to_cpu(self.predict(unread)[0, -1])
                 if len(skip):
                     scores[skip] = -numpy.inf
                 chosen = (
@@ -187,7 +187,7 @@ class LanguageModel(BaseModel):
                     else sample_id(scores, rng, temperature, top_k, top_p)
                 )
                 ids.append(chosen)
-                unread = [chosen]
+                unread = np.asarray([[chosen]])
                 if chosen in stop_ids:
                     break
         return ids

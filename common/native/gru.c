@@ -25,17 +25,15 @@ static void gru_forward_part(team *t, int index)
     const int64_t N = x->N, H = x->H;
     slice w = share(x->Wh, x->packed, N, H, 3, t, index);
     const int64_t count = w.end - w.begin;
-    if (w.packed != NULL) pack_forward(w);
+    pack_forward(w);
     for (int64_t s = 0; s < x->T; s++) {
         float *gates = x->gates + s * N * 3 * H, *hn = x->hns + s * N * H;
         const float *h_prev = x->hs + s * N * H;
-        if (w.packed != NULL) {
-            for (int64_t n = 0; n < N; n++)
-                memcpy(hn + n * H + w.begin, x->bhn + w.begin, sizeof(float) * count);
-            add_product(w, 0, h_prev, gates, 3 * H);
-            add_product(w, 1, h_prev, gates + H, 3 * H);
-            add_product(w, 2, h_prev, hn, H);
-        }
+        for (int64_t n = 0; n < N; n++)
+            memcpy(hn + n * H + w.begin, x->bhn + w.begin, sizeof(float) * count);
+        add_product(w, 0, h_prev, gates, 3 * H);
+        add_product(w, 1, h_prev, gates + H, 3 * H);
+        add_product(w, 2, h_prev, hn, H);
         for (int64_t row = 0; row < N; row++) {
             float *r = gates + row * 3 * H + w.begin, *z = r + H, *n = z + H;
             for (int64_t u = 0; u < count; u++) r[u] = fast_sigmoid(r[u]);
@@ -48,8 +46,8 @@ static void gru_forward_part(team *t, int index)
 }
 
 /* gates (T, N, 3H) holds xs Wx + b and becomes r, z, n; hns (T, N, H) = h_prev Whn + bhn; hs
-   (T + 1, N, H) has the first state in row 0; packed (panels of H, 3H, PANEL), or NULL where the
-   gates and hns of a single step hold the products with h too. */
+   (T + 1, N, H) has the first state in row 0; packed (panels of H, 3H, PANEL), or NULL for few
+   rows. */
 void gru_forward(const float *Wh, const float *bhn, float *gates, float *hs, float *hns,
                  float *packed, int64_t T, int64_t N, int64_t H, int64_t threads)
 {

@@ -27,10 +27,10 @@ static void lstm_forward_part(team *t, int index)
     const forward_args *x = t->args;
     const int64_t N = x->N, H = x->H;
     slice w = share(x->Wh, x->packed, N, H, 4, t, index);
-    if (w.packed != NULL) pack_forward(w);
+    pack_forward(w);
     for (int64_t s = 0; s < x->T; s++) {
         float *gates = x->gates + s * N * 4 * H;
-        for (int gate = 0; w.packed != NULL && gate < 4; gate++)
+        for (int gate = 0; gate < 4; gate++)
             add_product(w, gate, x->hs + s * N * H, gates + gate * H, 4 * H);
         for (int64_t n = 0; n < N; n++) {
             float *f = gates + n * 4 * H + w.begin, *g = f + H, *i = g + H, *o = i + H;
@@ -48,8 +48,7 @@ static void lstm_forward_part(team *t, int index)
 }
 
 /* gates (T, N, 4H) holds xs Wx + b and becomes f, g, i, o; hs and cs (T + 1, N, H) have the first
-   state in row 0; tanh_cs (T, N, H); packed (panels of H, 4H, PANEL), or NULL where the gates of a
-   single step hold the product with h too. */
+   state in row 0; tanh_cs (T, N, H); packed (panels of H, 4H, PANEL), or NULL for few rows. */
 void lstm_forward(const float *Wh, float *gates, float *hs, float *cs, float *tanh_cs,
                   float *packed, int64_t T, int64_t N, int64_t H, int64_t threads)
 {

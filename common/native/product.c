@@ -1,4 +1,4 @@
-/* C = A B (common/products.py), by the threads of all kernels.
+/* C = A B + bias (common/products.py), by the threads of all kernels.
 
    Blocks as in Goto and van de Geijn (2008): some panels of B, DEPTH rows deep, stay in the second
    cache while the tiles of A go past. */
@@ -9,7 +9,7 @@
 enum { DEPTH = 256, WIDE = 16 }; /* rows and panels of B that are packed at once */
 
 typedef struct {
-    const float *A, *B;
+    const float *A, *B, *bias;
     float *C, *work;
     int64_t a_row, a_k, b_row, b_column, M, K, N, parts;
 } product_args;
@@ -20,6 +20,7 @@ static void product_columns(const product_args *o, int64_t first, int64_t count,
     float transposed[ROWS * DEPTH], sums[ROWS * PANEL];
     for (int64_t k = 0; k < o->K; k += DEPTH) {
         int64_t depth = min(DEPTH, o->K - k);
+        const int last = o->bias != NULL && k + depth == o->K;
         for (int64_t q = 0; q < count; q++) {
             int64_t c = (first + q) * PANEL, columns = min(PANEL, o->N - c);
             pack(packed + q * depth * PANEL, panel_width(columns),
@@ -42,6 +43,7 @@ static void product_columns(const product_args *o, int64_t first, int64_t count,
                     float *to = o->C + (m + i) * o->N + c;
                     for (int64_t j = 0; j < columns; j++)
                         to[j] = sums[i * PANEL + j] + (k > 0 ? to[j] : 0.0f);
+                    for (int64_t j = 0; last && j < columns; j++) to[j] += o->bias[c + j];
                 }
             }
         }
@@ -60,14 +62,14 @@ static void product_part(team *t, int index)
     }
 }
 
-/* C (M, N) = A (M, K) B (K, N). Element (m, k) of A is at A[m * a_row + k * a_k], (k, n) of B at
-   B[k * b_row + n * b_column]; work (threads, WIDE * DEPTH, PANEL). The columns are cut into
-   `parts`. */
-void product(const float *A, const float *B, float *C, float *work, int64_t a_row, int64_t a_k,
-             int64_t b_row, int64_t b_column, int64_t M, int64_t K, int64_t N, int64_t parts,
-             int64_t threads)
+/* C (M, N) = A (M, K) B (K, N) + bias (N,), or NULL. Element (m, k) of A is at
+   A[m * a_row + k * a_k], (k, n) of B at B[k * b_row + n * b_column]; work (threads, WIDE * DEPTH,
+   PANEL). The columns are cut into `parts`. */
+void product(const float *A, const float *B, const float *bias, float *C, float *work,
+             int64_t a_row, int64_t a_k, int64_t b_row, int64_t b_column, int64_t M, int64_t K,
+             int64_t N, int64_t parts, int64_t threads)
 {
-    product_args args = {A, B, C, work, a_row, a_k, b_row, b_column, M, K, N, parts};
+    product_args args = {A, B, bias, C, work, a_row, a_k, b_row, b_column, M, K, N, parts};
     run(product_part, &args, threads);
 }
 

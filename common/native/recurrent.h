@@ -1,15 +1,17 @@
 /* What the time loops of the LSTM and the GRU share: their products with Wh (H, gates * H).
 
    Each thread has its own units of every gate, so that it packs its share of Wh once for a window,
-   and the threads meet once a step, when every unit of h (or of dA) is there. */
+   and the threads meet once a step, when every unit of h (or of dA) is there. A window of few rows
+   does not pay for that; its products read Wh as it lies. */
 
 #pragma once
+#include "single_row.h"
 #include "threads.h"
 #include "tile.h"
 
 typedef struct {
     const float *Wh;
-    float *packed;       /* room for all of Wh by panels; NULL where the products are made already */
+    float *packed;       /* room for all of Wh by panels; NULL for a forward pass of few rows */
     int64_t N, H, gates; /* sequences, units, gates */
     int64_t begin, end;  /* the units of this thread */
 } slice;
@@ -27,6 +29,7 @@ static slice share(const float *Wh, float *packed, int64_t N, int64_t H, int64_t
 /* The panels of one gate after those of the other, each H rows deep. */
 static void pack_forward(slice w)
 {
+    if (w.packed == NULL) return;
     float *panel = w.packed;
     for (int64_t gate = 0; gate < w.gates; gate++)
         for (int64_t u = w.begin, width; u < w.end; u += PANEL, panel += w.H * width) {
@@ -56,6 +59,12 @@ static void add_panels(slice w, const float *A, int64_t K, const float *panel, f
 /* y[n * row + u] += (h Wh)[n, u of the gate]; h (N, H) */
 static void add_product(slice w, int64_t gate, const float *h, float *y, int64_t row)
 {
+    if (w.packed == NULL) {
+        for (int64_t n = 0; n < w.N; n++)
+            add_row_product(h + n * w.H, w.Wh + gate * w.H + w.begin, w.gates * w.H, w.H,
+                            w.end - w.begin, y + n * row + w.begin);
+        return;
+    }
     const int64_t width = (w.end - w.begin + LANES - 1) / LANES * LANES;
     add_panels(w, h, w.H, w.packed + gate * width * w.H, y, row);
 }

@@ -4,6 +4,7 @@
    wants it. One call at a time has the helpers; one that comes meanwhile, from another thread of the
    program, works alone. Where no more threads can be started, those that are there do the work. */
 
+#define _GNU_SOURCE /* for a thread's cores */
 #include "threads.h"
 #include <pthread.h>
 
@@ -41,6 +42,27 @@ static uint64_t next_call(uint64_t seen, int index)
     return now;
 }
 
+#ifdef __linux__
+static int current_core(void) { return sched_getcpu(); }
+
+/* A helper that was woken on the caller's core would take turns with it there, with another core idle
+   beside: the scheduler needs some thousandths of a second to see that. */
+static void leave_core(int core)
+{
+    cpu_set_t allowed, others;
+    if (core < 0 || current_core() != core) return;
+    if (pthread_getaffinity_np(pthread_self(), sizeof allowed, &allowed) != 0) return;
+    others = allowed;
+    CPU_CLR(core, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    pthread_setaffinity_np(pthread_self(), sizeof others, &others); /* moves it */
+    pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
+}
+#else
+static int current_core(void) { return -1; }
+static void leave_core(int core) { (void)core; }
+#endif
+
 /* Only a member touches the team: it is gone when all members have finished. */
 static void *help(void *argument)
 {
@@ -48,6 +70,7 @@ static void *help(void *argument)
     for (uint64_t seen = 0;;) {
         seen = next_call(seen, index);
         team *t = current;
+        leave_core(t->core);
         t->work(t, index);
         atomic_fetch_add_explicit(&t->finished, 1, memory_order_release);
     }
@@ -99,6 +122,7 @@ void run(job work, const void *args, int64_t threads)
     }
     start(threads - 1);
     t.all.count = threads < helpers + 1 ? threads : helpers + 1;
+    t.core = current_core();
     call_helpers(&t);
     work(&t, 0);
     wait_until(&t.finished, t.all.count - 1);

@@ -50,6 +50,7 @@ struct team {
     job work;
     const void *args;
     barrier all;
+    int core; /* of the caller; below 0: not known */
     atomic_int taken;
     atomic_int finished; /* members but the first */
 };

@@ -10,7 +10,6 @@ from common import native
 from common.gates import GRU_GATES, split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
-from common.products import product
 from common.time_layers.native_window import num_threads_for, packed_form
 
 
@@ -22,15 +21,7 @@ def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -
     T, N, H = hns.shape
     kernels = native.library(Wh, bhn, gates, hs, hns)
     if kernels is not None:
-        if N * T < native.FEW_ROWS:
-            for t in range(T):
-                h_Wh = product(hs[t], Wh)
-                gates[t, :, : 2 * H] += h_Wh[:, : 2 * H]
-                np.add(h_Wh[:, 2 * H :], bhn, out=hns[t])
-                at = map(native.address, (Wh, bhn, gates[t], hs[t], hns[t], None))
-                kernels.gru_forward(*at, 1, N, H, 1)
-            return
-        arrays = (Wh, bhn, gates, hs, hns, packed_form(kernels, Wh))
+        arrays = (Wh, bhn, gates, hs, hns, packed_form(kernels, Wh, N * T))
         at = map(native.address, arrays)
         kernels.gru_forward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return
@@ -61,7 +52,7 @@ def backward_window(
     T, N, H = hns.shape
     kernels = native.library(Wh, gates, hs, hns, dhs, dh, dA, dAh)
     if kernels is not None and N * T >= native.FEW_ROWS:
-        arrays = (Wh, gates, hs, hns, dhs, dh, dA, dAh, packed_form(kernels, Wh))
+        arrays = (Wh, gates, hs, hns, dhs, dh, dA, dAh, packed_form(kernels, Wh, N * T))
         at = map(native.address, arrays)
         kernels.gru_backward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return

@@ -10,7 +10,6 @@ from common import native
 from common.gates import split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
-from common.products import product
 from common.time_layers.native_window import num_threads_for, packed_form
 
 
@@ -22,13 +21,7 @@ def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array
     T, N, H = tanh_cs.shape
     kernels = native.library(Wh, gates, hs, cs, tanh_cs)
     if kernels is not None:
-        if N * T < native.FEW_ROWS:
-            for t in range(T):
-                gates[t] += product(hs[t], Wh)
-                at = map(native.address, (Wh, gates[t], hs[t], cs[t], tanh_cs[t], None))
-                kernels.lstm_forward(*at, 1, N, H, 1)
-            return
-        arrays = (Wh, gates, hs, cs, tanh_cs, packed_form(kernels, Wh))
+        arrays = (Wh, gates, hs, cs, tanh_cs, packed_form(kernels, Wh, N * T))
         at = map(native.address, arrays)
         kernels.lstm_forward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return
@@ -62,7 +55,7 @@ def backward_window(
     T, N, H = tanh_cs.shape
     kernels = native.library(Wh, gates, cs, tanh_cs, dhs, dh, dc, dA)
     if kernels is not None and N * T >= native.FEW_ROWS:
-        arrays = (Wh, gates, cs, tanh_cs, dhs, dh, dc, dA, packed_form(kernels, Wh))
+        arrays = (Wh, gates, cs, tanh_cs, dhs, dh, dc, dA, packed_form(kernels, Wh, N * T))
         at = map(native.address, arrays)
         kernels.lstm_backward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return

@@ -17,7 +17,12 @@ def num_threads_for(kernels: native.Kernels, Wh: Array, N: int) -> int:
     return min(num_threads(), panels)
 
 
-def packed_form(kernels: native.Kernels, Wh: Array) -> Array:
-    """Room for Wh by panels of columns, whatever the threads; the last one filled up."""
+def packed_form(kernels: native.Kernels, Wh: Array, rows: int) -> Array | None:
+    """Room for Wh by panels of columns, whatever the threads; the last one filled up.
+
+    None where the window has so few rows that Wh is read as it lies.
+    """
+    if rows < native.FEW_ROWS:
+        return None
     columns = kernels.panel_columns()
     return np.empty((-(-len(Wh) // columns), Wh.shape[1], columns), dtype=Wh.dtype)

@@ -68,8 +68,7 @@ class _TimeRecurrent(Recurrent):
         self.expect_shape("xs", xs, "N", "T", len(Wx))
         xs = time_major(xs, Wx.dtype)
         T, N, D = xs.shape
-        A = product(xs.reshape(T * N, D), Wx)
-        A += b[: Wx.shape[1]]
+        A = product(xs.reshape(T * N, D), Wx, bias=b[: Wx.shape[1]])
         return xs, A.reshape(T, N, -1)
 
     def _back_project(self, xs: Array, h_prevs: Array, dA: Array, dAh: Array) -> Array:

@@ -108,8 +108,7 @@ class TimeAffine(Layer):
         xs = time_major(xs, W.dtype)
         T, N, H = xs.shape
         self.cache = (xs,)
-        ys = product(xs.reshape(T * N, H), W)
-        ys += b
+        ys = product(xs.reshape(T * N, H), W, bias=b)
         return batch_first(ys.reshape(T, N, -1))
 
     def backward(self, dys: Array) -> Array:

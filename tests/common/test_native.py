@@ -66,7 +66,9 @@ def loss_and_gradients(rng, scale=1.0, layer_of=TimeOutputWithLoss, tied=False, 
 
 @needs_kernels
 @pytest.mark.parametrize("cell", [TimeLSTM, TimeGRU])
-@pytest.mark.parametrize(("N", "T"), [(1, 1), (2, 3), (1, 9), (7, 2), (13, 3)])
+@pytest.mark.parametrize(
+    ("N", "T"), [(1, 1), (1, 4), (2, 2), (4, 1), (2, 3), (1, 9), (7, 2), (13, 3)]
+)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_compiled_window_equals_its_numpy_lines(cell, N, T, threads, monkeypatch):
     monkeypatch.setattr(native_window, "num_threads", lambda: threads)
@@ -135,12 +137,13 @@ def test_an_evaluation_makes_no_room_for_the_exponentials(rng):
 
 @needs_kernels
 @pytest.mark.parametrize("cell", [TimeLSTM, TimeGRU])
-def test_the_number_of_threads_changes_no_bit_of_a_window(cell, monkeypatch):
+@pytest.mark.parametrize(("N", "T"), [(7, 5), (1, 1), (2, 2)])
+def test_the_number_of_threads_changes_no_bit_of_a_window(cell, N, T, monkeypatch):
     monkeypatch.setattr(native_window, "LARGE_STEP", 0)
     found = []
     for threads in (1, 2, 3):
         monkeypatch.setattr(native_window, "num_threads", lambda threads=threads: threads)
-        found.append(two_windows(cell, np.random.default_rng(1), 7, 5))
+        found.append(two_windows(cell, np.random.default_rng(1), N, T))
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -274,6 +277,19 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
 
     with pytest.raises(ZeroDivisionError):
         parallel.over_rows(work, np.zeros((10, 1 << 17)))
+
+
+def test_an_address_is_that_of_the_first_element(rng):
+    class Subclass(np.ndarray):
+        pass
+
+    x = floats(rng, 4, 6)
+    read_only = x[1:]
+    read_only.flags.writeable = False
+    views = [x, x.T, x[2:, 3], x[::-1], read_only, x.view(Subclass)]
+    for array in [*views, np.empty((0, 3)), np.array(2.0)]:
+        assert native.address(array) == array.__array_interface__["data"][0]
+    assert native.address(None) is None
 
 
 def test_kernels_are_for_contiguous_float32_only(rng):

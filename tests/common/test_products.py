@@ -9,6 +9,7 @@ from common.products import blas_at_rest, product
 from tests.builders import floats, generator
 
 SIZES = [(1, 1, 1), (7, 3, 5), (8, 1, 1), (9, 300, 17), (13, 700, 33), (1, 257, 100), (40, 20, 600)]
+SIZES += [(3, 50, 60), (1, 9, 3000)]
 
 needs_kernels = pytest.mark.skipif(
     native.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
@@ -25,13 +26,17 @@ def matrices(M, K, N, a_turned, b_turned):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("a_turned", [False, True])
 @pytest.mark.parametrize("b_turned", [False, True])
-def test_a_product_is_right_whatever_lies_across(size, a_turned, b_turned):
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_product_is_right_whatever_lies_across(size, a_turned, b_turned, with_bias):
     a, b = matrices(*size, a_turned, b_turned)
     exact = a.astype("float64") @ b.astype("float64")
-    np.testing.assert_allclose(product(a, b), exact, atol=2e-6 * size[1])
+    bias = floats(generator(), size[2]).astype("float32") if with_bias else None
+    if with_bias:
+        exact += bias
+    np.testing.assert_allclose(product(a, b, bias=bias), exact, atol=2e-6 * size[1])
     out = np.full(exact.shape, np.nan, dtype="float32")
-    assert product(a, b, out=out) is out
-    np.testing.assert_array_equal(out, product(a, b))
+    assert product(a, b, out, bias) is out
+    np.testing.assert_array_equal(out, product(a, b, bias=bias))
 
 
 @needs_kernels
@@ -81,9 +86,12 @@ def test_another_dtype_is_computed_by_numpy(dtype):
     np.testing.assert_array_equal(found, a @ b)
 
 
-def test_slices_that_are_not_contiguous_are_right_too():
-    a, b = matrices(8, 10, 12, False, False)
-    np.testing.assert_allclose(product(a[::2, ::2], b[1::2]), a[::2, ::2] @ b[1::2], atol=1e-5)
+@pytest.mark.parametrize("rows", [1, 8])
+def test_slices_that_are_not_contiguous_are_right_too(rows):
+    a, b = matrices(rows, 10, 12, False, False)
+    np.testing.assert_allclose(product(a[:, ::2], b[1::2]), a[:, ::2] @ b[1::2], atol=1e-5)
+    every_other = floats(generator(), 24).astype("float32")[::2]
+    np.testing.assert_allclose(product(a, b, bias=every_other), a @ b + every_other, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 9])
@@ -98,6 +106,8 @@ def test_what_does_not_fit_is_refused(rows, monkeypatch):
         product(a, b, out=np.zeros((rows, 11), "float32"))
     with pytest.raises(ValueError, match="read-only"):
         product(a, b, out=read_only)
+    with pytest.raises(ValueError, match="broadcast"):
+        product(a, b, bias=np.zeros(11, "float32"))
     assert not read_only.any()
 
 

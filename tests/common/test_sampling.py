@@ -9,20 +9,66 @@ from tests.builders import V, floats, generator
 P = np.array([0.05, 0.4, 0.15, 0.3, 0.1])
 SCORES = np.log(P)
 
+both_ways = pytest.mark.parametrize("dtype", ["float32", "float64"])  # compiled, and in NumPy
 
-def draw(times=8_000, seed=0, **options):
+
+def draw(times=8_000, seed=0, dtype="float64", **options):
     """How often each id is drawn."""
-    rng = generator(seed)
-    drawn = [sample_id(SCORES, rng, **options) for _ in range(times)]
+    rng, scores = generator(seed), SCORES.astype(dtype)
+    drawn = [sample_id(scores, rng, **options) for _ in range(times)]
     return np.bincount(drawn, minlength=len(P)) / times
 
 
-def test_ids_are_drawn_as_often_as_the_distribution_says():
-    np.testing.assert_allclose(draw(), P, atol=0.025)
+@both_ways
+def test_ids_are_drawn_as_often_as_the_distribution_says(dtype):
+    np.testing.assert_allclose(draw(dtype=dtype), P, atol=0.025)
 
 
-def test_ids_of_a_large_vocabulary_are_drawn_as_often_as_the_distribution_says():
-    scores = np.full(3 * BLOCK + 1, -np.inf, dtype="float32")
+class Dice:
+    """In place of a generator: says what is drawn."""
+
+    def __init__(self, share):
+        self.share = share
+
+    def random(self):
+        return self.share
+
+
+@both_ways
+@pytest.mark.parametrize("length", [1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 1029])
+def test_the_id_is_the_one_at_which_the_running_sum_passes_the_draw(length, dtype):
+    scores = 3 * floats(generator(7), length).astype(dtype)
+    p = np.exp(scores.astype("float64"))
+    up_to = np.cumsum(p / p.sum())
+    for share in generator(8).random(200):
+        if abs(up_to - share).min() > 1e-6:  # closer, and rounding may decide
+            assert sample_id(scores, Dice(share)) == np.searchsorted(up_to, share)
+
+
+@both_ways
+@pytest.mark.parametrize("share", [0, 1 - 2**-53])
+def test_the_ends_of_the_draw_are_ids_that_are_possible(share, dtype):
+    scores = np.full(5 * BLOCK, -np.inf, dtype=dtype)
+    scores[[BLOCK + 3, BLOCK + 9, 3 * BLOCK + 5]] = 0
+    expected = BLOCK + 3 if share == 0 else 3 * BLOCK + 5
+    assert sample_id(scores, Dice(share)) == expected
+
+
+@both_ways
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_scores_that_make_no_distribution_are_refused(wrong, dtype):
+    scores = np.zeros(300, dtype=dtype)
+    scores[200] = wrong
+    for bad in (scores, np.full(300, -np.inf, dtype=dtype)):
+        with pytest.raises(ValueError, match="without NaN and with one above -inf"):
+            sample_id(bad, generator())
+        with pytest.raises(ValueError, match="without NaN and with one above -inf"):
+            sample_id(bad, generator(), top_k=5)
+
+
+@both_ways
+def test_ids_of_a_large_vocabulary_are_drawn_as_often_as_the_distribution_says(dtype):
+    scores = np.full(3 * BLOCK + 1, -np.inf, dtype=dtype)
     possible = [0, BLOCK - 1, BLOCK, 2 * BLOCK + 7, 3 * BLOCK]
     scores[possible] = SCORES
     rng = generator()
@@ -31,10 +77,11 @@ def test_ids_of_a_large_vocabulary_are_drawn_as_often_as_the_distribution_says()
     np.testing.assert_allclose(drawn[possible] / 8_000, P, atol=0.025)
 
 
+@both_ways
 @pytest.mark.parametrize(("temperature", "power"), [(0.5, 2), (2.0, 0.5)])
-def test_temperature_raises_probabilities_to_a_power(temperature, power):
+def test_temperature_raises_probabilities_to_a_power(temperature, power, dtype):
     expected = P**power / (P**power).sum()
-    np.testing.assert_allclose(draw(temperature=temperature), expected, atol=0.025)
+    np.testing.assert_allclose(draw(temperature=temperature, dtype=dtype), expected, atol=0.025)
 
 
 def test_top_k_keeps_the_likeliest_and_their_proportions():
@@ -64,16 +111,18 @@ def test_settings_that_keep_everything_change_nothing():
     assert len(set(plain)) > 1
 
 
-def test_one_seed_draws_the_same_ids():
-    scores = floats(generator(1), V)
+@both_ways
+def test_one_seed_draws_the_same_ids(dtype):
+    scores = floats(generator(1), V).astype(dtype)
     first, second = generator(5), generator(5)
     ids = [sample_id(scores, first) for _ in range(20)]
     assert ids == [sample_id(scores, second) for _ in range(20)]
     assert len(set(ids)) > 1
 
 
-def test_an_id_of_minus_infinity_is_never_drawn():
-    scores = SCORES.copy()
+@both_ways
+def test_an_id_of_minus_infinity_is_never_drawn(dtype):
+    scores = SCORES.astype(dtype)
     scores[1] = -np.inf
     rng = generator()
     drawn = {sample_id(scores, rng) for _ in range(500)}
@@ -86,10 +135,11 @@ def test_scores_are_left_alone_whatever_is_cut():
     assert scores.tolist() == SCORES.tolist()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_huge_scores_and_small_temperatures_are_no_trouble(dtype):
+@both_ways
+@pytest.mark.parametrize("temperature", [1e-6, 1e-45, 5e-324])
+def test_huge_scores_and_small_temperatures_are_no_trouble(temperature, dtype):
     scores = np.array([-1e4, 1e4, 0], dtype=dtype)
-    assert sample_id(scores, generator(), temperature=1e-6) == 1
+    assert sample_id(scores, generator(), temperature=temperature) == 1
 
 
 @pytest.mark.parametrize(

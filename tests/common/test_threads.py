@@ -1,6 +1,7 @@
 """The team of threads that all compiled kernels share: calls at once, forks, pauses."""
 
 import multiprocessing
+import os
 import threading
 import time
 from pathlib import Path
@@ -62,6 +63,42 @@ def test_calls_from_several_threads_at_once_are_all_right(matrices):
     for caller in callers:
         caller.join()
     assert not wrong
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs two cores, and a system that tells of them",
+)
+def test_a_helper_leaves_the_core_of_its_caller(matrices):
+    a, b = matrices
+    product(a, b)
+    mine = threading.get_native_id()
+    cores = os.sched_getaffinity(0)
+    others = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    others.remove(mine)
+    here, there = sorted(cores)[:2]
+
+    def core_of(task):
+        return int(Path(f"/proc/self/task/{task}/stat").read_text().rpartition(")")[2].split()[36])
+
+    try:
+        os.sched_setaffinity(mine, {here})
+        for task in others:
+            os.sched_setaffinity(task, {here})
+        product(a, b)  # nowhere else to go, and right nevertheless
+        for task in others:
+            os.sched_setaffinity(task, {here, there})
+        before = [task for task in others if core_of(task) == here]
+        for _ in range(20):
+            product(a, b)
+            time.sleep(0.001)
+        # two of them help; a thread of another kind may stay where it was
+        moved = [task for task in before if core_of(task) == there]
+        assert len(moved) >= 2
+        assert all(os.sched_getaffinity(task) == {here, there} for task in others)
+    finally:
+        for task in (mine, *others):
+            os.sched_setaffinity(task, cores)
 
 
 def test_more_and_fewer_threads_in_turns(matrices, monkeypatch):

@@ -66,7 +66,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(
     text_file, tmp_path, capsys
 ):
     rng = random.Random(1)
-    options = {"epochs": 2 * KILLS, "lr": 2, "lr-decay": 1.1}
+    options = {"epochs": 4 * KILLS, "lr": 2, "lr-decay": 1.1}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run("better_rnnlm", *new_run(text_file, whole, **options))[0] == 0
     options["checkpoint-every"] = OFTEN
