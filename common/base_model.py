@@ -12,6 +12,7 @@ import numpy
 from common.layer import Layer
 from common.np import Array, memory_address, np, to_cpu
 from common.tensor_file import read_tensors, write_tensors
+from common.workspace import share_workspace
 
 __all__ = ["BaseModel", "np"]
 
@@ -29,12 +30,13 @@ class BaseModel:
     grads: list[Array]
 
     def compose(self, layers: list[Any], loss_layer: Any) -> None:
-        """Take the layers and collect their parameters, a tied one once.
+        """Take the layers and collect their parameters, a tied one once; share one workspace.
 
         Raises:
             ValueError: where a tied parameter has gradients that do not share their memory.
         """
         self.layers, self.loss_layer = layers, loss_layer
+        share_workspace([*layers, loss_layer])
         self.params, self.grads = [], []
         gradient_at: dict[int, int] = {}
         for layer in layers:

@@ -48,8 +48,8 @@ SIGNATURES = {
     "vector_product": [POINTER] * 4 + [LENGTH] * 5,
     "output_forward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 4 + [LENGTH] * 4,
     "output_backward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 5 + [LENGTH] * 5,
-    "lstm_forward": [POINTER] * 6 + [LENGTH] * 4,
-    "lstm_backward": [POINTER] * 9 + [LENGTH] * 4,
+    "lstm_forward": [POINTER] * 5 + [LENGTH] * 4,
+    "lstm_backward": [POINTER] * 8 + [LENGTH] * 4,
     "gru_forward": [POINTER] * 6 + [LENGTH] * 4,
     "gru_backward": [POINTER] * 9 + [LENGTH] * 4,
 }

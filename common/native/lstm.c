@@ -6,19 +6,17 @@
 /* The equations behind the gates, for some units of one row. */
 static void forget_and_add(int64_t units, const float *restrict f, const float *restrict g,
                            const float *restrict i, const float *restrict o,
-                           const float *restrict c_prev, float *restrict c, float *restrict tanh_c,
-                           float *restrict h)
+                           const float *restrict c_prev, float *restrict c, float *restrict h)
 {
     for (int64_t u = 0; u < units; u++) {
         c[u] = f[u] * c_prev[u] + g[u] * i[u];
-        tanh_c[u] = fast_tanh(c[u]);
-        h[u] = o[u] * tanh_c[u];
+        h[u] = o[u] * fast_tanh(c[u]);
     }
 }
 
 typedef struct {
     const float *Wh;
-    float *gates, *hs, *cs, *tanh_cs, *packed;
+    float *gates, *hs, *cs, *packed;
     int64_t T, N, H;
 } forward_args;
 
@@ -40,44 +38,43 @@ static void lstm_forward_part(team *t, int index)
             for (int64_t u = 0; u < count; u++) i[u] = fast_sigmoid(i[u]);
             for (int64_t u = 0; u < count; u++) o[u] = fast_sigmoid(o[u]);
             int64_t before = (s * N + n) * H + w.begin, after = before + N * H;
-            forget_and_add(count, f, g, i, o, x->cs + before, x->cs + after, x->tanh_cs + before,
-                           x->hs + after);
+            forget_and_add(count, f, g, i, o, x->cs + before, x->cs + after, x->hs + after);
         }
         meet(&t->all);
     }
 }
 
 /* gates (T, N, 4H) holds xs Wx + b and becomes f, g, i, o; hs and cs (T + 1, N, H) have the first
-   state in row 0; tanh_cs (T, N, H); packed (panels of H, 4H, PANEL), or NULL for few rows. */
-void lstm_forward(const float *Wh, float *gates, float *hs, float *cs, float *tanh_cs,
-                  float *packed, int64_t T, int64_t N, int64_t H, int64_t threads)
+   state in row 0; packed (panels of H, 4H, PANEL), or NULL for few rows. */
+void lstm_forward(const float *Wh, float *gates, float *hs, float *cs, float *packed, int64_t T,
+                  int64_t N, int64_t H, int64_t threads)
 {
-    forward_args args = {Wh, gates, hs, cs, tanh_cs, packed, T, N, H};
+    forward_args args = {Wh, gates, hs, cs, packed, T, N, H};
     run(lstm_forward_part, &args, threads);
 }
 
 /* The same backwards; the gates of f (which begins all four) and of d lie H apart. `dh` comes in
    as what the later step passes back and is emptied. */
 static void back_through_gates(int64_t units, int64_t H, const float *restrict f,
-                               const float *restrict c_prev, const float *restrict tanh_c,
+                               const float *restrict c_prev, const float *restrict c,
                                const float *restrict up, float *restrict dh, float *restrict dc,
                                float *restrict d)
 {
     const float *g = f + H, *i = g + H, *o = i + H;
     for (int64_t u = 0; u < units; u++) {
-        float dhu = up[u] + dh[u];
-        float dcu = dc[u] + dhu * o[u] * (1.0f - tanh_c[u] * tanh_c[u]);
+        float dhu = up[u] + dh[u], tanh_c = fast_tanh(c[u]);
+        float dcu = dc[u] + dhu * o[u] * (1.0f - tanh_c * tanh_c);
         d[u] = dcu * c_prev[u] * f[u] * (1.0f - f[u]);
         d[H + u] = dcu * i[u] * (1.0f - g[u] * g[u]);
         d[2 * H + u] = dcu * g[u] * i[u] * (1.0f - i[u]);
-        d[3 * H + u] = dhu * tanh_c[u] * o[u] * (1.0f - o[u]);
+        d[3 * H + u] = dhu * tanh_c * o[u] * (1.0f - o[u]);
         dc[u] = dcu * f[u];
         dh[u] = 0;
     }
 }
 
 typedef struct {
-    const float *Wh, *gates, *cs, *tanh_cs, *dhs;
+    const float *Wh, *gates, *cs, *dhs;
     float *dh, *dc, *dA, *packed;
     int64_t T, N, H;
 } backward_args;
@@ -92,7 +89,7 @@ static void lstm_backward_part(team *t, int index)
         for (int64_t n = 0; n < N; n++) {
             int64_t state = n * H + w.begin, at = s * N * H + state;
             int64_t gate = (s * N + n) * 4 * H + w.begin;
-            back_through_gates(w.end - w.begin, H, x->gates + gate, x->cs + at, x->tanh_cs + at,
+            back_through_gates(w.end - w.begin, H, x->gates + gate, x->cs + at, x->cs + at + N * H,
                                x->dhs + at, x->dh + state, x->dc + state, x->dA + gate);
         }
         meet(&t->all);
@@ -102,10 +99,10 @@ static void lstm_backward_part(team *t, int index)
 
 /* dA (T, N, 4H); dh and dc (N, H) come in as the gradients of the last state and go out as those of
    the first; dhs (T, N, H); packed (panels of H, 4H, PANEL). */
-void lstm_backward(const float *Wh, const float *gates, const float *cs, const float *tanh_cs,
-                   const float *dhs, float *dh, float *dc, float *dA, float *packed, int64_t T,
-                   int64_t N, int64_t H, int64_t threads)
+void lstm_backward(const float *Wh, const float *gates, const float *cs, const float *dhs, float *dh,
+                   float *dc, float *dA, float *packed, int64_t T, int64_t N, int64_t H,
+                   int64_t threads)
 {
-    backward_args args = {Wh, gates, cs, tanh_cs, dhs, dh, dc, dA, packed, T, N, H};
+    backward_args args = {Wh, gates, cs, dhs, dh, dc, dA, packed, T, N, H};
     run(lstm_backward_part, &args, threads);
 }

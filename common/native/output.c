@@ -118,24 +118,30 @@ static void output_dX(const backward_args *o, int64_t p, int64_t count, float *t
     }
 }
 
+/* The parts of dX are added in their order, so that rounding does not depend on the threads. */
 static void output_backward_part(team *t, int index)
 {
     const backward_args *o = t->args;
-    const int64_t panels = num_panels(o->V);
-    float *transposed = o->work + index * num_panels(o->H) * CHUNK * PANEL * PANEL;
+    const int64_t panels = num_panels(o->V), wide = num_panels(o->H), size = o->R * o->H;
+    float *transposed = o->work + index * (wide * CHUNK * PANEL * PANEL + size);
+    float *dX = transposed + wide * CHUNK * PANEL * PANEL;
     for (int64_t part; (part = take(t)) < o->parts;) {
         int64_t end = panels * (part + 1) / o->parts;
+        memset(dX, 0, sizeof(float) * size);
         for (int64_t p = panels * part / o->parts; p < end; p += CHUNK) {
             int64_t count = min(CHUNK, end - p);
             for (int64_t k = 0; k < count; k++) output_dW(o, p + k);
-            output_dX(o, p, count, transposed, o->dX + part * o->R * o->H); /* S is still near */
+            output_dX(o, p, count, transposed, dX); /* S is still near */
         }
+        wait_until(&t->added, part);
+        for (int64_t i = 0; i < size; i++) o->dX[i] += dX[i];
+        atomic_store_explicit(&t->added, part + 1, memory_order_release);
     }
 }
 
-/* dW = Xt[:H] S, db = Xt[H] S, and dX (parts, R, H), zeros before, each S W' of its part of the
-   columns. Xt (H + 1, R); dW lies in memory as W does; work (threads, panels of H, CHUNK panels,
-   PANEL). */
+/* dW = Xt[:H] S, db = Xt[H] S, and dX (R, H), zeros before, S W', by `parts` of the columns.
+   Xt (H + 1, R); dW lies in memory as W does; work (threads, panels of H * CHUNK * PANEL^2 + R * H).
+   */
 void output_backward(const float *Xt, const float *W, int64_t w_row, int64_t w_column,
                      const float *S, float *dW, float *db, float *dX, float *work, int64_t R,
                      int64_t H, int64_t V, int64_t parts, int64_t threads)

@@ -52,6 +52,7 @@ struct team {
     barrier all;
     int core; /* of the caller; below 0: not known */
     atomic_int taken;
+    atomic_int added; /* results, by those who add them up in order */
     atomic_int finished; /* members but the first */
 };
 

@@ -40,13 +40,17 @@ class TimeDropout(Layer):
         self.expect_shape("xs", xs, "N", "T", "D")
         N, T, D = xs.shape
         drawn = self.rng.random((1 if self.variational else T, N, D), dtype=numpy.float32)
-        mask = batch_first(np.asarray(drawn >= self.dropout_ratio)).astype(xs.dtype)
-        mask *= 1 / (1 - self.dropout_ratio)
-        self.cache = (mask, xs.shape)
-        return xs * mask
+        kept = batch_first(np.asarray(drawn >= self.dropout_ratio))
+        self.cache = (kept, xs.shape)
+        return self._scaled(xs, kept)
 
     def backward(self, dys: Array) -> Array:
-        """dxs = dys * mask."""
-        mask, shape = self.saved()
+        """dxs: zero where the forward pass dropped, the rest scaled up."""
+        kept, shape = self.saved()
         self.expect_shape("dys", dys, *shape)
-        return dys * mask
+        return self._scaled(dys, kept)
+
+    def _scaled(self, x: Array, kept: Array) -> Array:
+        y = x * kept  # a byte each
+        y *= 1 / (1 - self.dropout_ratio)
+        return y

@@ -11,9 +11,12 @@ from common.gates import GRU_GATES, split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
 from common.time_layers.native_window import num_threads_for, packed_form
+from common.workspace import Workspace
 
 
-def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -> None:
+def forward_window(
+    Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array, workspace: Workspace
+) -> None:
     """Turn ``gates`` from xs Wx + b into r, z, n; write hn and h of every step.
 
     The first state is in ``hs[0]``.
@@ -21,8 +24,8 @@ def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -
     T, N, H = hns.shape
     kernels = native.library(Wh, bhn, gates, hs, hns)
     if kernels is not None:
-        arrays = (Wh, bhn, gates, hs, hns, packed_form(kernels, Wh, N * T))
-        at = map(native.address, arrays)
+        packed = packed_form(kernels, Wh, workspace) if N * T >= native.FEW_ROWS else None
+        at = map(native.address, (Wh, bhn, gates, hs, hns, packed))
         kernels.gru_forward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return
 
@@ -43,7 +46,15 @@ def forward_window(Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array) -
 
 
 def backward_window(
-    Wh: Array, gates: Array, hs: Array, hns: Array, dhs: Array, dh: Array, dA: Array, dAh: Array
+    Wh: Array,
+    gates: Array,
+    hs: Array,
+    hns: Array,
+    dhs: Array,
+    dh: Array,
+    dA: Array,
+    dAh: Array,
+    workspace: Workspace,
 ) -> None:
     """Write dA and dAh of every step; ``dh`` (N, H) goes from the last state to the first.
 
@@ -52,7 +63,7 @@ def backward_window(
     T, N, H = hns.shape
     kernels = native.library(Wh, gates, hs, hns, dhs, dh, dA, dAh)
     if kernels is not None and N * T >= native.FEW_ROWS:
-        arrays = (Wh, gates, hs, hns, dhs, dh, dA, dAh, packed_form(kernels, Wh, N * T))
+        arrays = (Wh, gates, hs, hns, dhs, dh, dA, dAh, packed_form(kernels, Wh, workspace))
         at = map(native.address, arrays)
         kernels.gru_backward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return

@@ -1,7 +1,7 @@
 """The LSTM's time loop: compiled for a whole window, or the NumPy lines that it stands for.
 
 Shapes: Wh (H, 4H), gates and dA (T, N, 4H) in the order f, g, i, o; hs and cs (T + 1, N, H),
-index t before step t; tanh_cs (T, N, H).
+index t before step t.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from common.gates import split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
 from common.time_layers.native_window import num_threads_for, packed_form
+from common.workspace import Workspace
 
 
-def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array) -> None:
-    """Turn ``gates`` from xs Wx + b into f, g, i, o; write c, tanh(c) and h of every step.
+def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, workspace: Workspace) -> None:
+    """Turn ``gates`` from xs Wx + b into f, g, i, o; write c and h of every step.
 
     The first state is in ``hs[0]`` and ``cs[0]``.
     """
-    T, N, H = tanh_cs.shape
-    kernels = native.library(Wh, gates, hs, cs, tanh_cs)
+    (T, N, _), H = gates.shape, len(Wh)
+    kernels = native.library(Wh, gates, hs, cs)
     if kernels is not None:
-        arrays = (Wh, gates, hs, cs, tanh_cs, packed_form(kernels, Wh, N * T))
-        at = map(native.address, arrays)
+        packed = packed_form(kernels, Wh, workspace) if N * T >= native.FEW_ROWS else None
+        at = map(native.address, (Wh, gates, hs, cs, packed))
         kernels.lstm_forward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return
 
@@ -44,18 +45,25 @@ def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, tanh_cs: Array
             f, g, i, o = split_gates(A)
             np.multiply(f, cs[t], out=cs[t + 1])
             cs[t + 1] += np.multiply(g, i, out=gi)
-            np.tanh(cs[t + 1], out=tanh_cs[t])
-            np.multiply(o, tanh_cs[t], out=hs[t + 1])
+            np.tanh(cs[t + 1], out=hs[t + 1])
+            hs[t + 1] *= o
 
 
 def backward_window(
-    Wh: Array, gates: Array, cs: Array, tanh_cs: Array, dhs: Array, dh: Array, dc: Array, dA: Array
+    Wh: Array,
+    gates: Array,
+    cs: Array,
+    dhs: Array,
+    dh: Array,
+    dc: Array,
+    dA: Array,
+    workspace: Workspace,
 ) -> None:
     """Write dA of every step; ``dh`` and ``dc`` (N, H) go from the last state to the first."""
-    T, N, H = tanh_cs.shape
-    kernels = native.library(Wh, gates, cs, tanh_cs, dhs, dh, dc, dA)
+    (T, N, _), H = gates.shape, len(Wh)
+    kernels = native.library(Wh, gates, cs, dhs, dh, dc, dA)
     if kernels is not None and N * T >= native.FEW_ROWS:
-        arrays = (Wh, gates, cs, tanh_cs, dhs, dh, dc, dA, packed_form(kernels, Wh, N * T))
+        arrays = (Wh, gates, cs, dhs, dh, dc, dA, packed_form(kernels, Wh, workspace))
         at = map(native.address, arrays)
         kernels.lstm_backward(*at, T, N, H, num_threads_for(kernels, Wh, N))
         return
@@ -68,6 +76,7 @@ def backward_window(
     dA_f *= cs[:T]
     np.multiply(1 - g**2, i, out=dA_g)
     dA_i *= g
+    tanh_cs = np.tanh(cs[1:])
     dA_o *= tanh_cs
     dc_dh = o * (1 - tanh_cs**2)
     dA_fgi = dA[..., : 3 * H].reshape(T, N, 3, H)  # the three that are reached through c

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from common import native
-from common.np import Array, np
+from common.np import Array
 from common.parallel import num_threads
+from common.workspace import Workspace
 
 LARGE_STEP = 1 << 19  # multiply-adds of a step that are worth meeting another thread for
 
@@ -17,12 +18,7 @@ def num_threads_for(kernels: native.Kernels, Wh: Array, N: int) -> int:
     return min(num_threads(), panels)
 
 
-def packed_form(kernels: native.Kernels, Wh: Array, rows: int) -> Array | None:
-    """Room for Wh by panels of columns, whatever the threads; the last one filled up.
-
-    None where the window has so few rows that Wh is read as it lies.
-    """
-    if rows < native.FEW_ROWS:
-        return None
+def packed_form(kernels: native.Kernels, Wh: Array, workspace: Workspace) -> Array:
+    """Room for Wh by panels of columns, whatever the threads; the last one filled up."""
     columns = kernels.panel_columns()
-    return np.empty((-(-len(Wh) // columns), Wh.shape[1], columns), dtype=Wh.dtype)
+    return workspace.empty((-(-len(Wh) // columns), Wh.shape[1], columns), Wh.dtype)

@@ -11,6 +11,7 @@ from common.rows import add_rows
 from common.time_layers.layout import batch_first, time_major
 from common.time_layers.scores import make_scores
 from common.time_layers.vocabulary import TimeAffine, read_targets
+from common.workspace import Workspace
 
 SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
 
@@ -26,7 +27,8 @@ class TimeOutputWithLoss(Layer):
     row is applied to the small matrix beside it, and the one-hot part is a sum of few rows.
     The usual shift by the row maximum is left out unless a sum shows that it is needed.
 
-    ``train_flg`` says whether ``backward`` may follow: if not, S need not be kept. A model sets it.
+    ``train_flg`` says whether ``backward`` may follow: if not, S need not be kept. A model sets it,
+    and lets its layers share their ``workspace``: a second backward pass then computes S again.
 
     Args:
         output: the layer whose W and b are used, and whose gradients are written.
@@ -38,7 +40,7 @@ class TimeOutputWithLoss(Layer):
         self.output = output
         self.ignore_label = ignore_label
         self.train_flg = True
-        self._memory: Array | None = None  # of S, kept: 28 MB are not free to make
+        self.workspace = Workspace()
 
     def forward(self, xs: Array, ts: Array) -> Array:
         """Inputs (N, T, H) of the output layer, targets (N, T) or one-hot -> the loss, a scalar.
@@ -49,6 +51,7 @@ class TimeOutputWithLoss(Layer):
         W, b = self.output.params
         H, V = W.shape
         self.expect_shape("xs", xs, "N", "T", H)
+        self.cache = None
         N, T, _ = xs.shape
         ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
         num_targets = counts.sum()
@@ -58,17 +61,15 @@ class TimeOutputWithLoss(Layer):
 
         sums = None
         if isinstance(xs, numpy.ndarray):  # on a GPU it is faster than looking whether it is needed
-            scores = make_scores(self.output, self._memory, compiled=len(xs) >= native.FEW_ROWS)
+            scores = make_scores(self.output, self.workspace, compiled=len(xs) >= native.FEW_ROWS)
             sums = scores.exponentials(xs, keep=self.train_flg)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
         if sums is not None and SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
             log_p -= np.log(sums)
         else:
-            scores = make_scores(self.output, self._memory, compiled=False)
+            scores = make_scores(self.output, self.workspace, compiled=False)
             sums, shifts = scores.shifted_exponentials(xs)
             log_p -= shifts + np.log(sums)
-        self._memory = scores.memory
-        self.cache = None
         if self.train_flg:
             self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, (T, N, H))
         return -(log_p * counts).sum(dtype="float64") / num_targets

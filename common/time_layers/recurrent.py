@@ -11,12 +11,14 @@ from common.parallel import one_thread_if_small
 from common.products import product
 from common.time_layers import gru_window, lstm_window
 from common.time_layers.layout import batch_first, time_major
+from common.workspace import Workspace, share_workspace
 
 
 class _TimeRecurrent(Recurrent):
     """What TimeRNN, TimeLSTM and TimeGRU share: the products outside the time loop, the state.
 
     ``h`` is the state after the last step, ``dh`` the gradient of the window's first state.
+    ``workspace`` may be shared with other layers; a model does that.
     """
 
     state_names: tuple[str, ...] = ("h",)
@@ -24,6 +26,7 @@ class _TimeRecurrent(Recurrent):
     def __init__(self, Wx: Array, Wh: Array, b: Array, stateful: bool = False) -> None:
         super().__init__(Wx, Wh, b)
         self.stateful = stateful
+        self.workspace = Workspace()
         self.h: Array | None = None
         self.dh: Array | None = None
 
@@ -66,6 +69,7 @@ class _TimeRecurrent(Recurrent):
         """``xs`` with time first, and xs Wx + b for all steps in one product (T, N, kH)."""
         Wx, _, b = self.params
         self.expect_shape("xs", xs, "N", "T", len(Wx))
+        self.cache = None  # the last window's memory, for this one
         xs = time_major(xs, Wx.dtype)
         T, N, D = xs.shape
         A = product(xs.reshape(T * N, D), Wx, bias=b[: Wx.shape[1]])
@@ -177,26 +181,27 @@ class TimeLSTM(_TimeRecurrent):
         (T, N, _), H = gates.shape, len(Wh)
         hs = np.empty((T + 1, N, H), dtype=gates.dtype)
         cs = np.empty_like(hs)
-        tanh_cs = np.empty_like(hs[1:])
         hs[0], cs[0] = self._first_states(N)
-        lstm_window.forward_window(Wh, gates, hs, cs, tanh_cs)
+        self.workspace.begin()
+        lstm_window.forward_window(Wh, gates, hs, cs, self.workspace)
         self.h, self.c = hs[T].copy(), cs[T].copy()
-        self.cache = (xs, hs, cs, tanh_cs, gates)
+        self.cache = (xs, hs, cs, gates)
         return batch_first(hs[1:])
 
     def backward(self, dhs: Array, dc_next: Array | None = None) -> Array:
         """(N, T, H), and (N, H) for c after the last step (None: unused) -> dxs (N, T, D)."""
         _, Wh, _ = self.params
-        xs, hs, cs, tanh_cs, gates = self.saved()
-        T, N, H = tanh_cs.shape
+        xs, hs, cs, gates = self.saved()
+        (T, N, _), H = gates.shape, len(Wh)
         self.expect_shape("dhs", dhs, N, T, H)
         dhs = time_major(dhs, hs.dtype)
 
         dh = np.zeros((N, H), dtype=hs.dtype)
         dc = np.zeros_like(dh) if dc_next is None else np.array(dc_next, dtype=hs.dtype)
         self.expect_shape("dc_next", dc, N, H)
-        dA = np.empty_like(gates)
-        lstm_window.backward_window(Wh, gates, cs, tanh_cs, dhs, dh, dc, dA)
+        self.workspace.begin()
+        dA = self.workspace.empty(gates.shape, gates.dtype)
+        lstm_window.backward_window(Wh, gates, cs, dhs, dh, dc, dA, self.workspace)
         self.dh, self.dc = dh, dc
         return self._back_project(xs, hs[:T], dA, dA)
 
@@ -223,7 +228,8 @@ class TimeGRU(_TimeRecurrent):
         hs = np.empty((T + 1, N, H), dtype=gates.dtype)
         hns = np.empty_like(hs[1:])
         (hs[0],) = self._first_states(N)
-        gru_window.forward_window(Wh, bhn, gates, hs, hns)
+        self.workspace.begin()
+        gru_window.forward_window(Wh, bhn, gates, hs, hns, self.workspace)
         self.h = hs[T].copy()
         self.cache = (xs, hs, hns, gates)
         return batch_first(hs[1:])
@@ -237,8 +243,9 @@ class TimeGRU(_TimeRecurrent):
         dhs = time_major(dhs, hs.dtype)
 
         dh = np.zeros((N, H), dtype=hs.dtype)
-        dA, dAh = np.empty_like(gates), np.empty_like(gates)
-        gru_window.backward_window(Wh, gates, hs, hns, dhs, dh, dA, dAh)
+        self.workspace.begin()
+        dA, dAh = (self.workspace.empty(gates.shape, gates.dtype) for _ in range(2))
+        gru_window.backward_window(Wh, gates, hs, hns, dhs, dh, dA, dAh, self.workspace)
         self.dh = dh
         db_hn = self.grads[2][3 * H :]
         if len(db_hn):
@@ -262,6 +269,7 @@ class TimeBidirectional(Layer):
     def __init__(self, left: RecurrentLayer, right: RecurrentLayer) -> None:
         super().__init__()
         self.left, self.right = left, right
+        share_workspace([left, right])
         self.stateful = left.stateful
         self.params = left.params + right.params
         self.grads = left.grads + right.grads

@@ -14,6 +14,7 @@ from common.time_layers.recurrent import (
     TimeLSTM,
     TimeRNN,
 )
+from common.workspace import share_workspace
 
 CELLS: dict[str, type[RecurrentLayer]] = {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}
 
@@ -103,6 +104,7 @@ class TimeStack(Layer):
         self.param_names = tuple(names)
         sides = zip(self.parts[::2], self.parts[1::2], strict=False)
         self.layers = [TimeBidirectional(*p) for p in sides] if bidirectional else self.parts
+        share_workspace(self.parts)
         self.dropouts = [TimeDropout(dropout, rng=rng) for _ in widths[1:]] if dropout else []
 
     def forward(self, xs: Array, state: States | None = None) -> tuple[Array, States]:

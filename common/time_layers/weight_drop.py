@@ -50,6 +50,7 @@ class TimeWeightDrop(Layer):
 
     stateful, h, c, dh, dc = map(_of_layer, ("stateful", "h", "c", "dh", "dc"))
     state_names, num_gates = map(_of_layer, ("state_names", "num_gates"))
+    workspace = _of_layer("workspace")
 
     def __init__(
         self,

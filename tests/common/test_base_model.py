@@ -84,8 +84,10 @@ def test_the_gradient_given_to_backward_scales_all_others():
 
 
 @every_model
-def test_backward_twice_in_a_row_gives_the_same_gradients_a_tied_one_too(name):
-    model = tiny_model(name, dropout_ratio=0.3)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [None, 100.0])  # scores of the large one need a shift
+def test_backward_twice_in_a_row_gives_the_same_gradients_a_tied_one_too(name, dtype, scale):
+    model = tiny_model(name, dtype, dropout_ratio=0.3, scale=scale)
     model.forward(window(), window(1))
     model.backward()
     once = [g.copy() for g in model.grads]

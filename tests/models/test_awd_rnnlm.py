@@ -243,7 +243,11 @@ def loss_in_torch(torch, model, weights, xs, ts, alpha, beta):
         return torch.stack(hs, dim=1)
 
     dropouts = [layer for layer in model.layers if isinstance(layer, TimeDropout)]
-    masks = iter(torch.tensor(np.ascontiguousarray(layer.cache[0])) for layer in dropouts)
+    kept_parts = [torch.tensor(np.ascontiguousarray(layer.cache[0])) for layer in dropouts]
+    ratios = [layer.dropout_ratio for layer in dropouts]
+    masks = iter(
+        kept.double() / (1 - ratio) for kept, ratio in zip(kept_parts, ratios, strict=True)
+    )
     drops = [layer for layer in model.layers if isinstance(layer, TimeWeightDrop)]
     embed_W = weights["embedding.W"] * torch.tensor(model.layers[0].cache[1])[:, None]
     hs = embed_W[torch.tensor(xs)] * next(masks)
