@@ -47,6 +47,7 @@ static double sum_of(const float *w)
    distribution. sums (blocks,). */
 int64_t draw(const float *scores, int64_t length, float by, double share, double *sums)
 {
+    if (length < 1) return -1;
     const float most = largest(scores, length);
     const int64_t blocks = (length + BLOCK - 1) / BLOCK;
     float w[BLOCK];

@@ -67,6 +67,12 @@ def test_scores_that_make_no_distribution_are_refused(wrong, dtype):
 
 
 @both_ways
+def test_no_scores_at_all_are_refused(dtype):
+    with pytest.raises(ValueError):
+        sample_id(np.empty(0, dtype), generator())
+
+
+@both_ways
 def test_ids_of_a_large_vocabulary_are_drawn_as_often_as_the_distribution_says(dtype):
     scores = np.full(3 * BLOCK + 1, -np.inf, dtype=dtype)
     possible = [0, BLOCK - 1, BLOCK, 2 * BLOCK + 7, 3 * BLOCK]
