@@ -30,7 +30,7 @@ class BaseModel:
     grads: list[Array]
 
     def compose(self, layers: list[Any], loss_layer: Any) -> None:
-        """Take the layers and collect their parameters, a tied one once; share one workspace.
+        """Take the layers, let them share a workspace, collect their parameters, a tied one once.
 
         Raises:
             ValueError: where a tied parameter has gradients that do not share their memory.

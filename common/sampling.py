@@ -40,7 +40,7 @@ def sample_id(
     Raises:
         ValueError: for scores that make no distribution: with NaN, or nothing above -inf.
     """
-    by = min(1 / temperature, 1e30)  # finite, so that 0 stays 0
+    by = max(1e-30, min(1 / temperature, 1e30))  # 0 and -inf times it stay what they are
     kernels = native.library(scores) if top_k is None and top_p is None else None
     if kernels is not None:
         return _draw_compiled(kernels, scores, by, rng)

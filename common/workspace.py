@@ -9,17 +9,18 @@ from common.np import Array, np
 
 __all__ = ["Workspace", "share_workspace"]
 
-ALIGNMENT = 64  # bytes: a line of the cache
+ALIGNMENT = 64  # bytes between the beginnings of two arrays, a multiple of them
 
 
 class Workspace:
-    """Memory for what a layer needs for a moment: in turns, and never given back in between.
+    """Memory for what a layer needs for a moment, kept from one turn to the next.
 
     The largest arrays of a step are of that kind: the scores, between the two passes of the output
-    layer; the gradients of the gates, within the backward pass of a recurrent layer. In a block of
-    their own they would add up, and asking the system for fresh memory in every step takes time.
+    layer; the gradients of the gates, within the backward pass of a recurrent layer. Each with
+    memory of its own they would add up, and asking the system for it in every step takes time.
 
-    The block grows with the first array of a turn; what does not fit then is memory of its own.
+    The block is a quarter larger than the largest array that began a turn. What comes after that
+    one and does not fit is not of the block.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class Workspace:
         block, self._block = self._block, None
         if isinstance(block, np.ndarray) and block.size >= size:  # and on this device
             return block
-        del block  # first, so that there are never two
+        del block  # first, so that there are not two unless an array of it is still held
         return np.empty(size + size // 4, dtype="uint8")
 
 

@@ -55,6 +55,17 @@ def test_the_ends_of_the_draw_are_ids_that_are_possible(share, dtype):
 
 
 @both_ways
+def test_a_draw_at_the_very_end_is_an_id_that_is_possible_however_the_sums_round(dtype):
+    rng = generator(9)
+    for length in rng.integers(1, 400, 300):
+        scores = floats(rng, length).astype(dtype)
+        scores[rng.random(length) < 0.3] = -np.inf
+        scores[rng.integers(length)] = 0
+        drawn = sample_id(scores, Dice(1 - 2**-53))
+        assert drawn < length and scores[drawn] > -np.inf
+
+
+@both_ways
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_scores_that_make_no_distribution_are_refused(wrong, dtype):
     scores = np.zeros(300, dtype=dtype)
@@ -124,6 +135,15 @@ def test_one_seed_draws_the_same_ids(dtype):
     ids = [sample_id(scores, first) for _ in range(20)]
     assert ids == [sample_id(scores, second) for _ in range(20)]
     assert len(set(ids)) > 1
+
+
+@both_ways
+@pytest.mark.parametrize("temperature", [1e46, 1e300])
+def test_the_highest_temperatures_make_all_alike_but_what_is_impossible(temperature, dtype):
+    scores = np.array([1e4, 0, -np.inf, -1e4], dtype=dtype)
+    drawn = [sample_id(scores, Dice(share), temperature) for share in (0.1, 0.5, 0.9)]
+    assert drawn == [0, 1, 3]
+    assert sample_id(scores, Dice(0.9), temperature, top_k=2) == 1
 
 
 @both_ways

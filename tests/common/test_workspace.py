@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from common.time_layers import TimeStack
+from common.time_layers import TimeBiLSTM, TimeStack
 from common.workspace import ALIGNMENT, Workspace
-from tests.builders import MODELS, tiny_model
+from tests.builders import MODELS, generator, tiny_model, weights
 
 
 def test_arrays_of_a_turn_have_their_shapes_and_share_nothing():
@@ -30,7 +30,7 @@ def test_the_next_turn_uses_the_memory_of_the_last_whatever_the_dtype():
     turns = [workspace.begin()]
     first = workspace.empty((100,), "float32")
     turns.append(workspace.begin())
-    second = workspace.empty((40,), "float64")
+    second = workspace.empty((41,), "float64")
     assert np.shares_memory(first, second)
     third = workspace.empty((3,), "float32")
     assert (third.ctypes.data - second.ctypes.data) % ALIGNMENT == 0
@@ -75,3 +75,9 @@ def test_the_layers_of_a_model_share_one_and_models_do_not(name):
 def test_the_layers_of_a_stack_share_one(bidirectional):
     stack = TimeStack(4, 5, 3, "lstm", bidirectional=bidirectional)
     assert len({id(part.workspace) for part in stack.parts}) == 1
+
+
+def test_the_two_directions_share_one():
+    rng = generator()
+    both = TimeBiLSTM(*weights(rng, 4), *weights(rng, 4))
+    assert both.left.workspace is both.right.workspace
