@@ -15,7 +15,7 @@ from common import native
 from common.np import Array, np
 from common.parallel import num_threads, one_blas_thread
 
-__all__ = ["blas_at_rest", "product"]
+__all__ = ["affine", "blas_at_rest", "product"]
 
 SMALL = 1 << 22  # multiply-adds that take about as long as waking a thread
 SMALL_MATRIX = 1 << 18  # elements that are read in that time
@@ -48,6 +48,12 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
         return _by_blas(a, b, C, bias)
     (_row if M == 1 else _rows)(kernels, a, b, bias, C)
     return C
+
+
+def affine(xs: Array, W: Array, b: Array, out: Array) -> None:
+    """``out`` (T, N, H) becomes xs W + b for all steps in one product; xs (T, N, D), b (H,)."""
+    rows = len(xs) * xs.shape[1]
+    product(xs.reshape(rows, -1), W, out.reshape(rows, -1), b)
 
 
 def _fits(bias: Array | None, N: int) -> bool:

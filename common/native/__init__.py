@@ -48,9 +48,9 @@ SIGNATURES = {
     "vector_product": [POINTER] * 4 + [LENGTH] * 5,
     "output_forward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 4 + [LENGTH] * 4,
     "output_backward": [POINTER] * 2 + [LENGTH] * 2 + [POINTER] * 5 + [LENGTH] * 5,
-    "lstm_forward": [POINTER] * 5 + [LENGTH] * 4,
+    "lstm_forward": [POINTER] * 8 + [LENGTH] * 5,
     "lstm_backward": [POINTER] * 8 + [LENGTH] * 4,
-    "gru_forward": [POINTER] * 6 + [LENGTH] * 4,
+    "gru_forward": [POINTER] * 9 + [LENGTH] * 5,
     "gru_backward": [POINTER] * 9 + [LENGTH] * 4,
 }
 RETURNING = {name for name, arguments in SIGNATURES.items() if not arguments} | {"draw"}

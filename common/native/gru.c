@@ -4,9 +4,9 @@
 #include "recurrent.h"
 
 typedef struct {
-    const float *Wh, *bhn;
+    const float *xs, *Wx, *b, *Wh, *bhn;
     float *gates, *hs, *hns, *packed;
-    int64_t T, N, H;
+    int64_t T, N, D, H;
 } forward_args;
 
 /* n := tanh(n + r * hn), h = (1 - z) n + z h_prev, for some units of one row */
@@ -25,7 +25,10 @@ static void gru_forward_part(team *t, int index)
     const int64_t N = x->N, H = x->H;
     slice w = share(x->Wh, x->packed, N, H, 3, t, index);
     const int64_t count = w.end - w.begin;
-    pack_forward(w);
+    if (w.packed == NULL)
+        project(w, x->xs, x->Wx, x->b, x->T * N, x->D, x->gates);
+    else
+        pack_forward(w);
     for (int64_t s = 0; s < x->T; s++) {
         float *gates = x->gates + s * N * 3 * H, *hn = x->hns + s * N * H;
         const float *h_prev = x->hs + s * N * H;
@@ -46,12 +49,13 @@ static void gru_forward_part(team *t, int index)
 }
 
 /* gates (T, N, 3H) holds xs Wx + b and becomes r, z, n; hns (T, N, H) = h_prev Whn + bhn; hs
-   (T + 1, N, H) has the first state in row 0; packed (panels of H, 3H, PANEL), or NULL for few
-   rows. */
-void gru_forward(const float *Wh, const float *bhn, float *gates, float *hs, float *hns,
-                 float *packed, int64_t T, int64_t N, int64_t H, int64_t threads)
+   (T + 1, N, H) has the first state in row 0; packed (panels of H, 3H, PANEL). For few rows packed
+   is NULL, gates hold nothing yet, and xs (T, N, D), Wx and b are read. */
+void gru_forward(const float *xs, const float *Wx, const float *b, const float *Wh, const float *bhn,
+                 float *gates, float *hs, float *hns, float *packed, int64_t T, int64_t N, int64_t D,
+                 int64_t H, int64_t threads)
 {
-    forward_args args = {Wh, bhn, gates, hs, hns, packed, T, N, H};
+    forward_args args = {xs, Wx, b, Wh, bhn, gates, hs, hns, packed, T, N, D, H};
     run(gru_forward_part, &args, threads);
 }
 

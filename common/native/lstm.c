@@ -15,9 +15,9 @@ static void forget_and_add(int64_t units, const float *restrict f, const float *
 }
 
 typedef struct {
-    const float *Wh;
+    const float *xs, *Wx, *b, *Wh;
     float *gates, *hs, *cs, *packed;
-    int64_t T, N, H;
+    int64_t T, N, D, H;
 } forward_args;
 
 static void lstm_forward_part(team *t, int index)
@@ -25,7 +25,10 @@ static void lstm_forward_part(team *t, int index)
     const forward_args *x = t->args;
     const int64_t N = x->N, H = x->H;
     slice w = share(x->Wh, x->packed, N, H, 4, t, index);
-    pack_forward(w);
+    if (w.packed == NULL)
+        project(w, x->xs, x->Wx, x->b, x->T * N, x->D, x->gates);
+    else
+        pack_forward(w);
     for (int64_t s = 0; s < x->T; s++) {
         float *gates = x->gates + s * N * 4 * H;
         for (int gate = 0; gate < 4; gate++)
@@ -45,11 +48,13 @@ static void lstm_forward_part(team *t, int index)
 }
 
 /* gates (T, N, 4H) holds xs Wx + b and becomes f, g, i, o; hs and cs (T + 1, N, H) have the first
-   state in row 0; packed (panels of H, 4H, PANEL), or NULL for few rows. */
-void lstm_forward(const float *Wh, float *gates, float *hs, float *cs, float *packed, int64_t T,
-                  int64_t N, int64_t H, int64_t threads)
+   state in row 0; packed (panels of H, 4H, PANEL). For few rows packed is NULL, gates hold nothing
+   yet, and xs (T, N, D), Wx and b are read. */
+void lstm_forward(const float *xs, const float *Wx, const float *b, const float *Wh, float *gates,
+                  float *hs, float *cs, float *packed, int64_t T, int64_t N, int64_t D, int64_t H,
+                  int64_t threads)
 {
-    forward_args args = {Wh, gates, hs, cs, packed, T, N, H};
+    forward_args args = {xs, Wx, b, Wh, gates, hs, cs, packed, T, N, D, H};
     run(lstm_forward_part, &args, threads);
 }
 

@@ -26,10 +26,22 @@ static slice share(const float *Wh, float *packed, int64_t N, int64_t H, int64_t
     return (slice){Wh, packed == NULL ? NULL : packed + begin * gates * H, N, H, gates, begin, end};
 }
 
+/* y = b + x Wx for a few rows, the units of this thread in every gate; x (rows, D), y (rows, gates * H) */
+static void project(slice w, const float *x, const float *Wx, const float *b, int64_t rows, int64_t D,
+                    float *y)
+{
+    const int64_t width = w.gates * w.H;
+    for (int64_t gate = 0; gate < w.gates; gate++)
+        for (int64_t n = 0; n < rows; n++) {
+            const int64_t at = gate * w.H + w.begin, count = w.end - w.begin;
+            memcpy(y + n * width + at, b + at, sizeof(float) * count);
+            add_row_product(x + n * D, Wx + at, width, D, count, y + n * width + at);
+        }
+}
+
 /* The panels of one gate after those of the other, each H rows deep. */
 static void pack_forward(slice w)
 {
-    if (w.packed == NULL) return;
     float *panel = w.packed;
     for (int64_t gate = 0; gate < w.gates; gate++)
         for (int64_t u = w.begin, width; u < w.end; u += PANEL, panel += w.H * width) {

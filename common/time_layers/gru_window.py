@@ -10,23 +10,35 @@ from common import native
 from common.gates import GRU_GATES, split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
+from common.products import affine
 from common.time_layers.native_window import num_threads_for, packed_form
 from common.workspace import Workspace
 
 
 def forward_window(
-    Wh: Array, bhn: Array, gates: Array, hs: Array, hns: Array, workspace: Workspace
+    xs: Array,
+    Wx: Array,
+    Wh: Array,
+    b: Array,
+    bhn: Array,
+    gates: Array,
+    hs: Array,
+    hns: Array,
+    workspace: Workspace,
 ) -> None:
-    """Turn ``gates`` from xs Wx + b into r, z, n; write hn and h of every step.
+    """Fill ``gates`` with r, z, n, ``hns``, and ``hs`` with the state after each of ``xs`` (T, N, D).
 
     The first state is in ``hs[0]``.
     """
-    T, N, H = hns.shape
-    kernels = native.library(Wh, bhn, gates, hs, hns)
+    (T, N, D), H = xs.shape, len(Wh)
+    kernels = native.library(xs, Wx, Wh, b, bhn, gates, hs, hns)
+    few_rows = kernels is not None and N * T < native.FEW_ROWS
+    if not few_rows:  # the kernel does it for them
+        affine(xs, Wx, b, out=gates)
     if kernels is not None:
-        packed = packed_form(kernels, Wh, workspace) if N * T >= native.FEW_ROWS else None
-        at = map(native.address, (Wh, bhn, gates, hs, hns, packed))
-        kernels.gru_forward(*at, T, N, H, num_threads_for(kernels, Wh, N))
+        packed = None if few_rows else packed_form(kernels, Wh, workspace)
+        at = map(native.address, (xs, Wx, b, Wh, bhn, gates, hs, hns, packed))
+        kernels.gru_forward(*at, T, N, D, H, num_threads_for(kernels, Wh, N))
         return
 
     with one_thread_if_small(hs[0], Wh):

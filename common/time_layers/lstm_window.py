@@ -10,21 +10,34 @@ from common import native
 from common.gates import split_gates
 from common.np import Array, np
 from common.parallel import one_thread_if_small
+from common.products import affine
 from common.time_layers.native_window import num_threads_for, packed_form
 from common.workspace import Workspace
 
 
-def forward_window(Wh: Array, gates: Array, hs: Array, cs: Array, workspace: Workspace) -> None:
-    """Turn ``gates`` from xs Wx + b into f, g, i, o; write c and h of every step.
+def forward_window(
+    xs: Array,
+    Wx: Array,
+    Wh: Array,
+    b: Array,
+    gates: Array,
+    hs: Array,
+    cs: Array,
+    workspace: Workspace,
+) -> None:
+    """Fill ``gates`` with f, g, i, o, ``hs`` and ``cs`` with the state after each of ``xs`` (T, N, D).
 
     The first state is in ``hs[0]`` and ``cs[0]``.
     """
-    (T, N, _), H = gates.shape, len(Wh)
-    kernels = native.library(Wh, gates, hs, cs)
+    (T, N, D), H = xs.shape, len(Wh)
+    kernels = native.library(xs, Wx, Wh, b, gates, hs, cs)
+    few_rows = kernels is not None and N * T < native.FEW_ROWS
+    if not few_rows:  # the kernel does it for them
+        affine(xs, Wx, b, out=gates)
     if kernels is not None:
-        packed = packed_form(kernels, Wh, workspace) if N * T >= native.FEW_ROWS else None
-        at = map(native.address, (Wh, gates, hs, cs, packed))
-        kernels.lstm_forward(*at, T, N, H, num_threads_for(kernels, Wh, N))
+        packed = None if few_rows else packed_form(kernels, Wh, workspace)
+        at = map(native.address, (xs, Wx, b, Wh, gates, hs, cs, packed))
+        kernels.lstm_forward(*at, T, N, D, H, num_threads_for(kernels, Wh, N))
         return
 
     # sigmoid(a) = 0.5 tanh(0.5 a) + 0.5, so one tanh serves all four gates:

@@ -8,7 +8,7 @@ from common.layer import Layer, Recurrent
 from common.layers import check_nonlinearity
 from common.np import Array, np
 from common.parallel import one_thread_if_small
-from common.products import product
+from common.products import affine, product
 from common.time_layers import gru_window, lstm_window
 from common.time_layers.layout import batch_first, time_major
 from common.workspace import Workspace, share_workspace
@@ -65,15 +65,14 @@ class _TimeRecurrent(Recurrent):
             )
         return [getattr(self, name) for name in self.state_names]
 
-    def _project(self, xs: Array) -> tuple[Array, Array]:
-        """``xs`` with time first, and xs Wx + b for all steps in one product (T, N, kH)."""
-        Wx, _, b = self.params
+    def _begin(self, xs: Array) -> tuple[Array, Array]:
+        """``xs`` with time first, and an empty array (T, N, kH) for the gates of every step."""
+        Wx, _, _ = self.params
         self.expect_shape("xs", xs, "N", "T", len(Wx))
         self.cache = None  # the last window's memory, for this one
         xs = time_major(xs, Wx.dtype)
-        T, N, D = xs.shape
-        A = product(xs.reshape(T * N, D), Wx, bias=b[: Wx.shape[1]])
-        return xs, A.reshape(T, N, -1)
+        T, N, _ = xs.shape
+        return xs, np.empty((T, N, Wx.shape[1]), dtype=Wx.dtype)
 
     def _back_project(self, xs: Array, h_prevs: Array, dA: Array, dAh: Array) -> Array:
         """Write dWx, dWh and db, one product each; return dxs.
@@ -112,8 +111,9 @@ class TimeRNN(_TimeRecurrent):
 
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> hs (N, T, H)."""
-        _, Wh, _ = self.params
-        xs, A = self._project(xs)
+        Wx, Wh, b = self.params
+        xs, A = self._begin(xs)
+        affine(xs, Wx, b, out=A)
         T, N, H = A.shape
         hs = np.empty((T + 1, N, H), dtype=A.dtype)
         (hs[0],) = self._first_states(N)
@@ -176,14 +176,14 @@ class TimeLSTM(_TimeRecurrent):
 
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> hs (N, T, H)."""
-        _, Wh, _ = self.params
-        xs, gates = self._project(xs)
+        Wx, Wh, b = self.params
+        xs, gates = self._begin(xs)
         (T, N, _), H = gates.shape, len(Wh)
         hs = np.empty((T + 1, N, H), dtype=gates.dtype)
         cs = np.empty_like(hs)
         hs[0], cs[0] = self._first_states(N)
         self.workspace.begin()
-        lstm_window.forward_window(Wh, gates, hs, cs, self.workspace)
+        lstm_window.forward_window(xs, Wx, Wh, b, gates, hs, cs, self.workspace)
         self.h, self.c = hs[T].copy(), cs[T].copy()
         self.cache = (xs, hs, cs, gates)
         return batch_first(hs[1:])
@@ -221,15 +221,15 @@ class TimeGRU(_TimeRecurrent):
 
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> hs (N, T, H)."""
-        _, Wh, b = self.params
-        xs, gates = self._project(xs)
+        Wx, Wh, b = self.params
+        xs, gates = self._begin(xs)
         (T, N, _), H = gates.shape, len(Wh)
         bhn = b[3 * H :] if len(b) == 4 * H else np.zeros(H, dtype=b.dtype)
         hs = np.empty((T + 1, N, H), dtype=gates.dtype)
         hns = np.empty_like(hs[1:])
         (hs[0],) = self._first_states(N)
         self.workspace.begin()
-        gru_window.forward_window(Wh, bhn, gates, hs, hns, self.workspace)
+        gru_window.forward_window(xs, Wx, Wh, b[: 3 * H], bhn, gates, hs, hns, self.workspace)
         self.h = hs[T].copy()
         self.cache = (xs, hs, hns, gates)
         return batch_first(hs[1:])
