@@ -26,7 +26,7 @@ def forward_window(
     hns: Array,
     workspace: Workspace,
 ) -> None:
-    """Fill ``gates`` with r, z, n, ``hns``, and ``hs`` with the state after each of ``xs`` (T, N, D).
+    """Fill ``gates`` with r, z, n, ``hns``, and ``hs`` with the states after ``xs`` (T, N, D).
 
     The first state is in ``hs[0]``.
     """

@@ -25,7 +25,7 @@ def forward_window(
     cs: Array,
     workspace: Workspace,
 ) -> None:
-    """Fill ``gates`` with f, g, i, o, ``hs`` and ``cs`` with the state after each of ``xs`` (T, N, D).
+    """Fill ``gates`` with f, g, i, o; ``hs`` and ``cs`` with the states after ``xs`` (T, N, D).
 
     The first state is in ``hs[0]`` and ``cs[0]``.
     """
