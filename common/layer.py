@@ -62,8 +62,10 @@ class Layer:
         if ids.dtype.kind not in "iu":
             raise TypeError(f"{type(self).__name__}: expected {name} of integers, got {ids.dtype}")
         if isinstance(ids, numpy.ndarray) and ids.size:
-            one = ids.size == 1
-            low, high = [ids.item()] * 2 if one else (int(ids.min()), int(ids.max()))
+            if ids.size == 1:  # a token that is generated; each pass would take a microsecond
+                low = high = ids.item()
+            else:
+                low, high = int(ids.min()), int(ids.max())
             if low < lowest or high >= size:
                 raise ValueError(
                     f"{type(self).__name__}: expected {name} in {lowest}..{size - 1}, "

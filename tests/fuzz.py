@@ -4,7 +4,7 @@ python -m tests.fuzz pickle --minutes 3     # the book's weight files
 python -m tests.fuzz tensors --minutes 3    # our own weight and tensor files
 
 Case k of a seed is always the same file. What fails is kept as bytes in the folder --failures; a
-file that ends the process itself is found there as ``current``.
+file that ends the process itself is found there as ``current-pickle`` or ``current-tensors``.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ TARGETS: dict[str, Callable[[Path], Any]] = {"pickle": Pickles, "tensors": Tenso
 def fuzz(options: Options, max_cases: int | None = None) -> Counter[str]:
     """Read spoilt files; returns how often each outcome came, ``failure`` among them."""
     options.failures.mkdir(parents=True, exist_ok=True)
-    current = options.failures / "current"
+    current = options.failures / f"current-{options.target}"
     target = TARGETS[options.target](current)
     outcomes: Counter[str] = Counter()
     end = time.monotonic() + 60 * options.minutes

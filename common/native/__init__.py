@@ -30,7 +30,7 @@ FEW_ROWS = 5  # fewer do not pay for bringing a matrix into the order of the ker
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 FLAGS += ["-pthread"]
 Kernels = ctypes.CDLL
-POINTER, LENGTH, NUMBER, SHARE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_double
+POINTER, LENGTH, NUMBER, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_double
 SIGNATURES = {
     "panel_columns": [],
     "product_wide": [],
@@ -38,7 +38,7 @@ SIGNATURES = {
     "output_chunk": [],
     "vector_block": [],
     "draw_block": [],
-    "draw": [POINTER, LENGTH, NUMBER, SHARE, POINTER],
+    "draw": [POINTER, LENGTH, NUMBER, DOUBLE, POINTER],
     "add_rows": [POINTER] * 3 + [LENGTH] * 4,
     "add_scaled": [POINTER, NUMBER, POINTER] + [LENGTH] * 2,
     "scale": [POINTER, NUMBER] + [LENGTH] * 2,

@@ -1,11 +1,10 @@
 /* One id from a row of scores (common/sampling.py): nothing but the sums of blocks is kept. */
 
 #include "elementwise.h"
+#include "min.h"
 #include <math.h>
 
 enum { BLOCK = 128, ACROSS = 64 }; /* ids whose weights are summed together; sums side by side */
-
-static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* The largest score; NaN is passed over. */
 static float largest(const float *s, int64_t length)

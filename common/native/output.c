@@ -140,8 +140,8 @@ static void output_backward_part(team *t, int index)
 }
 
 /* dW = Xt[:H] S, db = Xt[H] S, and dX (R, H), zeros before, S W', by `parts` of the columns.
-   Xt (H + 1, R); dW lies in memory as W does; work (threads, panels of H * CHUNK * PANEL^2 + R * H).
-   */
+   Xt (H + 1, R); dW lies in memory as W does; work for each of the threads: (panels of H, CHUNK
+   panels, PANEL) and (R, H). */
 void output_backward(const float *Xt, const float *W, int64_t w_row, int64_t w_column,
                      const float *S, float *dW, float *db, float *dX, float *work, int64_t R,
                      int64_t H, int64_t V, int64_t parts, int64_t threads)

@@ -5,6 +5,7 @@
    Geijn 2008, "Anatomy of high-performance matrix multiplication", section 4). */
 
 #pragma once
+#include "min.h"
 #include <stdint.h>
 #include <string.h>
 
@@ -23,7 +24,6 @@ typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), m
 
 static inline vec load(const float *x) { return *(const vec_in_memory *)x; }
 static inline void store(float *x, vec v) { *(vec_in_memory *)x = v; }
-static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t num_panels(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
 
 /* Where the left-hand matrix lies: element (row, k) of block b at a[b * block + row * row + k * k],

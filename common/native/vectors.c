@@ -1,11 +1,10 @@
 /* Passes over whole arrays, shared by the threads (common/vectors.py). */
 
+#include "min.h"
 #include "threads.h"
 #include <stddef.h>
 
 enum { BLOCK = 1 << 14 }; /* elements that one thread takes at a time: 64 KiB */
-
-static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 typedef struct {
     float *x;

@@ -9,7 +9,7 @@ import numpy
 from common.layer import Layer, check_ratio
 from common.layers import SigmoidWithLoss
 from common.np import Array, np
-from common.products import product
+from common.products import affine, product
 from common.rows import add_rows
 from common.time_layers.layout import batch_first, time_major
 
@@ -106,10 +106,11 @@ class TimeAffine(Layer):
         W, b = self.params
         self.expect_shape("xs", xs, "N", "T", len(W))
         xs = time_major(xs, W.dtype)
-        T, N, H = xs.shape
+        T, N, _ = xs.shape
         self.cache = (xs,)
-        ys = product(xs.reshape(T * N, H), W, bias=b)
-        return batch_first(ys.reshape(T, N, -1))
+        ys = np.empty((T, N, len(b)), dtype=W.dtype)
+        affine(xs, W, b, out=ys)
+        return batch_first(ys)
 
     def backward(self, dys: Array) -> Array:
         """(N, T, V) -> dxs (N, T, H)."""
