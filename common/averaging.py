@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from common.kernels import over_rows
 from common.np import Array, np
-from common.parallel import over_rows
 
-__all__ = ["NonMonotoneTrigger", "WeightAverage"]
+__all__ = ["WeightAverage", "validation_got_worse"]
 
 
 class WeightAverage:
@@ -105,41 +105,24 @@ class WeightAverage:
         self.count = int(state["count"])  # type: ignore[arg-type]
 
 
-class NonMonotoneTrigger:
-    """Says when to begin averaging: once validation is worse than the best but the last n values.
+def validation_got_worse(values: Sequence[float], window: int = 5) -> bool:
+    """Whether it is time to average: some value is worse than the best one long before it.
 
-    With v_0 .. v_{t-1} seen before, the value v triggers if
+    With v_0 .. v_t the validation losses or perplexities so far, that is so if for some t
 
-        t > n  and  v > min(v_0 .. v_{t-n-1})
+        t > n  and  v_t > min(v_0 .. v_{t-n-1})
 
     Merity et al. (2018), Algorithm 1.
 
     Args:
-        window: n, how many of the last values are left out of the comparison.
-
-    Attributes:
-        triggered: whether it has happened; it stays so.
+        values: one for each validation, in order.
+        window: n, how many of the values before v_t are left out of the comparison.
 
     Raises:
-        ValueError: for a window below 0.
+        ValueError: for a window below 0, or a value that is not a number.
     """
-
-    def __init__(self, window: int = 5) -> None:
-        if window < 0:
-            raise ValueError(f"NonMonotoneTrigger: expected a window of 0 or more, got {window}")
-        self.window = window
-        self.values: list[float] = []
-        self.triggered = False
-
-    def observe(self, value: float) -> bool:
-        """Take in a validation loss or perplexity; say whether it has triggered, now or before.
-
-        Raises:
-            ValueError: for a value that is not a number.
-        """
-        if math.isnan(value):
-            raise ValueError("NonMonotoneTrigger: expected a number, got nan")
-        earlier = self.values[: max(0, len(self.values) - self.window)]
-        self.triggered = self.triggered or (bool(earlier) and value > min(earlier))
-        self.values.append(float(value))
-        return self.triggered
+    if window < 0:
+        raise ValueError(f"validation_got_worse: expected a window of 0 or more, got {window}")
+    if any(math.isnan(value) for value in values):
+        raise ValueError("validation_got_worse: expected numbers, got nan")
+    return any(values[t] > min(values[: t - window]) for t in range(window + 1, len(values)))

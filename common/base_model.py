@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy
 
-from common.layer import Layer
-from common.np import Array, memory_address, np, to_cpu
-from common.tensor_file import read_tensors, write_tensors
-from common.workspace import share_workspace
+from common.base_layer import Layer
+from common.files import weights
+from common.kernels import share_workspace
+from common.np import Array, memory_address, np
 
 __all__ = ["BaseModel", "np"]
 
@@ -21,13 +20,15 @@ class BaseModel:
     """Runs ``layers`` in order and ``loss_layer`` on top; saves and loads the weights.
 
     A subclass sets ``layers``, ``loss_layer``, ``params`` and ``grads``, usually by calling
-    :meth:`compose`.
+    :meth:`compose`. Copies and pickles keep tied weights tied, and leave out what ``backward``
+    would need of the last ``forward``.
     """
 
     layers: list[Any]
     loss_layer: Any
     params: list[Array]
     grads: list[Array]
+    _may_go_back = True  # nothing was predicted since the last forward pass
 
     def compose(self, layers: list[Any], loss_layer: Any) -> None:
         """Take the layers, let them share a workspace, collect their parameters, a tied one once.
@@ -55,28 +56,46 @@ class BaseModel:
         """Scores of the last layer; dropout is on only while ``train_flg``."""
         return self.run(self.layers, xs, train_flg)
 
-    @staticmethod
-    def run(layers: list[Any], xs: Array, train_flg: bool) -> Array:
+    def run(self, layers: list[Any], xs: Array, train_flg: bool) -> Array:
         """Forward through ``layers`` in order; dropout is on only while ``train_flg``."""
+        self._may_go_back = False
         for layer in layers:
-            if hasattr(layer, "train_flg"):
-                layer.train_flg = train_flg
+            layer.train_flg = train_flg
             xs = layer.forward(xs)
         return xs
 
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
         """The loss, a scalar, for inputs ``xs`` and targets ``ts``."""
-        return self.loss_layer.forward(self.predict(xs, train_flg), ts)
+        loss = self.loss_layer.forward(self.predict(xs, train_flg), ts)
+        self._may_go_back = True
+        return loss
 
     def backward(self, dout: float = 1) -> Array:
-        """Write every gradient; return the gradient of the input (None for token ids)."""
+        """Write every gradient; return the gradient of the input (None for token ids).
+
+        Raises:
+            RuntimeError: where ``predict`` has run since ``forward``.
+        """
+        self.expect_forward()
         dout = self.loss_layer.backward(dout)
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
         return dout
 
+    def expect_forward(self) -> None:
+        """Raise RuntimeError where the layers hold a later prediction, not what the loss is of."""
+        if not self._may_go_back:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: predict has run since forward; "
+                "call forward again first"
+            )
+
     def _recurrent_layers(self) -> list[Any]:
-        return [layer for layer in self.layers if hasattr(layer, "reset_state")]
+        return [
+            layer
+            for layer in self.layers
+            if (layer.state_names if isinstance(layer, Layer) else hasattr(layer, "reset_state"))
+        ]
 
     def reset_state(self) -> None:
         """Let every recurrent layer begin from zeros."""
@@ -98,42 +117,50 @@ class BaseModel:
     def generators(self) -> list[numpy.random.Generator]:
         """Every random generator in the layers, each once: what dropout masks are drawn from."""
         found: list[numpy.random.Generator] = []
-
-        def look(part: Any) -> None:
-            if isinstance(part, numpy.random.Generator):
-                if not any(part is rng for rng in found):
-                    found.append(part)
-            elif isinstance(part, list | tuple):
-                for each in part:
-                    look(each)
-            elif isinstance(part, Layer):
-                for each in vars(part).values():
-                    look(each)
-
-        look([*self.layers, self.loss_layer])
+        for layer in self._sublayers():
+            for rng in vars(layer).values():
+                if isinstance(rng, numpy.random.Generator) and not any(rng is g for g in found):
+                    found.append(rng)
         return found
+
+    def _sublayers(self) -> Iterator[Layer]:
+        """Every layer and every layer inside one, a shared one as often as it occurs."""
+        for layer in [*self.layers, self.loss_layer]:
+            if isinstance(layer, Layer):
+                yield from layer.sublayers()
 
     def named_params(self) -> dict[str, Array]:
         """``{"embedding.W": array, "lstm1.Wx": array, ...}``, a tied weight under its first name.
 
-        A layer's name is its class without ``Time``, numbered where there are several; a wrapper
-        such as ``TimeWeightDrop`` goes by the name of the ``layer`` in it.
+        A layer's name is its ``kind``, numbered where there are several of one kind.
         """
-        classes = [type(getattr(layer, "layer", layer)) for layer in self.layers]
-        kinds = [re.sub("^time", "", kind.__name__.lower()) for kind in classes]
         named: dict[str, Array] = {}
-        seen: set[int] = set()
+        for name, param in self._all_params():
+            if not any(memory_address(param) == memory_address(known) for known in named.values()):
+                named[name] = param
+        return named
+
+    def _all_params(self) -> Iterator[tuple[str, Array]]:
+        """The parameters of all layers with their names, a tied one as often as it occurs."""
+        kinds = [getattr(layer, "kind", type(layer).__name__.lower()) for layer in self.layers]
         for k, layer in enumerate(self.layers):
             number = str(kinds[: k + 1].count(kinds[k])) if kinds.count(kinds[k]) > 1 else ""
             names = getattr(layer, "param_names", None) or map(str, range(len(layer.params)))
             for name, param in zip(names, layer.params, strict=True):
-                if memory_address(param) not in seen:
-                    seen.add(memory_address(param))
-                    named[f"{kinds[k]}{number}.{name}"] = param
-        return named
+                yield f"{kinds[k]}{number}.{name}", param
 
-    def _weights_file(self, file_name: str | os.PathLike | None) -> str | os.PathLike:
-        return f"{type(self).__name__}.safetensors" if file_name is None else file_name
+    def __repr__(self) -> str:
+        """A table: each parameter with its shape and size, what it is tied to, and the sum."""
+        rows: list[tuple[str, str, str]] = []
+        first: dict[int, str] = {}
+        for name, param in self._all_params():
+            known = first.setdefault(memory_address(param), name)
+            tie = "" if known == name else f"tied to {known}"
+            rows.append((name, str(param.shape), tie or f"{param.size:,}"))
+        rows.append(("", "", f"{sum(param.size for param in self.params):,} parameters"))
+        widths = [max(len(row[k]) for row in rows) for k in range(3)]
+        lines = [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
+        return "\n".join([type(self).__name__, *lines])
 
     def save_params(self, file_name: str | os.PathLike | None = None) -> None:
         """Write the weights as named float32 tensors; default ``ClassName.safetensors``.
@@ -142,14 +169,7 @@ class BaseModel:
             OSError: where the file cannot be written; an older one is then still whole.
             ValueError: for a weight that is not finite in float32; an older file stays.
         """
-        tensors = {
-            name: to_cpu(param).astype(numpy.float32, order="C")
-            for name, param in self.named_params().items()
-        }
-        for name, tensor in tensors.items():
-            if not numpy.isfinite(tensor).all():
-                raise ValueError(f"{type(self).__name__}: {name} is not finite, it is not saved")
-        write_tensors(self._weights_file(file_name), tensors, {"model": type(self).__name__})
+        weights.save(self, self._weights_file(file_name))
 
     def load_params(self, file_name: str | os.PathLike | None = None) -> None:
         """Copy the weights of a file into the layers' own arrays.
@@ -158,14 +178,10 @@ class BaseModel:
             FileNotFoundError: where there is no such file.
             ValueError: for a damaged file, or one of another model; lists every difference.
         """
-        path = self._weights_file(file_name)
-        tensors, _ = read_tensors(path)
-        self.fill_params(tensors, path)
+        weights.load(self, self._weights_file(file_name))
 
     def fill_params(self, tensors: Mapping[str, Array], source: str | os.PathLike) -> None:
         """Copy weights by name into the layers' own arrays.
-
-        Every name, shape and dtype is checked before the first array changes.
 
         Args:
             tensors: float32 arrays under the names of ``named_params``.
@@ -174,18 +190,35 @@ class BaseModel:
         Raises:
             ValueError: where the weights are those of another model; lists every difference.
         """
-        params = self.named_params()
-        wrong = [f"{name} is missing" for name in params if name not in tensors]
-        wrong += [f"{name} is not known" for name in tensors if name not in params]
-        for name in params.keys() & tensors.keys():
-            want, tensor = params[name].shape, to_cpu(tensors[name])
-            if tensor.shape != want or tensor.dtype != numpy.float32:
-                wrong.append(f"{name}: expected {want} float32, got {tensor.shape} {tensor.dtype}")
-            elif not numpy.isfinite(tensor).all():
-                wrong.append(f"{name} holds values that are not finite")
-        if wrong:
-            raise ValueError(
-                f"{source} does not fit {type(self).__name__}:\n  " + "\n  ".join(sorted(wrong))
-            )
-        for name, param in params.items():
-            param[...] = np.asarray(tensors[name])
+        weights.fill(self, tensors, source)
+
+    def _weights_file(self, file_name: str | os.PathLike | None) -> str | os.PathLike:
+        return f"{type(self).__name__}.safetensors" if file_name is None else file_name
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle is made of: everything, and which arrays share their memory."""
+        places = list(self._array_places())
+        first: dict[int, int] = {}
+        ties = []
+        for k, (arrays, at) in enumerate(places):
+            owner = first.setdefault(memory_address(arrays[at]), k)
+            ties.append((owner, arrays[at].shape != places[owner][0][places[owner][1]].shape))
+        return {**vars(self), "_ties": ties}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ties = state.pop("_ties")
+        vars(self).update(state)
+        places = list(self._array_places())
+        for (arrays, at), (owner, transposed) in zip(places, ties, strict=True):
+            kept, place = places[owner]
+            if arrays is not kept or at != place:
+                arrays[at] = kept[place].T if transposed else kept[place]
+        for layer in self._sublayers():
+            layer.cache = None
+
+    def _array_places(self) -> Iterator[tuple[list[Array], int]]:
+        """Every place in a list where a parameter or a gradient stands."""
+        lists = [[self.params, self.grads]]
+        lists += [[layer.params, layer.grads] for layer in [*self.layers, *self._sublayers()]]
+        for arrays in (one for pair in lists for one in pair):
+            yield from ((arrays, at) for at in range(len(arrays)))

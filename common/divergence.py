@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
-from common.model_state import named_params
+from common.files.training_state import named_params
 from common.np import Array, memory_address, np
-from common.tying import UniqueParameters
+from common.optimizer import UniqueParameters
 
 __all__ = [
     "DivergenceError",
     "all_finite",
     "first_not_finite",
-    "not_finite",
 ]
 
 
@@ -25,15 +23,6 @@ class DivergenceError(RuntimeError):
 def all_finite(arrays: Iterable[Array]) -> bool:
     """Whether every number is finite; waits for the device."""
     return all(bool(np.isfinite(array).all()) for array in arrays)
-
-
-def not_finite(loss: Array, norm: Array) -> str | None:
-    """What an iteration must stop for: "the loss is nan", "the norm of the gradients is inf"."""
-    if not math.isfinite(loss):
-        return f"the loss is {float(loss)}"
-    if not math.isfinite(norm):
-        return f"the norm of the gradients is {float(norm)}"
-    return None
 
 
 def first_not_finite(model: Any, parameters: UniqueParameters) -> str:

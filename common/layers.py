@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy
 
+from common.base_layer import GRU_GATES, LSTM_GATES, Layer, Recurrent, check_ratio, split_gates
 from common.functions import log_softmax, relu, sigmoid, softmax, tanh
-from common.gates import GRU_GATES, split_gates
-from common.layer import Layer, Recurrent, check_ratio
 from common.np import Array, np
 
 __all__ = [
@@ -279,8 +278,10 @@ class LSTM(Recurrent):
         b: (4H,).
     """
 
-    num_gates = 4
-    bias_blocks = (4,)
+    state_names = ("h", "c")
+    gates = LSTM_GATES
+    num_gates = len(gates)
+    bias_blocks = (num_gates,)
 
     def forward(self, x: Array, h_prev: Array, c_prev: Array) -> tuple[Array, Array]:
         """(N, D), (N, H), (N, H) -> h_next (N, H), c_next (N, H)."""
@@ -326,8 +327,9 @@ class GRU(Recurrent):
         b: (3H,), or (4H,) with the candidate's own recurrent bias bhn last.
     """
 
-    num_gates = 3
-    bias_blocks = (3, 4)
+    gates = GRU_GATES
+    num_gates = len(gates)
+    bias_blocks = (num_gates, num_gates + 1)
 
     def forward(self, x: Array, h_prev: Array) -> Array:
         """(N, D), (N, H) -> (N, H)."""

@@ -1,18 +1,107 @@
-"""Update rules. Each changes the parameters in place: ``update(params, grads)``.
+"""What stands between gradients and weights: ties, clipping, learning rates, update rules.
 
-Formulas and defaults are PyTorch's, so that both give the same weights step by step. State is
-kept by the parameter's place in the list; ``state_dict`` gives it as one flat dict of arrays and
-numbers, ready for a file.
+A rule changes the parameters in place: ``update(params, grads)``. Formulas and defaults are
+PyTorch's, so that both give the same weights step by step. State is kept by the parameter's place
+in the list; ``state_dict`` gives it as one flat dict of arrays and numbers, ready for a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
-from common.np import Array, np
-from common.vectors import add_scaled
+import numpy
 
-__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "RMSprop", "np"]
+from common.kernels.passes import add_scaled, norm, scale
+from common.np import Array, memory_address, np
+
+__all__ = [
+    "SCHEDULES",
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSprop",
+    "UniqueParameters",
+    "clip_grads",
+    "clip_grads_value",
+    "np",
+    "schedule",
+]
+
+
+def _same(a: Array, b: Array) -> bool:
+    return memory_address(a) == memory_address(b) and (a.shape, a.strides) == (b.shape, b.strides)
+
+
+class UniqueParameters:
+    """Each parameter once, with one gradient.
+
+    A model may list a tied weight twice, as the same array or as a transposed view of the same
+    memory (``TimeAffine(embed_W.T, b)``), with a gradient array for each. That is found here,
+    once, by address and strides. ``add_tied`` then adds up the gradients after each backward pass.
+
+    Args:
+        params: the model's parameters.
+        grads: their gradients, in the same order.
+    """
+
+    def __init__(self, params: Sequence[Array], grads: Sequence[Array]) -> None:
+        self.params: list[Array] = []
+        self.grads: list[Array] = []
+        self._shares: list[tuple[Array, Array]] = []
+        for param, grad in zip(params, grads, strict=True):
+            for known, total in zip(self.params, self.grads, strict=True):
+                if _same(param, known) or _same(param.T, known):
+                    share = grad if _same(param, known) else grad.T
+                    if memory_address(share) != memory_address(total):
+                        self._shares.append((total, share))
+                    break
+            else:
+                self.params.append(param)
+                self.grads.append(grad)
+
+    def add_tied(self) -> None:
+        """Add the gradients of every tied parameter into the one that is kept."""
+        for total, share in self._shares:
+            total += share
+
+
+def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
+    """Scale all gradients, in place, so that their global L2 norm is at most ``max_norm``.
+
+    Pascanu et al. (2013).
+
+    Returns:
+        The norm before clipping.
+
+    Raises:
+        ValueError: for a ``max_norm`` that is not above 0.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"clip_grads: expected max_norm above 0, got {max_norm}")
+    before = norm(grads)
+    rate = np.minimum(max_norm / (before + 1e-6), 1)
+    if isinstance(rate, numpy.floating) and rate == 1:  # known at no cost on the CPU only
+        return before
+    for grad in grads:
+        scale(grad, rate)
+    return before
+
+
+def clip_grads_value(grads: Sequence[Array], max_value: float) -> None:
+    """Clip every element, in place, into ``[-max_value, max_value]``.
+
+    Raises:
+        ValueError: for a ``max_value`` that is not above 0.
+    """
+    if not max_value > 0:
+        raise ValueError(f"clip_grads_value: expected max_value above 0, got {max_value}")
+    for grad in grads:
+        np.clip(grad, -max_value, max_value, out=grad)
 
 
 class Optimizer:
@@ -190,3 +279,55 @@ class AdamW(Adam):
     def _step(self, param: Array, grad: Array, m: Array, v: Array) -> None:
         param *= 1 - self.lr * self.weight_decay
         super()._step(param, grad, m, v)
+
+
+# How far above ``final`` the rate is, as a share, after a share p of the epochs since warm-up.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda p: 1.0,
+    "cosine": lambda p: (1 + math.cos(math.pi * p)) / 2,  # Loshchilov and Hutter (2017), eq. 5
+    "linear": lambda p: 1 - p,
+}
+
+
+def schedule(
+    name: str, lr: float, epochs: float, warmup: float = 0.0, final: float = 0.0
+) -> Callable[[float], float]:
+    """The rate as a function of epochs done.
+
+    It rises in a straight line from 0 to ``lr`` over ``warmup`` epochs, then goes on as the name
+    says: "constant" stays, "cosine" and "linear" reach ``final`` after ``epochs`` and stay there.
+
+    Args:
+        name: "constant", "cosine" or "linear".
+        lr: the highest rate.
+        epochs: where a decay ends; means nothing to "constant".
+        warmup: epochs over which the rate rises, fractions allowed; 0 for none.
+        final: the rate at which a decay ends, at most ``lr``; 0 for "constant".
+
+    Raises:
+        ValueError: for another name or a number out of range; the function raises it for a
+            negative number of epochs.
+    """
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule: expected a name of {', '.join(SCHEDULES)}, got {name!r}")
+    for what, value in (("lr", lr), ("warmup", warmup)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"schedule: expected {what} of 0 or more, got {value}")
+    if name == "constant" and final != 0:
+        raise ValueError(f"schedule: 'constant' has no final rate, got {final}")
+    if name != "constant" and not warmup < epochs < math.inf:
+        raise ValueError(
+            f"schedule: expected more epochs than the {warmup} of warm-up, got {epochs}"
+        )
+    if not 0 <= final <= lr:
+        raise ValueError(f"schedule: expected final in 0..{lr}, got {final}")
+
+    def rate(epochs_done: float) -> float:
+        if not epochs_done >= 0:
+            raise ValueError(f"schedule: expected epochs done of 0 or more, got {epochs_done}")
+        if epochs_done < warmup:
+            return lr * epochs_done / warmup
+        p = min((epochs_done - warmup) / (epochs - warmup), 1.0) if epochs > warmup else 1.0
+        return final + (lr - final) * SCHEDULES[name](p)
+
+    return rate

@@ -20,9 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from common.base_layer import GRU_GATES, LSTM_GATES, Recurrent, split_gates
 from common.functions import softmax
-from common.gates import GRU_GATES, LSTM_GATES, split_gates
-from common.layer import Recurrent
 from common.layers import GRU, LSTM, RNN, Affine
 from common.np import Array, np
 

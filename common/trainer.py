@@ -1,7 +1,24 @@
-"""The training loop: forward, backward, clip, update; again, and say how it goes."""
+"""The training loop: forward, backward, clip, update; again, and say how it goes.
+
+A corpus is read as N parallel streams, cut into windows of T steps:
+
+    corpus  a b c d e f g h i j k l m n      N = 3, four tokens each; m and n are left out
+
+    stream 0   a b c d                       window 0      window 1      with T = 2
+    stream 1   e f g h                         a b           c d
+    stream 2   i j k l                         e f           g h
+                                               i j           k l
+
+Window k + 1 goes on where window k stopped, stream by stream: that is what lets a recurrent layer
+carry its state. A last window that is shorter than T is not dropped.
+"""
 
 from __future__ import annotations
 
+import math
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -9,32 +26,32 @@ from typing import Any, Literal
 import numpy
 
 from common.averaging import WeightAverage
-from common.batches import random_windows, streams
-from common.divergence import (
-    DivergenceError,
-    all_finite,
-    first_not_finite,
-    not_finite,
-)
-from common.model_state import (
-    generator_state,
-    load_model_state,
-    model_state,
-    set_generator,
-)
+from common.divergence import DivergenceError, all_finite, first_not_finite
+from common.files import training_state
+from common.kernels.passes import norm
 from common.np import Array, np
-from common.optimizer import Optimizer
+from common.optimizer import Optimizer, UniqueParameters, clip_grads
+from common.perplexity.protocols import num_counted, perplexity_of, streams
 from common.plotting import perplexity_curve, show_or_save
-from common.progress import Progress, Record, print_record
-from common.tying import UniqueParameters
-from common.util import clip_grads
-from common.vectors import norm
 
-__all__ = ["Record", "RnnlmTrainer", "Trainer", "np", "print_record"]
+__all__ = [
+    "Progress",
+    "Record",
+    "RnnlmTrainer",
+    "Trainer",
+    "next_window",
+    "np",
+    "print_record",
+]
 
+Record = dict[str, float]
 Batch = tuple[Array, Array, float]  # examples, targets, share of the learning rate
 
-HOPELESS = 20  # updates skipped in a row: from here on, once they are an epoch's, it is given up
+HOPELESS = 20  # skipped updates in a row before training stops, or an epoch's if those are more
+HALVED = 0.05  # how often a random window has T / 2 for its mean
+SPREAD = 5.0  # standard deviation of a random size, in steps
+SMALLEST = 5  # steps of a random window, if T and the corpus have so many
+LARGEST_EXCESS = 20  # steps beyond T at most, which bounds the memory of a window
 
 
 class Trainer:
@@ -42,24 +59,24 @@ class Trainer:
 
     A loss or a norm of the gradients that is not finite is noticed before it reaches the weights;
     on a GPU, where looking means waiting, only when a loss is reported or a checkpoint is made,
-    except with ``on_nan="skip"``.
+    except with ``on_nan="skip"``. An iteration that is interrupted did not happen: the next ``fit``
+    repeats it.
 
     Args:
         model: has ``forward(x, t)``, ``backward()``, ``params`` and ``grads``.
         optimizer: has ``update(params, grads)`` and ``lr``.
-        on_record: called with each record instead of printing it.
+        on_record: called by ``fit`` with each record instead of printing it.
         rng: decides the order of the examples.
-        on_iteration: called with the trainer after each iteration, when ``state_dict`` may be
-            kept; what it raises ends ``fit``, and the next ``fit`` goes on from there.
         on_nan: "stop" raises DivergenceError; "skip" leaves out such updates and counts them, and
             raises where a weight is not finite or nothing was learned for a whole epoch.
 
     Attributes:
-        schedule: learning rate as a function of epochs done, such as ``common.schedules.Cosine``;
-            None leaves the optimizer's ``lr`` to others.
+        schedule: learning rate as a function of epochs done, such as that of
+            ``common.optimizer``; None leaves the optimizer's ``lr`` to others.
         average: a ``common.averaging.WeightAverage`` to keep up to date, or None.
         epoch: epochs finished.
-        column: how much of the epoch in progress has been trained on, in examples.
+        column: how much of the epoch in progress has been trained on, in examples; 0 where an
+            epoch has just ended.
         iteration: windows or batches read, over all epochs.
         skipped: how many of them did not change the weights.
         curve: one record for every report so far.
@@ -72,7 +89,6 @@ class Trainer:
         on_record: Callable[[Record], None] | None = None,
         rng: numpy.random.Generator | None = None,
         *,
-        on_iteration: Callable[[Any], None] | None = None,
         on_nan: Literal["stop", "skip"] = "stop",
     ) -> None:
         if on_nan not in ("stop", "skip"):
@@ -80,14 +96,14 @@ class Trainer:
         self.model, self.optimizer = model, optimizer
         self.on_record = on_record if on_record is not None else print_record
         self.rng = rng if rng is not None else numpy.random.default_rng()
-        self.on_iteration, self.on_nan = on_iteration, on_nan
+        self.on_nan = on_nan
         self.schedule: Callable[[float], float] | None = None
         self.average: WeightAverage | None = None
-        self.epoch = self.column = self.iteration = self.skipped = self._skipped_in_a_row = 0
-        self._in_epoch = 0  # iterations in the epoch in progress
+        self.epoch = self.column = self.iteration = self.skipped = self.skipped_in_a_row = 0
+        self.in_epoch = 0  # iterations in the epoch in progress
         self.curve: list[Record] = []
-        self._progress = Progress()
-        self._order: numpy.ndarray = numpy.arange(0)
+        self.progress = Progress()
+        self.order: numpy.ndarray = numpy.arange(0)
 
     def fit(
         self,
@@ -112,6 +128,23 @@ class Trainer:
             ValueError: where there is no example, or not one target for each.
             DivergenceError: when the loss or the norm of the gradients is no longer finite.
         """
+        for record in self.iterations(x, t, max_epoch, batch_size, max_grad, eval_interval):
+            if record is not None:
+                self.on_record(record)
+
+    def iterations(
+        self,
+        x: Array,
+        t: Array,
+        max_epoch: int = 10,
+        batch_size: int = 32,
+        max_grad: float | None = None,
+        eval_interval: int | None = 20,
+    ) -> Iterator[Record | None]:
+        """As ``fit``, one update at a time: yields the record where one is due, else None.
+
+        Between two iterations ``state_dict`` may be kept and the loop may be left.
+        """
         x, t = np.asarray(x), np.asarray(t)
         if len(x) != len(t) or len(x) == 0:
             raise ValueError(
@@ -119,114 +152,114 @@ class Trainer:
                 f"and {len(t)} targets"
             )
         check_counts(type(self).__name__, batch_size=batch_size, eval_interval=eval_interval)
-        parameters = UniqueParameters(self.model.params, self.model.grads)
         for _ in range(max_epoch):
-            if self.column == 0 or len(self._order) != len(x):
+            if self.column == 0 or len(self.order) != len(x):
                 self.column = 0
-                self._order = self.rng.permutation(len(x))
-            rest = self._order[self.column :]
+                self.order = self.rng.permutation(len(x))
+            rest = self.order[self.column :]
             chunks = (rest[i : i + batch_size] for i in range(0, len(rest), batch_size))
             batches = ((x[chunk], t[chunk], 1.0) for chunk in chunks)
-            self._run(batches, len(x), batch_size, parameters, max_grad, eval_interval)
+            yield from self._epoch(batches, len(x), batch_size, max_grad, eval_interval)
 
-    def _run(
+    def _epoch(
         self,
         batches: Iterator[Batch],
         columns: int,
         usual_size: int,
-        parameters: UniqueParameters,
         max_grad: float | None,
         eval_interval: int | None,
-    ) -> None:
+    ) -> Iterator[Record | None]:
         """The rest of one epoch of so many ``columns``; ``usual_size`` of them are a batch."""
+        unique = UniqueParameters(self.model.params, self.model.grads)
         if self.column == 0:
-            self._in_epoch = 0
-        self._progress.go_on()
+            self.in_epoch = 0
+        self.progress.go_on()
         for x, t, share in batches:
-            number = self._in_epoch + 1
-            with (
-                numpy.errstate(over="ignore", invalid="ignore"),  # what comes of it is looked at
-                self._learning_rate(self.epoch + self.column / columns, share),
-            ):
-                loss = self._learn(x, t, parameters, max_grad, number)
-            self.iteration += 1
-            self._in_epoch = number
-            self.column += self._size(x)
-            is_last = self.column >= columns
-            iterations = number - (self.column - columns) // usual_size  # about, of random sizes
-            if loss is not None:
-                self._progress.add(loss, t.size)
-                self._skipped_in_a_row = 0
-            else:
-                self.skipped += 1
-                self._skipped_in_a_row += 1
-                if self._skipped_in_a_row >= max(iterations, HOPELESS):
-                    trouble = f"{self._skipped_in_a_row} updates in a row were not finite"
-                    self._stop(trouble, number, parameters)
-            due = eval_interval is not None and number % eval_interval == 0
-            if (due or is_last or self.iteration == 1) and self._progress.iterations:
-                self._report(number, iterations, parameters)
-            if is_last:
-                self.epoch += 1
-                self.column = 0
-            if self.on_iteration is not None:
-                self._progress.pause()
-                self.on_iteration(self)
-                self._progress.go_on()
+            place = self.epoch + 1, self.in_epoch + 1
+            loss, trouble = self._gradients(x, t, unique, max_grad)
+            if trouble is not None:
+                self._expect_hope(trouble, place, unique)
+            with _interrupts_wait():
+                if trouble is None:
+                    self._update(unique, self.epoch + self.column / columns, share)
+                    self.progress.add(loss, num_counted(self.model, t))
+                self._count(self._size(x), columns, skipped=trouble is not None)
+            rest = 0 if self.column == 0 else columns - self.column
+            iterations = self.in_epoch - (-rest // usual_size)  # about, where sizes are random
+            if self.skipped_in_a_row >= max(iterations, HOPELESS):
+                hopeless = f"{self.skipped_in_a_row} updates in a row were not finite"
+                self._stop(hopeless, place, unique)
+            due = eval_interval is not None and self.in_epoch % eval_interval == 0
+            record = None
+            if (due or self.column == 0 or self.iteration == 1) and self.progress.iterations:
+                record = self._record(place[0], iterations)
+            self.progress.pause()
+            yield record
+            self.progress.go_on()
+            if record is not None and not math.isfinite(record["loss"]):
+                self._stop(f"the loss is {record['loss']}", place, unique)
 
-    @contextmanager
-    def _learning_rate(self, epochs_done: float, share: float) -> Iterator[None]:
-        """Inside, the optimizer's rate is that of the schedule, times ``share``."""
+    def _gradients(
+        self, x: Array, t: Array, unique: UniqueParameters, max_grad: float | None
+    ) -> tuple[Array, str | None]:
+        """The loss without penalties, and what is wrong with it or with the gradients."""
+        state = self.model.get_state() if hasattr(self.model, "get_state") else None
+        try:
+            with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+                loss = self.model.forward(x, t)
+                self.model.backward()
+                unique.add_tied()
+                before = clip_grads(unique.grads, max_grad) if max_grad is not None else None
+                trouble = None
+                if self.on_nan == "skip" or isinstance(unique.grads[0], numpy.ndarray):
+                    before = norm(unique.grads) if before is None else before
+                    for name, value in (("loss", loss), ("norm of the gradients", before)):
+                        if trouble is None and not math.isfinite(value):
+                            trouble = f"the {name} is {float(value)}"
+        except BaseException:
+            if state is not None:
+                self.model.set_state(state)
+            raise
+        return loss - getattr(self.model, "penalty", 0.0), trouble
+
+    def _update(self, unique: UniqueParameters, epochs_done: float, share: float) -> None:
+        """Let the optimizer descend by the schedule's rate, times ``share``."""
         if self.schedule is not None:
             self.optimizer.lr = self.schedule(epochs_done)
         rate = self.optimizer.lr
         self.optimizer.lr = rate * share
         try:
-            yield
+            self.optimizer.update(unique.params, unique.grads)
         finally:
             self.optimizer.lr = rate
-
-    def _learn(
-        self,
-        x: Array,
-        t: Array,
-        parameters: UniqueParameters,
-        max_grad: float | None,
-        number: int,
-    ) -> Array | None:
-        """One update; the loss before it, without penalties, or None where it was left out."""
-        loss = self.model.forward(x, t)
-        penalty = getattr(self.model, "penalty", 0.0)
-        self.model.backward()
-        parameters.add_tied()
-        grads = parameters.grads
-        looks = self.on_nan == "skip" or isinstance(grads[0], numpy.ndarray)
-        before = clip_grads(grads, max_grad) if max_grad is not None else None
-        if looks:
-            trouble = not_finite(loss, norm(grads) if before is None else before)
-            if trouble is not None:
-                self._refuse(trouble, number, parameters)
-                return None
-        self.optimizer.update(parameters.params, grads)
         if self.average is not None:
             self.average.update()
-        return loss - penalty
 
-    def _refuse(self, trouble: str, number: int, parameters: UniqueParameters) -> None:
+    def _count(self, size: int, columns: int, skipped: bool) -> None:
+        self.iteration += 1
+        self.in_epoch += 1
+        self.skipped += skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+        self.column += size
+        if self.column >= columns:
+            self.epoch, self.column = self.epoch + 1, 0
+
+    def _expect_hope(self, trouble: str, place: tuple[int, int], unique: UniqueParameters) -> None:
         """Stop, or get ready to go on without this update."""
-        if self.on_nan == "stop" or not all_finite(parameters.params):
-            self._stop(trouble, number, parameters)
+        if self.on_nan == "stop" or not all_finite(unique.params):
+            self._stop(trouble, place, unique)
         state = self.model.get_state() if hasattr(self.model, "get_state") else []
         if not all_finite(array for arrays in state if arrays is not None for array in arrays):
             self.model.reset_state()
 
-    def _stop(self, trouble: str, number: int, parameters: UniqueParameters) -> None:
+    def _stop(self, trouble: str, place: tuple[int, int], unique: UniqueParameters) -> None:
         with numpy.errstate(over="ignore", invalid="ignore"):
             self.model.backward()  # clipping by a norm that is not finite has spoilt the gradients
-            parameters.add_tied()
+            unique.add_tied()
+        epoch, iteration = place
         raise DivergenceError(
-            f"{type(self).__name__}: {trouble} at iteration {number} of epoch {self.epoch + 1}, "
-            f"{first_not_finite(self.model, parameters)}; try a smaller learning rate or a "
+            f"{type(self).__name__}: {trouble} at iteration {iteration} of epoch {epoch}, "
+            f"{first_not_finite(self.model, unique)}; try a smaller learning rate or a "
             "smaller max_grad"
         )
 
@@ -234,56 +267,37 @@ class Trainer:
         """How many columns of the epoch ``x`` is."""
         return len(x)
 
-    def _report(self, number: int, iterations: int, parameters: UniqueParameters) -> None:
+    def _record(self, epoch: int, iterations: int) -> Record:
         place = {
-            "epoch": self.epoch + 1,
-            "iteration": number,
+            "epoch": epoch,
+            "iteration": self.in_epoch,
             "iterations": iterations,
             "step": self.iteration,
             "lr": self.optimizer.lr,
         }
         if self.on_nan == "skip":
             place["skipped"] = self.skipped
-        record = self._progress.record()
-        self.curve.append({**place, **record})
-        self.on_record(self.curve[-1])
-        if not numpy.isfinite(record["loss"]):
-            self._stop(f"the loss is {record['loss']}", number, parameters)
+        self.curve.append({**place, **self.progress.record()})
+        return self.curve[-1]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, and what was reported so far.
 
-        Arrays are copies; ``common.checkpoint`` puts them into a file. Ask between two calls of
-        ``fit``, or in ``on_iteration``.
+        Arrays are copies; ``common.files.checkpoint`` puts them into a file. Ask between two calls
+        of ``fit``, or between two ``iterations``.
 
         Raises:
             DivergenceError: where a weight, or a loss since the last report, is not finite.
             TypeError: for a model that carries a state and cannot give it.
         """
-        if not all_finite([*self.model.params, np.asarray(self._progress.total)]):
-            parameters = UniqueParameters(self.model.params, self.model.grads)
+        if not all_finite([*self.model.params, np.asarray(self.progress.total)]):
+            unique = UniqueParameters(self.model.params, self.model.grads)
             raise DivergenceError(
                 f"{type(self).__name__}: not kept, after {self.iteration} iterations something is "
-                f"not finite, {first_not_finite(self.model, parameters)}; try a smaller learning "
+                f"not finite, {first_not_finite(self.model, unique)}; try a smaller learning "
                 "rate or a smaller max_grad"
             )
-        return {
-            "trainer": type(self).__name__,
-            "model": model_state(self.model),
-            "rule": type(self.optimizer).__name__,
-            "optimizer": self.optimizer.state_dict(),
-            "rng": generator_state(self.rng),
-            "epoch": self.epoch,
-            "column": self.column,
-            "in_epoch": self._in_epoch,
-            "average": None if self.average is None else self.average.state_dict(),
-            "iteration": self.iteration,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self._skipped_in_a_row,
-            "order": self._order.copy(),
-            "progress": self._progress.state_dict(),
-            "curve": [dict(record) for record in self.curve],
-        }
+        return training_state.of_trainer(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned: the same updates follow, bit for bit.
@@ -295,28 +309,7 @@ class Trainer:
         Raises:
             ValueError: for the state of another kind of trainer, optimizer, average or model.
         """
-        kinds = [type(self).__name__, type(self.optimizer).__name__]
-        if kinds != (saved := [state["trainer"], state["rule"]]):
-            raise ValueError(f"{kinds[0]}: expected the state of {kinds}, got {saved}")
-        if state["rng"]["bit_generator"] != type(self.rng.bit_generator).__name__:
-            raise ValueError(
-                f"{kinds[0]}: expected a generator {state['rng']['bit_generator']}, got "
-                f"{type(self.rng.bit_generator).__name__}"
-            )
-        if (self.average is None) != (state.get("average") is None):
-            raise ValueError(f"{kinds[0]}: one of the state and the trainer has no average")
-        load_model_state(self.model, state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        set_generator(self.rng, state["rng"])
-        self.epoch, self.column = int(state["epoch"]), int(state["column"])
-        self._in_epoch = int(state["in_epoch"])
-        self.iteration, self.skipped = int(state["iteration"]), int(state["skipped"])
-        self._skipped_in_a_row = int(state["skipped_in_a_row"])
-        self._order = numpy.array(state["order"])
-        self._progress.load_state_dict(state["progress"])
-        self.curve = [dict(record) for record in state["curve"]]
+        training_state.give_trainer(self, state)
 
     def plot(
         self,
@@ -338,9 +331,9 @@ class Trainer:
 class RnnlmTrainer(Trainer):
     """Trains a recurrent language model by truncated backpropagation through time.
 
-    The corpus is read as parallel streams (``common.batches``); each epoch starts at their
-    beginning with a zero state. ``fit`` again and it continues, also in mid-epoch after an
-    interruption: epoch, curve, and ``column``, where the next window begins in the streams.
+    The corpus is read as parallel streams; each epoch starts at their beginning with a zero state.
+    ``fit`` again and it continues, also in mid-epoch after an interruption: epoch, curve, and
+    ``column``, where the next window begins in the streams.
     """
 
     def fit(  # type: ignore[override]
@@ -367,55 +360,173 @@ class RnnlmTrainer(Trainer):
             max_grad: bound of the gradients' global norm; None for no clipping.
             eval_interval: iterations between reports; None for one at the end of each epoch.
             random_offset: the first window of an epoch has 1 .. T steps.
-            random_sizes: windows have random sizes around T (``common.batches.next_window``); the
-                learning rate is scaled by each window's share of T.
+            random_sizes: windows have random sizes around T (:func:`next_window`); the learning
+                rate is scaled by each window's share of T.
 
         Raises:
             ValueError: where xs and ts differ in length or are shorter than one batch of N T.
             DivergenceError: when the loss or the norm of the gradients is no longer finite.
         """
+        sizes = (batch_size, time_size, max_grad, eval_interval)
+        chance = {"random_offset": random_offset, "random_sizes": random_sizes}
+        for record in self.iterations(xs, ts, max_epoch, *sizes, **chance):
+            if record is not None:
+                self.on_record(record)
+
+    def iterations(  # type: ignore[override]
+        self,
+        xs: Array,
+        ts: Array,
+        max_epoch: int = 10,
+        batch_size: int = 20,
+        time_size: int = 35,
+        max_grad: float | None = None,
+        eval_interval: int | None = 20,
+        *,
+        random_offset: bool = False,
+        random_sizes: bool = False,
+    ) -> Iterator[Record | None]:
+        """As ``fit``, one update at a time: yields the record where one is due, else None."""
+        who = type(self).__name__
         if len(xs) != len(ts):
-            raise ValueError(f"RnnlmTrainer: got {len(xs)} tokens but {len(ts)} targets")
-        check_counts(
-            type(self).__name__,
-            batch_size=batch_size,
-            time_size=time_size,
-            eval_interval=eval_interval,
-        )
+            raise ValueError(f"{who}: got {len(xs)} tokens but {len(ts)} targets")
+        check_counts(who, batch_size=batch_size, time_size=time_size, eval_interval=eval_interval)
         if len(xs) < batch_size * time_size:
             raise ValueError(
-                f"RnnlmTrainer: expected at least one batch, {batch_size} streams of {time_size} "
+                f"{who}: expected at least one batch, {batch_size} streams of {time_size} "
                 f"steps = {batch_size * time_size} tokens; got {len(xs)}"
             )
-        xs = streams(xs, batch_size, "RnnlmTrainer")
-        ts = streams(ts, batch_size, "RnnlmTrainer")
+        xs, ts = streams(xs, batch_size, who), streams(ts, batch_size, who)
         length = xs.shape[1]
-        parameters = UniqueParameters(self.model.params, self.model.grads)
+
+        def batches() -> Iterator[Batch]:
+            start, chance = (
+                self.column,
+                {"random_offset": random_offset, "random_sizes": random_sizes},
+            )
+            while start < length:
+                window = next_window(length, time_size, start, self.rng, **chance)
+                share = (window.stop - start) / time_size if random_sizes else 1.0
+                yield xs[:, window], ts[:, window], share
+                start = window.stop
+
         for _ in range(max_epoch):
             if self.column >= length:  # a shorter corpus than the one before
                 self.column = 0
             if self.column == 0:
                 self.model.reset_state()
-            parts = random_windows(
-                length,
-                time_size,
-                self.rng,
-                self.column,
-                random_offset=random_offset,
-                random_sizes=random_sizes,
-            )
-            batches = (
-                (
-                    xs[:, part],
-                    ts[:, part],
-                    (part.stop - part.start) / time_size if random_sizes else 1.0,
-                )
-                for part in parts
-            )
-            self._run(batches, length, time_size, parameters, max_grad, eval_interval)
+            yield from self._epoch(batches(), length, time_size, max_grad, eval_interval)
 
     def _size(self, x: Array) -> int:
         return x.shape[1]
+
+
+class Progress:
+    """Adds up losses between two reports; the loss stays where it is until it is read.
+
+    ``go_on`` starts the clock and ``pause`` stops it, so that what is done between two iterations
+    does not count as training.
+    """
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was added up."""
+        self.total: Array = 0.0
+        self.targets: Array | int = 0
+        self.iterations, self.seconds = 0, 0.0
+
+    def go_on(self) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def pause(self) -> None:
+        """Stop the clock."""
+        self.seconds += time.perf_counter() - self._since
+        self._since = time.perf_counter()
+
+    def add(self, loss: Array, targets: Array | int) -> None:
+        """Count one iteration with its mean ``loss`` over so many targets."""
+        self.total = self.total + loss * targets
+        self.targets = self.targets + targets
+        self.iterations += 1
+
+    def record(self) -> Record:
+        """Loss, perplexity and speed since the last record; begins anew."""
+        targets = int(self.targets)
+        loss = float(self.total) / targets  # waits for the device
+        self.pause()
+        record = {
+            "loss": loss,
+            "perplexity": perplexity_of(min(loss, 700)),
+            "ms_per_iteration": 1000 * self.seconds / self.iterations,
+            "tokens_per_second": targets / self.seconds,
+        }
+        self.begin()
+        return record
+
+
+def print_record(record: Record) -> None:
+    """Print one status line."""
+    print(
+        f"| epoch {record['epoch']:.0f} "
+        f"| iteration {record['iteration']:.0f} / {record['iterations']:.0f} "
+        f"| lr {record['lr']:.4g} "
+        f"| {record['ms_per_iteration']:.1f} ms/it "
+        f"| {record['tokens_per_second']:,.0f} tokens/s "
+        f"| perplexity {record['perplexity']:.2f}",
+        flush=True,
+    )
+
+
+def next_window(
+    length: int,
+    time_size: int,
+    start: int,
+    rng: numpy.random.Generator,
+    *,
+    random_offset: bool = False,
+    random_sizes: bool = False,
+) -> slice:
+    """The window that begins at column ``start``; its size may be drawn.
+
+    With fixed windows the gradient stops at the same tokens in every epoch. One window is drawn at
+    a time and nothing else is remembered: ``start`` and the state of ``rng`` are all that a run
+    needs to go on in mid-epoch as if it had never stopped.
+
+    A window of S steps has a loss that is a mean over its steps, so that a token of a short window
+    would count for more: where sizes are random, update with lr * S / T (Merity et al. 2018,
+    section 5).
+
+    Args:
+        length: columns of the streams.
+        time_size: T, the size without chance.
+        start: where the window begins, in 0 .. ``length`` - 1.
+        rng: what the size is drawn from; left alone where nothing is drawn.
+        random_offset: a window at column 0 has 1 .. T steps, all equally likely, so that the edges
+            lie elsewhere in each epoch.
+        random_sizes: the size is normal with a standard deviation of 5 around T, or with a
+            probability of 0.05 around T / 2; at least 5 (T, if that is less), at most T + 20 or
+            2 T, whichever is less. Merity et al. (2018), section 5.
+
+    Raises:
+        ValueError: for a ``time_size`` below 1 or a ``start`` outside the streams.
+    """
+    if time_size < 1:
+        raise ValueError(f"next_window: expected a time size of 1 or more, got {time_size}")
+    if not 0 <= start < length:
+        raise ValueError(f"next_window: expected a start in 0..{length - 1}, got {start}")
+    size = time_size
+    if random_offset and start == 0:
+        size = int(rng.integers(1, time_size + 1))
+    elif random_sizes:
+        mean = time_size / 2 if rng.random() < HALVED else time_size
+        smallest = min(SMALLEST, time_size)
+        largest = min(time_size + LARGEST_EXCESS, 2 * time_size)
+        size = min(max(int(rng.normal(mean, SPREAD)), smallest), largest)
+    return slice(start, min(start + size, length))
 
 
 def check_counts(who: str, **counts: int | None) -> None:
@@ -424,3 +535,22 @@ def check_counts(who: str, **counts: int | None) -> None:
         if count is not None and count < 1:
             spoken = name if name == "eval_interval" else name.replace("_", " ")
             raise ValueError(f"{who}: expected a {spoken} of 1 or more, got {count}")
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Inside, Ctrl-C waits for the end of the block, so that an update is whole or not begun."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler or (
+        threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda signum, frame: received.append(signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            raise KeyboardInterrupt

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from common.layer import Recurrent
+from common.base_layer import check_sizes, normal, zeros
 from common.time_layers import (
     TimeActivationPenalty,
     TimeAffine,
@@ -17,7 +17,7 @@ from common.time_layers import (
     TimeOutputWithLoss,
     TimeWeightDrop,
 )
-from models.language_model import LanguageModel, check_sizes, normal, recurrent, zeros
+from models.language_model import LanguageModel, recurrent, tied_output
 
 
 class AwdRnnlm(LanguageModel):
@@ -45,13 +45,15 @@ class AwdRnnlm(LanguageModel):
         embed_scale: standard deviation of the initial embedding.
         rng: draws the initial weights, then the dropout masks; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
+        cell: in place of the LSTM: a name, a time layer or a cell
+            (``common.time_layers.time_layer``).
 
     Raises:
         ValueError: for a size below 1, a ratio outside [0, 1), a weight of a penalty below 0, or a
             single layer without projection whose H is not D.
     """
 
-    cell: type[Recurrent] = TimeLSTM  # a subclass may name another
+    cell: Any = TimeLSTM  # a subclass may name another
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class AwdRnnlm(LanguageModel):
         embed_scale: float = 0.01,
         rng: numpy.random.Generator | int | None = None,
         dtype: str = "float32",
+        cell: Any = None,
     ) -> None:
         check_sizes(
             type(self).__name__,
@@ -89,7 +92,8 @@ class AwdRnnlm(LanguageModel):
         rng = numpy.random.default_rng(rng)
         embed_W = normal(rng, (V, D), embed_scale, dtype)
         widths = [D] + [H] * (num_layers - 1) + [H if projection else D]
-        lstms = [recurrent(self.cell, *pair, rng, dtype, forget_bias) for pair in pairwise(widths)]
+        cell = self.cell if cell is None else cell
+        lstms = [recurrent(cell, *pair, rng, dtype, forget_bias) for pair in pairwise(widths)]
 
         def dropout(ratio: float) -> list[Any]:
             return [TimeDropout(ratio, variational=True, rng=rng)] if ratio else []
@@ -107,9 +111,5 @@ class AwdRnnlm(LanguageModel):
         if projection:
             layers.append(TimeAffine(normal(rng, (H, D), H**-0.5, dtype), zeros(D, dtype)))
 
-        output = TimeAffine(embed_W.T, zeros(V, dtype))
-        # One weight, one gradient: the output layer, first in the backward pass, writes it
-        # and the embedding adds its rows.
-        output.grads[0] = embedding.grads[0].T
-        embedding.accumulate = True
+        output = tied_output(embedding)
         self.compose([*layers, output], TimeOutputWithLoss(output))

@@ -1,10 +1,12 @@
-"""Two LSTM layers, dropout between all layers, one weight for input and output."""
+"""LSTM layers, dropout between all layers, one weight for input and output."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 
-from common.layer import Recurrent
+from common.base_layer import check_sizes, normal, zeros
 from common.time_layers import (
     TimeAffine,
     TimeDropout,
@@ -12,7 +14,7 @@ from common.time_layers import (
     TimeLSTM,
     TimeOutputWithLoss,
 )
-from models.language_model import LanguageModel, check_sizes, normal, recurrent, zeros
+from models.language_model import LanguageModel, recurrent, tied_output
 
 
 class BetterRnnlm(LanguageModel):
@@ -20,17 +22,22 @@ class BetterRnnlm(LanguageModel):
 
     Args:
         vocab_size: V.
-        wordvec_size: D; must equal H, because the weight is tied.
+        wordvec_size: D; must equal H where the weight is tied.
         hidden_size: H.
         dropout_ratio: probability of dropping, between all layers.
         rng: draws the initial weights, then the dropout masks; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
+        cell: in place of the LSTM: a name, a time layer or a cell
+            (``common.time_layers.time_layer``).
+        num_layers: L, recurrent layers on top of each other.
+        tied: whether embedding and output layer share one weight.
 
     Raises:
-        ValueError: for a size below 1, or D and H that differ.
+        ValueError: for a size below 1, a cell that is not known, or D and H that differ where the
+            weight is tied.
     """
 
-    cell: type[Recurrent] = TimeLSTM  # a subclass may name another
+    cell: Any = TimeLSTM  # a subclass may name another
 
     def __init__(
         self,
@@ -40,40 +47,33 @@ class BetterRnnlm(LanguageModel):
         dropout_ratio: float = 0.5,
         rng: numpy.random.Generator | int | None = None,
         dtype: str = "float32",
+        *,
+        cell: Any = None,
+        num_layers: int = 2,
+        tied: bool = True,
     ) -> None:
         check_sizes(
             type(self).__name__,
             vocab_size=vocab_size,
             wordvec_size=wordvec_size,
             hidden_size=hidden_size,
+            num_layers=num_layers,
         )
-        if wordvec_size != hidden_size:
+        if tied and wordvec_size != hidden_size:
             raise ValueError(
                 f"{type(self).__name__}: the tied weight needs wordvec_size equal to hidden_size, "
                 f"got {wordvec_size} and {hidden_size}"
             )
         V, D, H = vocab_size, wordvec_size, hidden_size
         rng = numpy.random.default_rng(rng)
-        embed_W = normal(rng, (V, D), 0.01, dtype)
-        layer1 = recurrent(self.cell, D, H, rng, dtype)
-        layer2 = recurrent(self.cell, H, H, rng, dtype)
-
-        embedding = TimeEmbedding(embed_W)
-        output = TimeAffine(embed_W.T, zeros(V, dtype))
-        # One weight, one gradient: the output layer, first in the backward pass, writes it
-        # and the embedding adds its rows.
-        output.grads[0] = embedding.grads[0].T
-        embedding.accumulate = True
-
-        self.compose(
-            [
-                embedding,
-                TimeDropout(dropout_ratio, rng=rng),
-                layer1,
-                TimeDropout(dropout_ratio, rng=rng),
-                layer2,
-                TimeDropout(dropout_ratio, rng=rng),
-                output,
-            ],
-            TimeOutputWithLoss(output),
-        )
+        cell = self.cell if cell is None else cell
+        embedding = TimeEmbedding(normal(rng, (V, D), 0.01, dtype))
+        layers: list[Any] = [embedding, TimeDropout(dropout_ratio, rng=rng)]
+        for width in [D] + [H] * (num_layers - 1):
+            layers.append(recurrent(cell, width, H, rng, dtype))
+            layers.append(TimeDropout(dropout_ratio, rng=rng))
+        if tied:
+            output = tied_output(embedding)
+        else:
+            output = TimeAffine(normal(rng, (H, V), H**-0.5, dtype), zeros(V, dtype))
+        self.compose([*layers, output], TimeOutputWithLoss(output))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy
 
+from common.base_layer import batch_first, check_sizes, normal, time_major, zeros
 from common.base_model import BaseModel
 from common.functions import one_hot
 from common.layers import RNN
 from common.np import Array
 from common.time_layers import TimeAffine, TimeRNN, TimeSoftmaxWithLoss
-from common.time_layers.layout import batch_first, time_major
-from models.language_model import LanguageModel, check_sizes, normal, zeros
+from models.language_model import LanguageModel
 
 __all__ = ["CharRnn", "OneHotModel", "OneStepTimeRNN"]
 
@@ -55,7 +55,9 @@ class OneHotModel(LanguageModel):
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
         """The loss of whole sequences: ids (N, T) and the ids that follow them (N, T)."""
         self.reset_state()
-        return self.loss_layer.forward(self.predict(xs), ts)
+        loss = self.loss_layer.forward(self.predict(xs), ts)
+        self._may_go_back = True
+        return loss
 
     def backward(self, dout: float = 1) -> Array:
         """Write every gradient; return that of the one-hot rows (N, T, V)."""

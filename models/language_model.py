@@ -3,72 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy
 
+from common import kernels
+from common.base_layer import KeptState, Layer, split_gates, zeros
 from common.base_model import BaseModel
-from common.gates import LSTM_GATES, split_gates
-from common.layer import Recurrent
 from common.np import Array, np, to_cpu
-from common.products import blas_at_rest
-from common.sampling import check_sampling, sample_id
-from common.util import evaluation
+from common.perplexity.protocols import evaluation
+from common.time_layers import TimeAffine, TimeBidirectional, TimeEmbedding, time_layer
 
-__all__ = ["LanguageModel", "check_sizes", "normal", "recurrent", "zeros"]
+__all__ = ["LanguageModel", "check_sampling", "recurrent", "sample_id", "tied_output"]
 
-
-def check_sizes(who: str, **sizes: int) -> None:
-    """Raise ValueError for a size below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{who}: expected {name} of 1 or more, got {size}")
-
-
-def normal(rng: numpy.random.Generator, shape: tuple[int, ...], scale: float, dtype: str) -> Array:
-    """Normal random weights, drawn on the CPU so that every device begins at the same numbers.
-
-    Drawn in float64 a few rows at a time, so that twice the memory is not needed in passing.
-    """
-    weights = numpy.empty(shape, dtype=dtype)
-    for rows in numpy.array_split(weights, max(1, weights.size >> 16)):
-        rows[...] = scale * rng.standard_normal(rows.shape)
-    return np.asarray(weights)
-
-
-def zeros(size: int, dtype: str) -> Array:
-    """A bias of zeros (size,)."""
-    return np.zeros(size, dtype=dtype)
+BLOCK = 128  # ids whose weights are summed before one of them is looked for
 
 
 def recurrent(
-    cell: type[Recurrent],
+    cell: Any,
     D: int,
     H: int,
     rng: numpy.random.Generator,
     dtype: str,
     forget_bias: float = 0.0,
-) -> Recurrent:
-    """A stateful recurrent time layer, Wx scaled by 1 / sqrt(D) and Wh by 1 / sqrt(H).
+) -> KeptState:
+    """A stateful recurrent time layer with its initial weights.
 
-    Biases are zero, but those of an LSTM's forget gate are ``forget_bias``: above zero, the layer
-    begins by remembering (Jozefowicz et al. 2015).
+    Args:
+        cell: a name, a time layer or a cell (``common.time_layers.time_layer``).
+        D: input width.
+        H: width of the output.
+        rng: draws the weights.
+        dtype: of the weights.
+        forget_bias: where the biases of a forget gate begin; above zero, the layer begins by
+            remembering (Jozefowicz et al. 2015).
 
     Raises:
+        TypeError: for a layer that reads in both directions.
         ValueError: for a ``forget_bias`` other than 0 where there is no forget gate.
     """
-    width = cell.num_gates * H
-    Wx = normal(rng, (D, width), D**-0.5, dtype)
-    Wh = normal(rng, (H, width), H**-0.5, dtype)
-    b = zeros(width, dtype)
+    if isinstance(cell, type) and issubclass(cell, TimeBidirectional):
+        raise TypeError(
+            f"{cell.__name__}: a language model reads from left to right; from the right it would "
+            "see the words that it predicts"
+        )
+    layer = time_layer(cell, D, H, rng, dtype)
+    layer.stateful = True
     if forget_bias:
-        if cell.num_gates != len(LSTM_GATES):
+        if "f" not in layer.gates:
             raise ValueError(
-                f"{cell.__name__}: expected forget_bias 0, since there is no forget gate; "
+                f"{type(layer).__name__}: expected forget_bias 0, since there is no forget gate; "
                 f"got {forget_bias}"
             )
-        forget, *_ = split_gates(b, LSTM_GATES)
-        forget[...] = forget_bias
-    return cell(Wx, Wh, b, stateful=True)  # type: ignore[call-arg]
+        bias = layer.params[layer.param_names.index("b")]
+        split_gates(bias, layer.gates)[layer.gates.index("f")][...] = forget_bias
+    return layer
+
+
+def tied_output(embedding: TimeEmbedding) -> TimeAffine:
+    """An output layer whose weight is the embedding's, transposed, with one gradient for both.
+
+    The output layer is first in the backward pass and writes the gradient; the embedding adds.
+    """
+    (W,) = embedding.params
+    output = TimeAffine(W.T, zeros(len(W), W.dtype))
+    output.grads[0] = embedding.grads[0].T
+    embedding.accumulate = True
+    return output
 
 
 class LanguageModel(BaseModel):
@@ -85,7 +86,7 @@ class LanguageModel(BaseModel):
         0 after an evaluation, and for a model without such layers. The perplexity of a window is
         exp(loss - penalty).
         """
-        return sum(layer.penalty for layer in self.layers if hasattr(layer, "penalty"))
+        return sum(layer.penalty for layer in self.layers if isinstance(layer, Layer))
 
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
         """The loss, a scalar, for ids ``xs`` and the ids ``ts`` that follow them, both (N, T).
@@ -94,14 +95,16 @@ class LanguageModel(BaseModel):
         """
         hs = self.run(self.layers[:-1], xs, train_flg)
         self.loss_layer.train_flg = train_flg
-        return self.loss_layer.forward(hs, ts) + self.penalty
+        loss = self.loss_layer.forward(hs, ts) + self.penalty
+        self._may_go_back = True
+        return loss
 
     def backward(self, dout: float = 1) -> None:
         """Write every gradient; ``dout`` scales those of the penalties too."""
+        self.expect_forward()
         dhs = self.loss_layer.backward(dout)
         for layer in reversed(self.layers[:-1]):
-            if hasattr(layer, "penalty"):
-                layer.dout = dout
+            layer.dout = dout
             dhs = layer.backward(dhs)
 
     def set_output_bias(self, counts: Array) -> None:
@@ -176,7 +179,7 @@ class LanguageModel(BaseModel):
         rng = numpy.random.default_rng(rng)
         unread = np.asarray([ids])
         ids = list(ids)
-        with evaluation(self), blas_at_rest(self.layers[-1].params[0]):
+        with evaluation(self), kernels.blas_at_rest(self.layers[-1].params[0]):
             for _ in range(length):
                 scores = to_cpu(self.predict(unread)[0, -1])
                 if len(skip):
@@ -191,3 +194,87 @@ class LanguageModel(BaseModel):
                 if chosen in stop_ids:
                     break
         return ids
+
+
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Raise ValueError for a setting that makes no distribution."""
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"sampling: expected a temperature above 0, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"sampling: expected top_k of 1 or more, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"sampling: expected top_p in (0, 1], got {top_p}")
+
+
+def sample_id(
+    scores: numpy.ndarray,
+    rng: numpy.random.Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> int:
+    """Draw an id from softmax(scores / temperature), cut to its most likely part.
+
+    Args:
+        scores: (V,); -inf for an id that must not be drawn.
+        rng: where the draw comes from.
+        temperature: below 1 sharpens, above 1 flattens.
+        top_k: keep the k most likely ids (Fan et al. 2018).
+        top_p: keep the fewest ids whose probabilities reach p (Holtzman et al. 2020).
+
+    Raises:
+        ValueError: for scores that make no distribution: with NaN, or nothing above -inf.
+    """
+    by = max(1e-30, min(1 / temperature, 1e30))  # 0 and -inf times it stay what they are
+    library = kernels.library(scores) if top_k is None and top_p is None else None
+    if library is not None:
+        return _draw_compiled(library, scores, by, rng)
+    most = scores.max()
+    _check_distribution(numpy.isfinite(most))
+    p = numpy.exp((scores - most) * by)
+    if top_k is not None or top_p is not None:
+        p /= p.sum()
+        order = numpy.argsort(-p, kind="stable")
+        if top_k is not None:
+            p[order[top_k:]] = 0
+            p /= p.sum()
+        if top_p is not None:
+            before = numpy.cumsum(p[order]) - p[order]  # probability of all that are likelier
+            p[order[before >= top_p]] = 0
+    return _draw(p, rng)
+
+
+def _check_distribution(right: bool) -> None:
+    if not right:
+        raise ValueError("sampling: expected scores without NaN and with one above -inf")
+
+
+def _draw_compiled(
+    library: kernels.Library, scores: numpy.ndarray, by: float, rng: numpy.random.Generator
+) -> int:
+    """An id from softmax(scores * by), without an array of weights."""
+    sums = numpy.empty(-(-len(scores) // library.draw_block()))
+    sums_at = kernels.address(sums)
+    drawn = library.draw(kernels.address(scores), len(scores), by, rng.random(), sums_at)
+    _check_distribution(drawn >= 0)
+    return drawn
+
+
+def _draw(weights: numpy.ndarray, rng: numpy.random.Generator) -> int:
+    """An id, each as likely as its weight (V,) is large: first its block, then its place there.
+
+    The running sum of all V weights takes longer than their exponentials; this needs two short
+    ones.
+    """
+    starts = numpy.arange(0, len(weights), BLOCK)
+    up_to = numpy.add.reduceat(weights, starts).cumsum(dtype=numpy.float64)
+    at = rng.random() * up_to[-1]
+    block = int(up_to.searchsorted(at, side="right"))
+    if block:
+        at -= up_to[block - 1]
+    first = block * BLOCK
+    inside = weights[first : first + BLOCK]
+    place = int(inside.cumsum(dtype=numpy.float64).searchsorted(at, side="right"))
+    if place == len(inside):  # the two sums round differently: it is the last possible id
+        place = int(numpy.flatnonzero(inside)[-1])
+    return first + place

@@ -6,14 +6,12 @@ from typing import Literal
 
 import numpy
 
+from common.base_layer import TimeRecurrent, check_sizes, uniform
 from common.functions import log_softmax, one_hot
 from common.np import Array, np
 from common.time_layers import TimeAffine, TimeMeanSquaredError, TimeRNN, TimeSoftmaxWithLoss
-from common.time_layers.recurrent import RecurrentLayer
-from common.time_layers.stack import uniform
 from common.util import evaluation
 from models.char_rnn import OneHotModel
-from models.language_model import check_sizes
 
 __all__ = ["ConcatReciter", "Reciter"]
 
@@ -39,7 +37,7 @@ class Reciter(OneHotModel):
         self,
         vocab_size: int,
         hidden_size: int = 35,
-        cell: type[RecurrentLayer] = TimeRNN,
+        cell: type[TimeRecurrent] = TimeRNN,
         loss: Literal["softmax", "squared"] = "softmax",
         rng: numpy.random.Generator | int | None = None,
         dtype: str = "float32",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 
-from common.layer import Recurrent
+from common.base_layer import check_sizes, normal, zeros
 from common.time_layers import TimeAffine, TimeEmbedding, TimeLSTM, TimeOutputWithLoss
-from models.language_model import LanguageModel, check_sizes, normal, recurrent, zeros
+from models.language_model import LanguageModel, recurrent
 
 
 class Rnnlm(LanguageModel):
-    """Embedding, one stateful LSTM, output layer.
+    """Embedding, stateful LSTM, output layer.
 
     Args:
         vocab_size: V.
@@ -18,12 +20,15 @@ class Rnnlm(LanguageModel):
         hidden_size: H.
         rng: draws the initial weights; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
+        cell: in place of the LSTM: a name, a time layer or a cell
+            (``common.time_layers.time_layer``).
+        num_layers: L, recurrent layers on top of each other.
 
     Raises:
-        ValueError: for a size below 1.
+        ValueError: for a size below 1, or a cell that is not known.
     """
 
-    cell: type[Recurrent] = TimeLSTM  # a subclass may name another
+    cell: Any = TimeLSTM  # a subclass may name another
 
     def __init__(
         self,
@@ -32,17 +37,23 @@ class Rnnlm(LanguageModel):
         hidden_size: int = 100,
         rng: numpy.random.Generator | int | None = None,
         dtype: str = "float32",
+        *,
+        cell: Any = None,
+        num_layers: int = 1,
     ) -> None:
         check_sizes(
             type(self).__name__,
             vocab_size=vocab_size,
             wordvec_size=wordvec_size,
             hidden_size=hidden_size,
+            num_layers=num_layers,
         )
         V, D, H = vocab_size, wordvec_size, hidden_size
         rng = numpy.random.default_rng(rng)
+        cell = self.cell if cell is None else cell
         embed_W = normal(rng, (V, D), 0.01, dtype)
-        layer = recurrent(self.cell, D, H, rng, dtype)
+        widths = [D] + [H] * (num_layers - 1)
+        layers = [recurrent(cell, width, H, rng, dtype) for width in widths]
         affine_W = normal(rng, (H, V), H**-0.5, dtype)
         output = TimeAffine(affine_W, zeros(V, dtype))
-        self.compose([TimeEmbedding(embed_W), layer, output], TimeOutputWithLoss(output))
+        self.compose([TimeEmbedding(embed_W), *layers, output], TimeOutputWithLoss(output))

@@ -18,14 +18,12 @@ from __future__ import annotations
 
 import numpy
 
+from common.base_layer import TimeRecurrent, check_sizes, uniform
 from common.base_model import BaseModel
 from common.functions import one_hot
 from common.layers import Affine, Sigmoid, SoftmaxWithLoss
 from common.np import Array, np
 from common.time_layers import TimeAffine, TimeLSTM, TimeSoftmaxWithLoss, TimeStack
-from common.time_layers.recurrent import RecurrentLayer
-from common.time_layers.stack import uniform
-from models.language_model import check_sizes
 
 __all__ = ["ManyToOne", "OneToMany", "OneToOne", "ReadThenWrite", "StepByStep"]
 
@@ -36,7 +34,7 @@ def _affine(kind: type, D: int, V: int, rng: Rng, dtype: str) -> Affine | TimeAf
     return kind(uniform(rng, D, (D, V), dtype), uniform(rng, D, (V,), dtype))
 
 
-def _recurrent(cell: type[RecurrentLayer], D: int, H: int, rng: Rng, dtype: str) -> RecurrentLayer:
+def _recurrent(cell: type[TimeRecurrent], D: int, H: int, rng: Rng, dtype: str) -> TimeRecurrent:
     width = cell.num_gates * H
     Wx, Wh = (uniform(rng, H, (rows, width), dtype) for rows in (D, H))
     return cell(Wx, Wh, uniform(rng, H, (width,), dtype))
@@ -95,7 +93,7 @@ class StepByStep(BaseModel):
         input_size: int,
         hidden_size: int,
         num_classes: int,
-        cell: type[RecurrentLayer] = TimeLSTM,
+        cell: type[TimeRecurrent] = TimeLSTM,
         rng: Rng | int | None = None,
         dtype: str = "float32",
     ) -> None:
@@ -122,7 +120,7 @@ class OneToMany(StepByStep):
         hidden_size: int,
         num_classes: int,
         num_answers: int,
-        cell: type[RecurrentLayer] = TimeLSTM,
+        cell: type[TimeRecurrent] = TimeLSTM,
         rng: Rng | int | None = None,
         dtype: str = "float32",
     ) -> None:
@@ -155,7 +153,7 @@ class ManyToOne(BaseModel):
         input_size: int,
         hidden_size: int,
         num_classes: int,
-        cell: type[RecurrentLayer] = TimeLSTM,
+        cell: type[TimeRecurrent] = TimeLSTM,
         rng: Rng | int | None = None,
         dtype: str = "float32",
     ) -> None:
@@ -168,12 +166,14 @@ class ManyToOne(BaseModel):
 
     def predict(self, xs: Array, train_flg: bool = False) -> Array:
         """(N, T, D) -> scores (N, V)."""
+        self._may_go_back = False
         hs = self.recurrent.forward(xs)
         self._shape = hs.shape
         return self.output.forward(hs[:, -1])
 
     def backward(self, dout: float = 1) -> Array:
         """Write every gradient; return dxs (N, T, D)."""
+        self.expect_forward()
         dh = self.output.backward(self.loss_layer.backward(dout))
         dhs = np.zeros(self._shape, dtype=dh.dtype)  # no other step is asked
         dhs[:, -1] = dh
@@ -219,26 +219,30 @@ class ReadThenWrite(BaseModel):
 
     def predict(self, xs: Array, train_flg: bool = False) -> Array:
         """(N, T, D) -> scores (N, S, V), each step having read the likeliest symbol before it."""
-        _, state = self.encoder.forward(xs)
+        self._may_go_back = False
+        self.encoder.forward(xs)
+        state = self.encoder.state
         written = np.zeros((len(xs), 1, self.num_classes), dtype=self.dtype)
         ys = []
         for _ in range(self.num_answers):
-            hs, state = self.decoder.forward(written, state)
+            hs = self.decoder.forward(written, state)
+            state = self.decoder.state
             ys.append(self.output.forward(hs))
             written = one_hot(ys[-1].argmax(axis=2), self.num_classes, self.dtype)
         return np.concatenate(ys, axis=1)
 
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
         """The loss, a scalar, for (N, T, D) and the ids to write (N, S)."""
-        _, state = self.encoder.forward(xs)
+        self.encoder.forward(xs)
+        self._may_go_back = True
         written = np.zeros((*ts.shape, self.num_classes), dtype=self.dtype)
         written[:, 1:] = one_hot(ts[:, :-1], self.num_classes, self.dtype)
-        hs, _ = self.decoder.forward(written, state)
+        hs = self.decoder.forward(written, self.encoder.state)
         return self.loss_layer.forward(self.output.forward(hs), ts)
 
     def backward(self, dout: float = 1) -> Array:
         """Write every gradient; return dxs (N, T, D). The two meet in the state alone."""
+        self.expect_forward()
         dhs = self.output.backward(self.loss_layer.backward(dout))
-        _, d_state = self.decoder.backward(dhs)
-        dxs, _ = self.encoder.backward(None, d_state)
-        return dxs
+        self.decoder.backward(dhs)
+        return self.encoder.backward(None, self.decoder.dstate)

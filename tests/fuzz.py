@@ -25,10 +25,10 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from common.array_pickle import read_array_list
-from common.tensor_file import read_tensors, write_tensors
+from common.files.book_pickle import read_array_list
+from common.files.tensors import read_tensors, write_tensors
 from models import Rnnlm
-from train.cli import run_command
+from train.run.command import run_command
 
 WRONG = "loaded, but not what the file says"
 SLOW = 2.0  # seconds that no file of a few kilobytes may take

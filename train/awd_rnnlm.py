@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 import numpy
 
 from models import AwdRnnlm
-from train.cli import run_command
-from train.language_model import LanguageModelOptions, train
+from train.run.command import run_command
+from train.run.language_model import LanguageModelOptions, train
 
 SHORT = {  # what helps where the text is read a few times only
     "lr_schedule": "cosine",
@@ -101,6 +101,9 @@ class Options(LanguageModelOptions):
     """Let an affine layer take the last LSTM from H down to D."""
     forget_bias: float = 0.0
     """Where the biases of the forget gates begin."""
+    cell: str | None = None
+    """The recurrent layer: lstm, gru, rnn or the name of a file in common/cells; by default the
+    model's own."""
     epochs: int = 500
     """How often the training text is read."""
     time_size: int = 70
@@ -132,6 +135,7 @@ class Options(LanguageModelOptions):
             projection=self.projection,
             forget_bias=self.forget_bias,
             rng=rng,
+            cell=self.cell,
         )
 
 

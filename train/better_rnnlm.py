@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy
 
 from models import BetterRnnlm
-from train.cli import run_command
-from train.language_model import LanguageModelOptions, train
+from train.run.command import run_command
+from train.run.language_model import LanguageModelOptions, train
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Options(LanguageModelOptions):
     """Width D of the word vectors; equals H, because the weight is tied."""
     hidden_size: int = 650
     """Width H of the recurrent layers."""
-    dropout_ratio: float = 0.5
+    dropout: float = 0.5
     """Probability of dropping, between all layers."""
     epochs: int = 40
     """How often the training text is read."""
@@ -31,10 +31,25 @@ class Options(LanguageModelOptions):
     """Divide the learning rate by this when validation did not improve, on top of --lr-schedule; 1
     keeps it."""
 
+    cell: str | None = None
+    """The recurrent layer: lstm, gru, rnn or the name of a file in common/cells; by default the
+    model's own."""
+    num_layers: int = 2
+    """Recurrent layers on top of each other."""
+    tied: bool = True
+    """Let embedding and output layer share one weight."""
+
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> BetterRnnlm:
         """The model that these options describe."""
         return BetterRnnlm(
-            vocab_size, self.wordvec_size, self.hidden_size, self.dropout_ratio, rng=rng
+            vocab_size,
+            self.wordvec_size,
+            self.hidden_size,
+            self.dropout,
+            rng=rng,
+            cell=self.cell,
+            num_layers=self.num_layers,
+            tied=self.tied,
         )
 
 

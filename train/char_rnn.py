@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy
 from tqdm import trange
 
+from common.base_layer import check_sizes
 from common.np import Array, np
 from common.optimizer import SGD
 from common.plotting import show_or_save
@@ -24,9 +25,8 @@ from common.util import clip_grads_value
 from datasets import text
 from datasets.corpus import Corpus, corpus_from_tokens
 from models.char_rnn import CharRnn
-from models.language_model import check_sizes
-from train.cli import run_command
-from train.parts import Parts, run_in_parts
+from train.run.command import run_command
+from train.run.restartable import Parts, run_in_parts
 
 BUILT_IN = {"vector": ["vector"], "ectoaxg": ["vector", *["ectoaxg"] * 14]}
 HIDDEN_SIZES = {"vector": 50}
@@ -299,8 +299,8 @@ def main(options: Options) -> None:
         samples=options.samples,
         hidden_size=min(hidden_sizes),
     )
-    name = "-".join(["char_rnn", *(corpus.name for corpus in corpora)])
-    with run_in_parts("char_rnn", name, options) as parts:
+    subject = "-".join(corpus.name for corpus in corpora)
+    with run_in_parts("char_rnn", subject, options) as parts:
         _, panels = plt.subplots(
             1,
             len(corpora),

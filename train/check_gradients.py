@@ -21,7 +21,7 @@ from common.np import Array, np
 from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm, shapes
 from models.char_rnn import CharRnn
 from models.memory import ConcatReciter, Reciter
-from train.cli import run_command
+from train.run.command import run_command
 
 N, T, D, H, V = 2, 3, 4, 5, 7
 CASES: dict[str, Callable[[], Report]] = {}

@@ -16,13 +16,13 @@ from typing import Literal
 import tyro
 from tqdm import tqdm
 
-from common.dynamic_evaluation import eval_perplexity_dynamic, gradient_scales
 from common.np import Array
+from common.perplexity.dynamic_evaluation import eval_perplexity_dynamic, gradient_scales
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
-from train.cli import run_command
-from train.measured import add_result, require_finished
-from train.trained import open_run
+from train.run.command import run_command
+from train.run.folder import add_result, require_finished
+from train.run.trained import open_run
 
 NAME = "dynamic_evaluation"
 LEARNING_RATES = {"rms": (1e-4, 2e-4, 4e-4), "sgd": (0.1, 0.2, 0.4)}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import tyro
 
-from train.cli import run_command
-from train.language_model import evaluate
-from train.trained import open_run
+from train.run.command import run_command
+from train.run.language_model import evaluate
+from train.run.trained import open_run
 
 
 @dataclass(frozen=True)

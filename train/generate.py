@@ -11,8 +11,8 @@ from pathlib import Path
 
 import tyro
 
-from train.cli import run_command
-from train.trained import open_run
+from train.run.command import run_command
+from train.run.trained import open_run
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy
 
-from common.gates import GRU_GATES, LSTM_GATES, split_gates
+from common.base_layer import GRU_GATES, LSTM_GATES, check_sizes, split_gates
 from common.np import Array, np
 from common.optimizer import Adam
 from common.plotting import show_or_save
@@ -22,9 +22,9 @@ from common.trainer import Record, RnnlmTrainer
 from common.util import clip_grads, eval_perplexity_exact
 from datasets import load_corpus
 from models import Rnnlm, SimpleRnnlm
-from models.language_model import LanguageModel, check_sizes
-from train.cli import run_command
-from train.run_folder import RunFolder
+from models.language_model import LanguageModel
+from train.run.command import run_command
+from train.run.folder import RunFolder
 
 EXAMPLES = 32  # texts over which the norms are averaged, or fewer where there are fewer
 
@@ -212,7 +212,7 @@ def main(options: Options) -> None:
             f"{options.time_size} steps back, {corpus.name} has {len(corpus.valid)}"
         )
     texts = np.asarray(corpus.valid[: N * (length + 1)]).reshape(N, length + 1)
-    run = RunFolder.create(f"gradient_flow-{corpus.name}", options)
+    run = RunFolder.create("gradient_flow", corpus.name, options)
 
     radius = abs(numpy.linalg.eigvals(Wh)).max()
     print(

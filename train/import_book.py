@@ -12,11 +12,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.array_pickle import read_array_list
+from common.files.book_pickle import read_array_list
 from common.np import Array
 from models.language_model import LanguageModel
-from train.cli import run_command
-from train.imported import ImportOptions, keep_as_run
+from train.run.command import run_command
+from train.run.imported import ImportOptions, keep_as_run
 
 
 @dataclass(frozen=True)

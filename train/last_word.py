@@ -21,8 +21,8 @@ from common.time_layers import TimeRNN
 from common.trainer import Record, Trainer
 from datasets.toy import last_words
 from models.shapes import ManyToOne
-from train.cli import run_command
-from train.run_folder import RunFolder
+from train.run.command import run_command
+from train.run.folder import RunFolder
 
 SENTENCES = ("i like dog", "i love coffee", "i hate milk")
 # What a PyTorch program of the same sizes printed for these sentences.
@@ -61,7 +61,7 @@ def main(options: Options) -> None:
     rng = numpy.random.default_rng(options.seed)
     model = ManyToOne(len(words), options.hidden_size, len(words), TimeRNN, rng)
     optimizer = Adam(options.lr)
-    run = RunFolder.create("last_word", options)
+    run = RunFolder.create("last_word", "", options)
     print(f"{len(t)} sentences of {x.shape[1] + 1} words, {len(words)} different; {run.path}")
 
     def on_record(record: Record) -> None:

@@ -14,18 +14,17 @@ from typing import Any, Literal
 import numpy
 from tqdm import trange
 
+from common.base_layer import TimeRecurrent, check_sizes
 from common.np import np
 from common.optimizer import Adam
 from common.plotting import show_or_save
 from common.time_layers import TimeGRU, TimeLSTM, TimeRNN
-from common.time_layers.recurrent import RecurrentLayer
 from common.trainer import Record, Trainer
 from datasets.corpus import build_vocab, encode_tokens
-from models.language_model import check_sizes
 from models.memory import ConcatReciter, Reciter
-from train.cli import run_command
-from train.parts import Parts, run_in_parts
-from train.run_folder import RunFolder
+from train.run.command import run_command
+from train.run.folder import RunFolder
+from train.run.restartable import Parts, run_in_parts
 
 SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz ?!.,:;"
@@ -69,7 +68,7 @@ class Variant:
     """One network of the comparison."""
 
     name: str
-    cell: type[RecurrentLayer] = TimeRNN
+    cell: type[TimeRecurrent] = TimeRNN
     model: type[Reciter] = Reciter
     loss: Literal["softmax", "squared"] = "softmax"
     published: str = ""
@@ -261,7 +260,7 @@ def main(options: Options) -> None:
     sizes = {"hidden_size": options.hidden_size, "epochs": options.epochs}
     check_sizes("memory", starts=options.starts, **sizes)
     ids, letters = encode(options)
-    with run_in_parts("memory", "memory", options) as parts:
+    with run_in_parts("memory", "", options) as parts:
         print(
             f"{len(ids) - 1} letters with the end mark ($), alphabet {len(letters)}, hidden units "
             f"{options.hidden_size}, {options.epochs} epochs, {options.starts} starts\n"

@@ -13,12 +13,16 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from common.neural_cache import cache_probabilities, eval_perplexity_cache, mixed_perplexity
+from common.perplexity.neural_cache import (
+    cache_probabilities,
+    eval_perplexity_cache,
+    mixed_perplexity,
+)
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
-from train.cli import run_command
-from train.measured import add_result, require_finished
-from train.trained import open_run
+from train.run.command import run_command
+from train.run.folder import add_result, require_finished
+from train.run.trained import open_run
 
 NAME = "neural_cache"
 CACHE_SIZES = (100, 500, 2000)

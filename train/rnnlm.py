@@ -11,17 +11,30 @@ from dataclasses import dataclass
 import numpy
 
 from models import Rnnlm
-from train.cli import run_command
-from train.language_model import LanguageModelOptions, train
+from train.run.command import run_command
+from train.run.language_model import LanguageModelOptions, train
 
 
 @dataclass(frozen=True)
 class Options(LanguageModelOptions):
     """Train Rnnlm (embedding, one LSTM, output layer) and report perplexity, sample and curve."""
 
+    cell: str | None = None
+    """The recurrent layer: lstm, gru, rnn or the name of a file in common/cells; by default the
+    model's own."""
+    num_layers: int = 1
+    """Recurrent layers on top of each other."""
+
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> Rnnlm:
         """The model that these options describe."""
-        return Rnnlm(vocab_size, self.wordvec_size, self.hidden_size, rng=rng)
+        return Rnnlm(
+            vocab_size,
+            self.wordvec_size,
+            self.hidden_size,
+            rng=rng,
+            cell=self.cell,
+            num_layers=self.num_layers,
+        )
 
 
 def main(options: Options) -> None:

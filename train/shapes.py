@@ -26,8 +26,8 @@ from datasets import toy
 from datasets.toy import Task
 from models.shapes import ManyToOne, OneToMany, OneToOne, ReadThenWrite, StepByStep
 from train import shapes_figure
-from train.cli import run_command
-from train.run_folder import RunFolder
+from train.run.command import run_command
+from train.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def main(options: Options) -> None:
     """Run the command."""
     if not 0 < options.effort < float("inf"):
         raise ValueError(f"--effort: expected a finite number above 0, got {options.effort}")
-    run = RunFolder.create("shapes", options)
+    run = RunFolder.create("shapes", "", options)
     print(f"{'shape':<18}{'task':<40}{'held out':>9}{'right':>9}{'seconds':>9}")
     pupils = []
     for shape in LESSONS:

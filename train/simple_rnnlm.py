@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy
 
 from models import SimpleRnnlm
-from train.cli import run_command
-from train.language_model import LanguageModelOptions, train
+from train.run.command import run_command
+from train.run.language_model import LanguageModelOptions, train
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy
 
 from common import step_by_step
+from common.base_layer import check_sizes
 from common.gradient_check import Report, check_gradients
 from common.np import Array, np, to_cpu
 from common.plotting import show_or_save
-from models.language_model import check_sizes
-from train.cli import run_command
-from train.published import STEP_BY_STEP, TOLERANCE, Case
-from train.run_folder import RunFolder
+from train.published_values import STEP_BY_STEP, TOLERANCE, Case
+from train.run.command import run_command
+from train.run.folder import RunFolder
 
 KINDS = ("rnn", "lstm", "gru")
 GATES = {"rnn": "", "lstm": "fico", "gru": "rzc"}
@@ -248,7 +248,7 @@ def main(options: Options) -> None:
             "step_by_step: expected scale and keep_bias to be finite, "
             f"got {options.scale} and {options.keep_bias}"
         )
-    run = RunFolder.create("step_by_step", options)
+    run = RunFolder.create("step_by_step", "", options)
 
     print("The published example, to the 8 decimals that were printed (a line of several numbers")
     print("shows the first and the largest difference of all; --verbose shows every one):")

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import tyro
 
-from common.tensor_file import read_tensors, write_tensors
-from models.torch_layout import from_torch, to_torch
-from train.cli import run_subcommands
-from train.imported import ImportOptions as CommonImportOptions
-from train.imported import keep_as_run
-from train.trained import open_run
+from common.files.tensors import read_tensors, write_tensors
+from common.files.torch_layout import from_torch, to_torch
+from train.run.command import run_subcommands
+from train.run.imported import ImportOptions as CommonImportOptions
+from train.run.imported import keep_as_run
+from train.run.trained import open_run
 
 
 @dataclass(frozen=True)

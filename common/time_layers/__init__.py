@@ -11,17 +11,16 @@ Shapes: N batch, T time steps, D input width, H hidden width, V vocabulary.
 from common.layers import GRU, LSTM, RNN
 from common.np import np
 from common.time_layers.activation_penalty import TimeActivationPenalty
+from common.time_layers.bidirectional import TimeBidirectional, TimeBiLSTM
+from common.time_layers.cell import TimeCell, cell_named, cells_by_name, time_layer
 from common.time_layers.dropout import TimeDropout
-from common.time_layers.output import TimeOutputWithLoss
-from common.time_layers.recurrent import TimeBiLSTM, TimeGRU, TimeLSTM, TimeRNN
-from common.time_layers.squared_error import TimeMeanSquaredError
+from common.time_layers.embedding import TimeEmbedding
+from common.time_layers.gru import TimeGRU
+from common.time_layers.losses import TimeMeanSquaredError, TimeSigmoidWithLoss
+from common.time_layers.lstm import TimeLSTM
+from common.time_layers.output import TimeAffine, TimeOutputWithLoss, TimeSoftmaxWithLoss
+from common.time_layers.rnn import TimeRNN
 from common.time_layers.stack import TimeStack
-from common.time_layers.vocabulary import (
-    TimeAffine,
-    TimeEmbedding,
-    TimeSigmoidWithLoss,
-    TimeSoftmaxWithLoss,
-)
 from common.time_layers.weight_drop import TimeWeightDrop
 
 __all__ = [
@@ -31,6 +30,8 @@ __all__ = [
     "TimeActivationPenalty",
     "TimeAffine",
     "TimeBiLSTM",
+    "TimeBidirectional",
+    "TimeCell",
     "TimeDropout",
     "TimeEmbedding",
     "TimeGRU",
@@ -42,5 +43,8 @@ __all__ = [
     "TimeSoftmaxWithLoss",
     "TimeStack",
     "TimeWeightDrop",
+    "cell_named",
+    "cells_by_name",
     "np",
+    "time_layer",
 ]

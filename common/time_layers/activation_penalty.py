@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from common.layer import Layer
+from common.base_layer import Layer, batch_first, time_major
 from common.np import Array, np
-from common.time_layers.layout import batch_first, time_major
 
 
 class TimeActivationPenalty(Layer):
@@ -40,9 +39,6 @@ class TimeActivationPenalty(Layer):
                     f"{type(self).__name__}: expected {name} of 0 or more, got {weight}"
                 )
         self.alpha, self.beta = alpha, beta
-        self.penalty: Array = 0.0
-        self.dout: float = 1
-        self.train_flg = True
 
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> the same array; computes ``penalty``."""

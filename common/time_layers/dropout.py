@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy
 
-from common.layer import Layer, check_ratio
+from common.base_layer import Layer, batch_first, check_ratio
 from common.np import Array, np
-from common.time_layers.layout import batch_first
 
 
 class TimeDropout(Layer):
@@ -30,7 +29,6 @@ class TimeDropout(Layer):
         self.dropout_ratio = check_ratio(type(self).__name__, dropout_ratio)
         self.variational = variational
         self.rng = rng if rng is not None else numpy.random.default_rng()
-        self.train_flg = True
 
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> (N, T, D)."""

@@ -1,19 +1,125 @@
-"""Output layer, softmax and loss in one: what a language model spends most of its time on."""
+"""The output layer, softmax and loss: what a language model spends most of its time on.
+
+R = T N rows, H inputs, V classes: X (R, H), W (H, V), b (V,), S (R, V).
+"""
 
 from __future__ import annotations
 
 import numpy
 
-from common import native
-from common.layer import Layer
+from common import kernels
+from common.base_layer import Layer, batch_first, time_major
+from common.kernels.output import CompiledScores, compiled_scores
+from common.kernels.passes import add_rows
 from common.np import Array, np
-from common.rows import add_rows
-from common.time_layers.layout import batch_first, time_major
-from common.time_layers.scores import make_scores
-from common.time_layers.vocabulary import TimeAffine, read_targets
-from common.workspace import Workspace
 
 SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
+
+
+class TimeAffine(Layer):
+    """ys = xs W + b at every step.
+
+    Args:
+        W: (H, V); the transposed view of an embedding (V, H) where the two are tied.
+        b: (V,).
+    """
+
+    param_names = ("W", "b")
+
+    def __init__(self, W: Array, b: Array) -> None:
+        super().__init__(W, b)
+        self.expect_shape("W", W, "H", "V")
+        self.expect_shape("b", b, W.shape[1])
+
+    def forward(self, xs: Array) -> Array:
+        """(N, T, H) -> (N, T, V)."""
+        W, b = self.params
+        self.expect_shape("xs", xs, "N", "T", len(W))
+        xs = time_major(xs, W.dtype)
+        T, N, _ = xs.shape
+        self.cache = (xs,)
+        ys = np.empty((T, N, len(b)), dtype=W.dtype)
+        kernels.affine(xs, W, b, out=ys)
+        return batch_first(ys)
+
+    def backward(self, dys: Array) -> Array:
+        """(N, T, V) -> dxs (N, T, H)."""
+        W, _ = self.params
+        dW, db = self.grads
+        (xs,) = self.saved()
+        T, N, H = xs.shape
+        self.expect_shape("dys", dys, N, T, W.shape[1])
+        dys = time_major(dys, W.dtype).reshape(T * N, -1)
+        kernels.product(xs.reshape(T * N, H).T, dys, out=dW)
+        db[...] = dys.sum(axis=0)
+        return batch_first(kernels.product(dys, W.T).reshape(T, N, H))
+
+
+def read_targets(
+    layer: Layer, ts: Array, shape: tuple[int, int, int], ignore_label: int
+) -> tuple[Array, Array]:
+    """Targets (N, T), or one-hot (N, T, V), as class ids (T N,), and which of them count.
+
+    Raises:
+        ValueError: in the layer's name, where the shape does not fit (N, T, V), a target is out of
+            range or all are ignored.
+    """
+    N, T, V = shape
+    ts = np.asarray(ts)
+    if ts.ndim == 3:
+        layer.expect_shape("ts", ts, N, T, V)
+        ts = ts.argmax(axis=2)
+    layer.expect_shape("ts", ts, N, T)
+    ts = time_major(ts).reshape(-1)
+    counts = ts != ignore_label
+    ts = np.where(counts, ts, 0)
+    layer.expect_ids("ts", ts, V)
+    if isinstance(counts, numpy.ndarray) and not counts.any():
+        raise ValueError(
+            f"{type(layer).__name__}: all {ts.size} targets are ignore_label={ignore_label}"
+        )
+    return ts, counts
+
+
+class TimeSoftmaxWithLoss(Layer):
+    """Mean of -log softmax(xs)[t] over all targets but those equal to ``ignore_label``.
+
+    Args:
+        ignore_label: the target that counts for nothing.
+    """
+
+    def __init__(self, ignore_label: int = -1) -> None:
+        super().__init__()
+        self.ignore_label = ignore_label
+
+    def forward(self, xs: Array, ts: Array) -> Array:
+        """Scores (N, T, V) and targets (N, T), or one-hot (N, T, V) -> the loss, a scalar.
+
+        Raises:
+            ValueError: where shapes do not fit, a target is out of range or all are ignored.
+        """
+        self.expect_shape("xs", xs, "N", "T", "V")
+        N, T, V = xs.shape
+        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
+        num_targets = counts.sum()
+        rows = np.arange(T * N)
+        xs = time_major(xs).reshape(T * N, V)
+        ys = xs - xs.max(axis=1, keepdims=True)
+        log_p = ys[rows, ts]
+        np.exp(ys, out=ys)
+        sums = ys.sum(axis=1, keepdims=True)
+        log_p -= np.log(sums[:, 0])
+        ys /= sums
+        self.cache = (ys, ts, counts, num_targets, (T, N, V))
+        return -(log_p * counts).sum(dtype="float64") / num_targets
+
+    def backward(self, dout: float = 1) -> Array:
+        """dxs (N, T, V) = (softmax(xs) - onehot(ts)) * dout / (number of targets that count)."""
+        ys, ts, counts, num_targets, shape = self.saved()
+        scale = counts.astype(ys.dtype) * (dout / num_targets).astype(ys.dtype)
+        dxs = ys * scale[:, None]
+        dxs[np.arange(len(ts)), ts] -= scale
+        return batch_first(dxs.reshape(shape))
 
 
 class TimeOutputWithLoss(Layer):
@@ -23,9 +129,9 @@ class TimeOutputWithLoss(Layer):
 
         dX = (w / s) * (S W') - w * W'[ts],  dW = (w / s * X)' S - ...,  db = (w / s) S - ...
 
-    so S (N T, V) is written once and never divided, subtracted from or copied: what belongs to a
-    row is applied to the small matrix beside it, and the one-hot part is a sum of few rows.
-    The usual shift by the row maximum is left out unless a sum shows that it is needed.
+    so S is written once and never divided, subtracted from or copied: what belongs to a row is
+    applied to the small matrix beside it, and the one-hot part is a sum of few rows. The usual
+    shift by the row maximum is left out unless a sum shows that it is needed.
 
     ``train_flg`` says whether ``backward`` may follow: if not, S need not be kept. A model sets it,
     and lets its layers share their ``workspace``: a second backward pass then computes S again.
@@ -39,8 +145,7 @@ class TimeOutputWithLoss(Layer):
         super().__init__()
         self.output = output
         self.ignore_label = ignore_label
-        self.train_flg = True
-        self.workspace = Workspace()
+        self.workspace: kernels.Workspace = kernels.Workspace()
 
     def forward(self, xs: Array, ts: Array) -> Array:
         """Inputs (N, T, H) of the output layer, targets (N, T) or one-hot -> the loss, a scalar.
@@ -48,7 +153,7 @@ class TimeOutputWithLoss(Layer):
         Raises:
             ValueError: where shapes do not fit, a target is out of range or all are ignored.
         """
-        W, b = self.output.params
+        W, b = params = self.output.params
         H, V = W.shape
         self.expect_shape("xs", xs, "N", "T", H)
         self.cache = None
@@ -59,16 +164,18 @@ class TimeOutputWithLoss(Layer):
         of_targets = W.T[ts]  # (N T, H)
         log_p = (xs * of_targets).sum(axis=1) + b[ts]
 
+        arrays = (params, self.output.grads, self.workspace)
+        compiled = compiled_scores(*arrays) if len(xs) >= kernels.FEW_ROWS else None
+        scores: Scores | CompiledScores = compiled or Scores(*arrays)
         sums = None
-        if isinstance(xs, numpy.ndarray):  # on a GPU it is faster than looking whether it is needed
-            scores = make_scores(self.output, self.workspace, compiled=len(xs) >= native.FEW_ROWS)
+        if isinstance(xs, numpy.ndarray):  # on a GPU a shift is faster than looking
             sums = scores.exponentials(xs, keep=self.train_flg)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
         if sums is not None and SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
             log_p -= np.log(sums)
         else:
-            scores = make_scores(self.output, self.workspace, compiled=False)
-            sums, shifts = scores.shifted_exponentials(xs)
+            scores = shifted = Scores(*arrays)
+            sums, shifts = shifted.shifted_exponentials(xs)
             log_p -= shifts + np.log(sums)
         if self.train_flg:
             self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, (T, N, H))
@@ -87,3 +194,65 @@ class TimeOutputWithLoss(Layer):
         add_rows(dW.T, ts, -weight * xs)
         db -= np.bincount(ts, weights=weight[:, 0], minlength=len(db)).astype(db.dtype)
         return batch_first(dxs.reshape(shape))
+
+
+class Scores:
+    """S = exp(X W + b) row by row, and the products with it.
+
+    ``common.kernels.output.CompiledScores`` does the same by panels of columns.
+
+    Args:
+        params: W and b.
+        grads: dW and db, which ``products`` writes.
+        workspace: where S is.
+    """
+
+    def __init__(
+        self, params: list[Array], grads: list[Array], workspace: kernels.Workspace
+    ) -> None:
+        self.W, self.b = params
+        self.dW, self.db = grads
+        self.workspace = workspace
+        self._turn = 0
+        self._shifted = False
+
+    def exponentials(self, X: Array, keep: bool = True) -> Array:
+        """Compute S = exp(X W + b); return its row sums (R,)."""
+        self._shifted = False
+        self._score(X)
+        return self._exponentiate(self.b)
+
+    def shifted_exponentials(self, X: Array) -> tuple[Array, Array]:
+        """S = exp(X W + b - shifts), where each row's largest becomes 1: row sums, shifts (R,)."""
+        self._shifted = True
+        self._score(X)
+        self.S += self.b
+        shifts = self.S.max(axis=1)
+        return self._exponentiate(-shifts[:, None]), shifts
+
+    def _score(self, X: Array) -> None:
+        self._turn = self.workspace.begin()
+        self.S = self.workspace.empty((len(X), len(self.b)), self.W.dtype)
+        np.matmul(X, self.W, out=self.S)
+
+    def _exponentiate(self, added: Array) -> Array:
+        """S := exp(S + added), (V,) or (R, 1); return the row sums."""
+        sums = np.empty(len(self.S), dtype=self.W.dtype)
+
+        def work(rows: slice) -> None:
+            block = self.S[rows]
+            block += added if added.ndim == 1 else added[rows]
+            with numpy.errstate(over="ignore"):  # the caller looks for it in the sums
+                np.exp(block, out=block)
+                block.sum(axis=1, out=sums[rows])
+
+        kernels.over_rows(work, self.S)
+        return sums
+
+    def products(self, X: Array, scale: Array) -> Array:
+        """Write dW = (scale * X)' S and db = scale' S; return S W'. ``scale`` is (R, 1)."""
+        if self.workspace.turn != self._turn:  # other layers' arrays are in its place by now
+            (self.shifted_exponentials if self._shifted else self.exponentials)(X)
+        np.matmul((scale * X).T, self.S, out=self.dW)
+        self.db[...] = scale[:, 0] @ self.S
+        return self.S @ self.W.T

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 
-from common.layer import Layer, check_ratio
-from common.np import Array, np
-from common.time_layers.dropout import TimeDropout
-from common.time_layers.recurrent import (
-    RecurrentLayer,
-    TimeBidirectional,
-    TimeGRU,
-    TimeLSTM,
-    TimeRNN,
+from common import kernels
+from common.base_layer import (
+    KeptState,
+    Layer,
+    TimeRecurrent,
+    check_ratio,
+    check_sizes,
+    uniform,
 )
-from common.workspace import share_workspace
-
-CELLS: dict[str, type[RecurrentLayer]] = {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}
+from common.np import Array, np
+from common.time_layers.bidirectional import TimeBidirectional
+from common.time_layers.cell import cell_named, time_layer
+from common.time_layers.dropout import TimeDropout
+from common.time_layers.rnn import TimeRNN
 
 States = tuple[Array, ...]
-
-
-def uniform(rng: numpy.random.Generator, H: int, shape: tuple[int, ...], dtype: str) -> Array:
-    """Weights from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch begins its RNNs; drawn on the CPU."""
-    return np.asarray(rng.uniform(-(H**-0.5), H**-0.5, shape).astype(dtype))
 
 
 class TimeStack(Layer):
     """L recurrent layers, each of which reads what the one below puts out.
 
     Schmidhuber (1992), El Hihi and Bengio (1995); dropout as in Zaremba et al. (2014). Options,
-    initial weights and states are those of PyTorch's ``nn.RNN``, ``nn.LSTM`` and ``nn.GRU``. All
-    h stand in one array (L * directions, N, H), layer by layer, the left before the right; so do
-    all c.
+    states, and the initial weights of "rnn", "lstm" and "gru", are those of PyTorch's ``nn.RNN``,
+    ``nn.LSTM`` and ``nn.GRU``. All h stand in one array (L * directions, N, H), layer by layer, the
+    left before the right; so does every other state.
 
     Args:
         input_size: D.
         hidden_size: H.
         num_layers: L.
-        cell: "rnn", "lstm" or "gru"; the GRU's candidate has a recurrent bias of its own.
+        cell: a name such as "rnn", "lstm" or "gru", a time layer, or a cell
+            (``common.time_layers.time_layer``); the candidate of "gru" has a recurrent bias.
         nonlinearity: "tanh" or "relu", for "rnn" only.
         bias: whether there are biases, and gradients of them.
         dropout: probability of dropping what one layer hands to the next.
@@ -47,10 +46,14 @@ class TimeStack(Layer):
         rng: draws the initial weights, then the dropout masks; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
 
-    ``train_flg`` says whether ``forward`` drops; a model sets it.
+    Attributes:
+        state: the states after the last step, (h,) or of an LSTM (h, c), each (L * directions, N,
+            H).
+        dstate: the gradients of the states from which the window began, after ``backward``.
 
     Raises:
-        ValueError: for a size below 1, a ratio outside [0, 1), or a name that is not known.
+        ValueError: for a size below 1, a ratio outside [0, 1), dropout where there is one layer, or
+            a name that is not known.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class TimeStack(Layer):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        cell: str = "rnn",
+        cell: Any = "rnn",
         *,
         nonlinearity: str = "tanh",
         bias: bool = True,
@@ -70,45 +73,53 @@ class TimeStack(Layer):
     ) -> None:
         super().__init__()
         who = type(self).__name__
-        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{who}: expected {name} of 1 or more, got {size}")
-        if cell not in CELLS:
-            raise ValueError(f"{who}: expected cell {', '.join(map(repr, CELLS))}, got {cell!r}")
-        if cell != "rnn" and nonlinearity != "tanh":
+        check_sizes(who, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        if isinstance(cell, str):
+            try:
+                cell = cell_named(cell)
+            except ValueError as error:
+                raise ValueError(f"{who}: {error}") from None
+        if cell is not TimeRNN and nonlinearity != "tanh":
             raise ValueError(f"{who}: nonlinearity {nonlinearity!r} is for cell 'rnn' only")
-        check_ratio(who, dropout)
+        if check_ratio(who, dropout) and num_layers == 1:
+            raise ValueError(
+                f"{who}: dropout {dropout} is between layers, and there is only one; "
+                "put a TimeDropout behind it"
+            )
         rng = numpy.random.default_rng(rng)
-        self.train_flg = True
         self.stateful = stateful
         self.hidden_size = hidden_size
         self.directions = 2 if bidirectional else 1
 
-        kind, H = CELLS[cell], hidden_size
-        options = {"nonlinearity": nonlinearity} if cell == "rnn" else {}
-        gates, bias_size = kind.num_gates * H, kind.bias_blocks[-1] * H
-        widths = [input_size] + [self.directions * H] * (num_layers - 1)
+        options: dict[str, Any] = {"nonlinearity": nonlinearity} if cell is TimeRNN else {}
+        widths = [input_size] + [self.directions * hidden_size] * (num_layers - 1)
         names: list[str] = []
-        self.parts: list[RecurrentLayer] = []  # every layer and direction, in the states' order
+        self.parts: list[KeptState] = []  # every layer and direction, in the states' order
         for l, D in enumerate(widths):
             for suffix in (f"_l{l}", f"_l{l}_reverse")[: self.directions]:
-                Wx, Wh = (uniform(rng, H, (rows, gates), dtype) for rows in (D, H))
-                b = uniform(rng, H, (bias_size,), dtype) if bias else np.zeros(bias_size, dtype)
-                part = kind(Wx, Wh, b, stateful=True, **options)
-                learned = 3 if bias else 2
-                names += [name + suffix for name in part.param_names[:learned]]
-                self.params += part.params[:learned]
-                self.grads += part.grads[:learned]
+                part = _part(cell, D, hidden_size, bias, rng, dtype, options)
+                part.stateful = True
+                for name, param, grad in zip(
+                    part.param_names, part.params, part.grads, strict=True
+                ):
+                    if bias or not name.startswith("b"):
+                        names.append(name + suffix)
+                        self.params.append(param)
+                        self.grads.append(grad)
                 self.parts.append(part)
         self.param_names = tuple(names)
+        self.state_names = self.parts[0].state_names
+        self.state: States | None = None
+        self.dstate: States | None = None
         sides = zip(self.parts[::2], self.parts[1::2], strict=False)
-        self.layers = [TimeBidirectional(*p) for p in sides] if bidirectional else self.parts
-        share_workspace(self.parts)
+        self.layers: list[Any] = (
+            [TimeBidirectional(*p) for p in sides] if bidirectional else list(self.parts)
+        )
+        kernels.share_workspace(self.parts)
         self.dropouts = [TimeDropout(dropout, rng=rng) for _ in widths[1:]] if dropout else []
 
-    def forward(self, xs: Array, state: States | None = None) -> tuple[Array, States]:
-        """Run every layer over all steps.
+    def forward(self, xs: Array, state: States | None = None) -> Array:
+        """Run every layer over all steps; ``state`` then has the states after the last.
 
         Args:
             xs: (N, T, D).
@@ -116,9 +127,10 @@ class TimeStack(Layer):
                 from the kept state of a stateful stack, else from zeros.
 
         Returns:
-            The outputs of the last layer (N, T, H * directions), and the state after the last step.
+            The outputs of the last layer (N, T, H * directions).
         """
-        self.expect_shape("xs", xs, "N", "T", len(self.params[0]))
+        xs = np.asarray(xs)
+        self.expect_shape("xs", xs, "N", "T", "D")
         if state is not None:
             self._set_parts(state, len(xs))
         elif not self.stateful:
@@ -129,34 +141,37 @@ class TimeStack(Layer):
                 self.dropouts[k].train_flg = self.train_flg
                 xs = self.dropouts[k].forward(xs)
         self.cache = (xs.shape,) if self.train_flg or not self.dropouts else None
-        return xs, self._gather("")
+        self.state = self._gather("state")
+        return xs
 
-    def backward(self, dys: Array | None, d_final: States | None = None) -> tuple[Array, States]:
-        """Go back through every layer.
+    def backward(self, dys: Array | None, d_final: States | None = None) -> Array:
+        """Go back through every layer; ``dstate`` then has the gradients of the first states.
 
         Args:
             dys: (N, T, H * directions); None where only the final state is used.
-            d_final: gradients of the state that ``forward`` returned; None where it is not used.
+            d_final: gradients of the states after the last step; None where they are not used.
 
         Returns:
-            dxs (N, T, D), and the gradients of the state that ``forward`` began from.
+            dxs (N, T, D).
         """
         (shape,) = self.saved()
-        N, dtype = shape[0], self.params[0].dtype
+        N, dtype = shape[0], self.parts[0].dtype
         dxs = np.zeros(shape, dtype) if dys is None else dys
         self.expect_shape("dys", dxs, *shape)
         if d_final is None:
-            unused = np.zeros((len(self.parts), N, self.hidden_size), dtype)
-            d_final = (unused,) * len(self.parts[0].state_names)
+            d_final = tuple(
+                np.zeros((len(self.parts), N, size), dtype) for size in self.parts[0].state_sizes
+            )
         self._expect_states(d_final, N, "d")
-        dh, *dc = d_final
+        dh, *d_others = d_final
         for k in reversed(range(len(self.layers))):
             if k < len(self.dropouts):
                 dxs = self.dropouts[k].backward(dxs)
             own = slice(k * self.directions, (k + 1) * self.directions)
-            dc_own = [side for gradient in dc for side in gradient[own]]
-            dxs = self.layers[k].backward(self._add_last(dxs, dh[own]), *dc_own)
-        return dxs, self._gather("d")
+            others = [d[part] for part in range(len(self.parts))[own] for d in d_others]
+            dxs = self.layers[k].backward(self._add_last(dxs, dh[own]), *others)
+        self.dstate = self._gather("dstate")
+        return dxs
 
     def _add_last(self, dhs: Array, dh: Array) -> Array:
         """``dhs`` (N, T, H * directions) plus the gradient ``dh`` (directions, N, H) of the last h.
@@ -172,12 +187,13 @@ class TimeStack(Layer):
 
     def reset_state(self) -> None:
         """Begin the next window from zeros."""
+        self.state = None
         for part in self.parts:
             part.reset_state()
 
     def get_state(self) -> States | None:
         """Copies of (h,) or (h, c); None where the next window begins from zeros."""
-        return None if self.parts[0].h is None or not self.stateful else self._gather("")
+        return None if self.parts[0].state is None or not self.stateful else self._gather("state")
 
     def set_state(self, *state: Array) -> None:
         """Begin the next window from h, and for an LSTM c, each (L * directions, N, H).
@@ -201,12 +217,28 @@ class TimeStack(Layer):
                 f"{type(self).__name__}: expected the states ({', '.join(names)}), "
                 f"got {len(state)} arrays"
             )
-        for name, array in zip(names, state, strict=True):
-            self.expect_shape(name, array, len(self.parts), N, self.hidden_size)
+        for name, array, size in zip(names, state, self.parts[0].state_sizes, strict=True):
+            self.expect_shape(name, array, len(self.parts), N, size)
 
-    def _gather(self, prefix: str) -> States:
-        """One array (L * directions, N, H) of what all parts have under a state's name."""
-        return tuple(
-            np.stack([getattr(part, prefix + name) for part in self.parts])
-            for name in self.parts[0].state_names
-        )
+    def _gather(self, name: str) -> States:
+        """One array (L * directions, N, width) for each state, of what all parts keep of it."""
+        arrays = [getattr(part, name) for part in self.parts]
+        return tuple(np.stack(of_one_state) for of_one_state in zip(*arrays, strict=True))
+
+
+def _part(
+    cell: Any,
+    D: int,
+    H: int,
+    bias: bool,
+    rng: numpy.random.Generator,
+    dtype: str,
+    options: dict[str, Any],
+) -> KeptState:
+    """One layer in one direction, as PyTorch begins it where PyTorch has such a layer."""
+    if not (isinstance(cell, type) and issubclass(cell, TimeRecurrent)):
+        return time_layer(cell, D, H, rng, dtype)
+    shapes = (D, cell.num_gates * H), (H, cell.num_gates * H), (cell.bias_blocks[-1] * H,)
+    Wx, Wh = (uniform(rng, H, shape, dtype) for shape in shapes[:2])
+    b = uniform(rng, H, shapes[2], dtype) if bias else np.zeros(shapes[2], dtype)
+    return cell(Wx, Wh, b, **options)

@@ -1,4 +1,4 @@
-"""DropConnect on the recurrent weight of a recurrent layer."""
+"""DropConnect on the recurrent weights of a recurrent layer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy
 
-from common.layer import Layer, Recurrent, check_ratio
+from common.base_layer import Layer, check_ratio
 from common.np import Array, np
-from common.time_layers.recurrent import RecurrentLayer
 
 RESOLUTION = 1 << 16  # a draw has 16 bits
 
@@ -29,49 +28,72 @@ def _of_layer(name: str) -> Any:
 class TimeWeightDrop(Layer):
     """While training, a recurrent layer whose ``Wh`` has elements dropped, anew for every window.
 
-    Each element of Wh is zero for all N sequences and all T steps with probability
-    ``dropout_ratio``; the rest are scaled up. Wan et al. (2013); on the recurrent weight Merity et
-    al. (2018), section 4.1.
+    Each element is zero for all N sequences and all T steps with probability ``dropout_ratio``;
+    the rest are scaled up. Wan et al. (2013); on the recurrent weight Merity et al. (2018),
+    section 4.1. What is dropped are the layer's ``recurrent_weights``; of a layer that names none,
+    such as a minGRU, every matrix.
 
     To a model this is the wrapped layer: the same parameters under the same names, the same state.
-    ``params`` holds the whole Wh, which an optimizer updates and a file keeps.
+    ``params`` holds the whole weights, which an optimizer updates and a file keeps.
 
     Args:
-        layer: a TimeRNN, TimeLSTM or TimeGRU.
+        layer: a recurrent time layer.
         dropout_ratio: probability of dropping, in [0, 1), taken to 16 bits.
         rng: where the masks come from; a fresh generator if None.
 
-    ``train_flg`` says whether ``forward`` drops; a model sets it.
-
     Raises:
-        TypeError: for a layer of another kind.
+        TypeError: for a layer of another kind, or one without a matrix.
         ValueError: for a ratio outside [0, 1).
     """
 
-    stateful, h, c, dh, dc = map(_of_layer, ("stateful", "h", "c", "dh", "dc"))
-    state_names, num_gates = map(_of_layer, ("state_names", "num_gates"))
-    workspace = _of_layer("workspace")
+    stateful, workspace, gates = map(_of_layer, ("stateful", "workspace", "gates"))
+    state_names, state_sizes = map(_of_layer, ("state_names", "state_sizes"))
+    state, dstate = map(_of_layer, ("state", "dstate"))
+    h, c, dh, dc = map(_of_layer, ("h", "c", "dh", "dc"))
 
     def __init__(
         self,
-        layer: Recurrent,
+        layer: Layer,
         dropout_ratio: float = 0.5,
         rng: numpy.random.Generator | None = None,
     ) -> None:
         super().__init__()
         who = type(self).__name__
-        if not isinstance(layer, RecurrentLayer):
-            raise TypeError(
-                f"{who}: expected a TimeRNN, TimeLSTM or TimeGRU, got {type(layer).__name__}"
-            )
+        if not isinstance(layer, Layer) or not layer.state_names:
+            raise TypeError(f"{who}: expected a recurrent layer, got {type(layer).__name__}")
         self.dropout_ratio = check_ratio(who, dropout_ratio)
         self.rng = rng if rng is not None else numpy.random.default_rng()
-        self.train_flg = True
         self.layer = layer
         self.params = list(layer.params)
         self.grads = layer.grads
         self.param_names = layer.param_names
-        self._dropped_Wh = np.empty_like(layer.params[1])
+        wanted = layer.recurrent_weights or ("Wh",)
+        chosen = [k for k, name in enumerate(layer.param_names) if name in wanted]
+        self._chosen = chosen or [k for k, p in enumerate(layer.params) if p.ndim == 2]
+        if not self._chosen:
+            raise TypeError(f"{who}: {type(layer).__name__} has no matrix to drop elements of")
+        self._dropped = [np.empty_like(layer.params[k]) for k in self._chosen]
+        # Where the layer, and layers inside it, look each of those weights up.
+        self._places = [
+            (part.params, at, j)
+            for part in layer.sublayers()
+            for at, param in enumerate(part.params)
+            for j, k in enumerate(self._chosen)
+            if param is layer.params[k]
+        ]
+
+    @property
+    def kind(self) -> str:
+        """What a weight file calls the wrapped layer."""
+        return self.layer.kind
+
+    def use_whole_weights(self) -> None:
+        """Let the wrapped layer compute with nothing dropped."""
+        self._give([self.params[k] for k in self._chosen])
+
+    def _give(self, weights: list[Array]) -> None:
+        for params, at, j in self._places:
+            params[at] = weights[j]
 
     def _draw(self, shape: tuple[int, ...], threshold: int) -> Array:
         """Which elements stay: four draws for each 64 bits of the generator."""
@@ -81,30 +103,33 @@ class TimeWeightDrop(Layer):
 
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> hs (N, T, H)."""
-        Wx, Wh, _ = self.params
-        self.expect_shape("xs", xs, "N", "T", len(Wx))
+        xs = np.asarray(xs)
+        self.expect_shape("xs", xs, "N", "T", "D")
+        self.cache = None
         if not self.train_flg:
-            self.cache = None
-            self.layer.params[1] = Wh
+            self.use_whole_weights()
             return self.layer.forward(xs)
         threshold = min(round(self.dropout_ratio * RESOLUTION), RESOLUTION - 1)
-        kept = self._draw(Wh.shape, threshold)
         scale = 1 / (1 - threshold / RESOLUTION)
-        np.multiply(Wh, kept, out=self._dropped_Wh)
-        self._dropped_Wh *= scale
-        self.layer.params[1] = self._dropped_Wh
+        masks = []
+        for k, dropped in zip(self._chosen, self._dropped, strict=True):
+            masks.append(self._draw(dropped.shape, threshold))
+            np.multiply(self.params[k], masks[-1], out=dropped)
+            dropped *= scale
+        self._give(self._dropped)
         hs = self.layer.forward(xs)
-        self.cache = (kept, scale, hs.shape)
+        self.cache = (masks, scale, hs.shape)
         return hs
 
-    def backward(self, dhs: Array, *dc_next: Array) -> Array:
+    def backward(self, dhs: Array, *dstates: Array | None) -> Array:
         """(N, T, H), of an LSTM also (N, H) for the last c -> dxs (N, T, D)."""
-        kept, scale, shape = self.saved()
+        masks, scale, shape = self.saved()
         self.expect_shape("dhs", dhs, *shape)
-        dxs = self.layer.backward(dhs, *dc_next)
-        dWh = self.grads[1]  # the wrapped layer writes it anew each time
-        dWh *= kept
-        dWh *= scale
+        dxs = self.layer.backward(dhs, *dstates)
+        for k, kept in zip(self._chosen, masks, strict=True):
+            dW = self.grads[k]  # the wrapped layer writes it anew each time
+            dW *= kept
+            dW *= scale
         return dxs
 
     def reset_state(self) -> None:

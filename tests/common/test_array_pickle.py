@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common import array_pickle
-from common.array_pickle import read_array_list
+from common.files.book_pickle import read_array_list
 from tests.builders import generator, same
 
 every_protocol = pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

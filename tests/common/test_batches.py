@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.batches import next_window, random_windows, streams, windows
+from common.trainer import next_window, random_windows, streams, windows
 
 
 def test_the_picture_above_the_code():

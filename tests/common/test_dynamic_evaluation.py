@@ -5,9 +5,13 @@ import math
 import numpy
 import pytest
 
-from common.dynamic_evaluation import dynamic_losses, eval_perplexity_dynamic, gradient_scales
 from common.np import np
 from common.optimizer import Adam
+from common.perplexity.dynamic_evaluation import (
+    dynamic_losses,
+    eval_perplexity_dynamic,
+    gradient_scales,
+)
 from common.trainer import RnnlmTrainer
 from common.util import eval_perplexity_exact
 from tests.builders import MODELS, N, T, V, close, generator, ids, same, snapshot, tiny_model

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from common.exact_protocol import inputs_and_targets, perplexity_of, require_language_model
 from common.np import np
+from common.perplexity.protocols import inputs_and_targets, perplexity_of, require_language_model
 from tests.builders import same, tiny_model
 
 

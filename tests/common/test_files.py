@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from common.files import write_atomically
+from common.files.atomic import write_atomically
 
 
 def test_a_file_is_written_and_nothing_else_is_left(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.gates import GRU_GATES, LSTM_GATES, TORCH_LSTM_GATES, reorder_gates, split_gates
+from common.base_layer import GRU_GATES, LSTM_GATES, TORCH_LSTM_GATES, reorder_gates, split_gates
 from tests.builders import H, N, floats, generator, same
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from common.layer import Layer
+from common.base_layer import Layer
 from common.np import np
 from tests.builders import (
     CELLS,

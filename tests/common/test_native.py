@@ -8,6 +8,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from common import native, parallel
+from common.kernels import Workspace
 from common.time_layers import (
     TimeAffine,
     TimeGRU,
@@ -17,7 +18,6 @@ from common.time_layers import (
     native_window,
     scores,
 )
-from common.workspace import Workspace
 
 N, T, D, H, V = 3, 5, 4, 37, 1029  # odd sizes: no loop of the kernels ends on a whole vector
 

@@ -6,8 +6,12 @@ import numpy
 import pytest
 
 from common.functions import softmax
-from common.neural_cache import cache_probabilities, eval_perplexity_cache, mixed_perplexity
 from common.np import np, to_cpu
+from common.perplexity.neural_cache import (
+    cache_probabilities,
+    eval_perplexity_cache,
+    mixed_perplexity,
+)
 from common.util import eval_perplexity_exact
 from models import Rnnlm
 from tests.builders import MODELS, N, T, V, close, generator, ids, same, tiny_model

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from common.base_layer import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
 from common.functions import cross_entropy_error, softmax
-from common.gates import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
 from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
 from common.time_layers import (
     TimeBiLSTM,

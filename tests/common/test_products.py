@@ -5,7 +5,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from common import native, products
-from common.products import blas_at_rest, product
+from common.kernels import blas_at_rest, product
 from tests.builders import floats, generator
 
 SIZES = [(1, 1, 1), (7, 3, 5), (8, 1, 1), (9, 300, 17), (13, 700, 33), (1, 257, 100), (40, 20, 600)]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from common import native
+from common.kernels.passes import add_rows
 from common.np import np as xp
 from common.np import to_cpu
-from common.rows import add_rows
 from tests.builders import floats, generator
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.sampling import BLOCK, check_sampling, sample_id
+from models.language_model import BLOCK, check_sampling, sample_id
 from tests.builders import V, floats, generator
 
 P = np.array([0.05, 0.4, 0.15, 0.3, 0.1])

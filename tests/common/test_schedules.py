@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.schedules import SCHEDULES, Constant, Cosine, Linear, build_schedule
+from common.optimizer import SCHEDULES, Constant, Cosine, Linear, build_schedule
 
 every_name = pytest.mark.parametrize("name", SCHEDULES)
 

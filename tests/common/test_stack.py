@@ -3,7 +3,7 @@
 import numpy
 import pytest
 
-from common.gates import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
+from common.base_layer import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
 from common.layers import RNN
 from common.np import np
 from common.time_layers import TimeBiLSTM, TimeRNN, TimeStack

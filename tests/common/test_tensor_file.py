@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from common.tensor_file import read_tensors, write_tensors
+from common.files.tensors import read_tensors, write_tensors
 from models import Rnnlm
 from tests.builders import D, H, V, generator, same, snapshot, tiny_model
 

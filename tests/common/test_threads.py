@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common import native, products
-from common.products import product
+from common.kernels import product
 from tests.builders import floats, generator
 
 pytestmark = pytest.mark.skipif(

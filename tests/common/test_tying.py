@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.tying import UniqueParameters
+from common.optimizer import UniqueParameters
 from tests.builders import D, H, floats, generator, same
 
 rng = generator()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common import native, parallel, vectors
-from common.vectors import add_scaled, descend, norm, scale
+from common.kernels.passes import add_scaled, descend, norm, scale
 from tests.builders import floats, generator
 
 SHAPES = [(1,), (63,), (5, 7), (300, 200), (0, 4)]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from common.kernels import ALIGNMENT, Workspace
 from common.time_layers import TimeBiLSTM, TimeStack
-from common.workspace import ALIGNMENT, Workspace
 from tests.builders import MODELS, generator, tiny_model, weights
 
 

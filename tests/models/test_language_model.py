@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 
-from common.gates import LSTM_GATES, split_gates
+from common.base_layer import LSTM_GATES, split_gates
 from common.np import np
 from common.optimizer import Adam
 from common.time_layers import TimeGRU, TimeLSTM, TimeRNN

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from common.gates import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
-from common.optimizer import SGD
-from common.tying import UniqueParameters
+from common.base_layer import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
+from common.optimizer import SGD, UniqueParameters
 from common.util import clip_grads
 from models import BetterRnnlm, Rnnlm
 from tests.builders import close, generator, ids

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from common.files.torch_layout import from_torch, to_torch
 from common.np import np as backend_np
 from common.np import to_cpu
 from common.time_layers import TimeAffine, TimeBiLSTM, TimeEmbedding, TimeGRU, TimeOutputWithLoss
 from common.util import eval_perplexity_exact
 from models import BetterRnnlm, Rnnlm, SimpleRnnlm
 from models.language_model import LanguageModel
-from models.torch_layout import from_torch, to_torch
 from tests.builders import D, H, V, floats, generator, ids, same, snapshot
 
 on_both = pytest.mark.usefixtures("backend")
@@ -208,7 +208,7 @@ def torch():
 def test_pytorch_reads_the_file_and_has_the_same_perplexity(name, torch, tmp_path):
     from safetensors.torch import load_file
 
-    from common.tensor_file import write_tensors
+    from common.files.tensors import write_tensors
 
     model, corpus = filled(name), ids(generator(1), V, 200)
     path = tmp_path / "file.safetensors"
@@ -224,7 +224,7 @@ def test_pytorch_reads_the_file_and_has_the_same_perplexity(name, torch, tmp_pat
 def test_a_state_dict_that_pytorch_made_has_the_same_perplexity_here(name, torch, tmp_path):
     from safetensors.torch import save_file, save_model
 
-    from common.tensor_file import read_tensors
+    from common.files.tensors import read_tensors
 
     model, corpus = MODELS[name](), ids(generator(1), V, 200)
     module = in_torch(torch, model)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from models import Rnnlm
 from train import rnnlm
-from train.run_folder import RunFolder
-from train.trained import open_run
+from train.run.folder import RunFolder
+from train.run.trained import open_run
 
 TEXT = "the cat sat .\nthe dog ran .\n" * 30
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory):
         time_size=2,
         out=folder / "run",
     )
-    RunFolder.create("rnnlm-cats", options)
+    RunFolder.create("rnnlm", "cats", options)
     V = options.load_corpus().vocab_size
     Rnnlm(V, 2, 2, rng=1).save_params(folder / "run" / "weights.safetensors")
     config = json.loads((folder / "run" / "config.json").read_text())

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from common.gates import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
 from common.tying import UniqueParameters
+
 from common.util import eval_perplexity, eval_perplexity_exact
 from train.benchmark import book, ours, speed
 from train.benchmark.corpus import read_ids

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from train import lock
-from train.lock import InUseError, locked
+from train.run.lock import InUseError, locked
 
 HOLD = """
 import pathlib, sys
-from train.lock import locked
+from train.run.lock import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.train.processes import TEXT
 from train import better_rnnlm
-from train.training import Training
+from train.run.language_model import Training
 
 ITERATIONS = int(os.environ.get("TIMELAYERS_ITERATIONS", "1000"))
 STATUS = Path("/proc/self/status")

@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from train.recipe import Recipe, build_optimizer
 
 from common import config
-from common.checkpoint import read_checkpoint
+from common.files.checkpoint import read_checkpoint
 from common.optimizer import SGD, Adam, AdamW
 from common.trainer import RnnlmTrainer
 from common.util import eval_perplexity_exact
 from models import Rnnlm
 from train import awd_rnnlm, rnnlm
-from train.recipe import Recipe, build_optimizer
-from train.resume import saved_options
-from train.stopping import Stopped
-from train.trained import open_run
-from train.training import Training
+from train.run.language_model import Training
+from train.run.saved_options import saved_options
+from train.run.signals import Stopped
+from train.run.trained import open_run
 
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 200
 SMALL = {"wordvec_size": 8, "hidden_size": 8, "batch_size": 5, "time_size": 10, "log_interval": 7}
@@ -215,7 +215,7 @@ def test_gpu_by_the_environment_is_written_down(text_file, tmp_path, monkeypatch
 
 
 def test_presets_are_the_defaults_of_all_other_options(monkeypatch):
-    from train.cli import run_command
+    from train.run.command import run_command
 
     seen = []
     for arguments in (["--preset", "cpu10"], ["--preset", "cpu10", "--lr", "3"], []):

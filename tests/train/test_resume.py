@@ -16,10 +16,10 @@ from common.trainer import RnnlmTrainer
 from models import Rnnlm
 from tests.train.processes import TEXT, expect_same_run, log_of
 from train import better_rnnlm, char_rnn, memory, rnnlm, simple_rnnlm, training
-from train.cli import run_command
-from train.resume import saved_options
-from train.stopping import Stopped
-from train.training import Training
+from train.run.command import run_command
+from train.run.language_model import Training
+from train.run.saved_options import saved_options
+from train.run.signals import Stopped
 
 SCRIPTS = {"rnnlm": rnnlm, "simple_rnnlm": simple_rnnlm, "better_rnnlm": better_rnnlm}
 SIZES = {

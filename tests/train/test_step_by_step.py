@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from train import step_by_step
-from train.published import STEP_BY_STEP, TOLERANCE, Case
+from train.published_values import STEP_BY_STEP, TOLERANCE, Case
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "goldens" / "step_by_step.json").read_text())
 

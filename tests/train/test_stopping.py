@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from train.stopping import Stopped, StopSignals
+from train.run.signals import Stopped, StopSignals
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from common.checkpoint import read_checkpoint
+from common.files.checkpoint import read_checkpoint
 from tests.train.processes import (
     TEXT,
     expect_same_run,

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from common.batches import windows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.batches import windows
 from train.benchmark.ids import Ids, training_chunk
 from train.benchmark.works import Sizes
 

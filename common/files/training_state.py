@@ -1,0 +1,165 @@
+"""Everything that training changes, in dicts that a checkpoint holds: model, trainer, optimizer."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy
+
+from common.np import Array, np
+
+__all__ = [
+    "generator_state",
+    "give_trainer",
+    "load_model_state",
+    "model_state",
+    "named_params",
+    "of_trainer",
+    "set_generator",
+]
+
+
+def named_params(model: Any) -> dict[str, Array]:
+    """The model's own names of its parameters; "parameter 1" and so on where it has none."""
+    if hasattr(model, "named_params"):
+        return model.named_params()
+    return {f"parameter {k}": param for k, param in enumerate(model.params, start=1)}
+
+
+def generator_state(rng: numpy.random.Generator) -> dict[str, Any]:
+    """Where a generator stands: its kind and its numbers."""
+    return copy.deepcopy(dict(rng.bit_generator.state))
+
+
+def set_generator(rng: numpy.random.Generator, state: dict[str, Any]) -> None:
+    """Let a generator go on from what ``generator_state`` returned."""
+    rng.bit_generator.state = state
+
+
+def _check_generators(
+    who: str, rngs: list[numpy.random.Generator], states: list[dict[str, Any]]
+) -> None:
+    kinds = [type(rng.bit_generator).__name__ for rng in rngs]
+    if kinds != (saved := [state["bit_generator"] for state in states]):
+        raise ValueError(f"{who}: expected random generators {kinds}, got {saved}")
+
+
+def model_state(model: Any) -> dict[str, Any]:
+    """Copies of the weights, the state of every recurrent layer and of every generator.
+
+    Args:
+        model: has ``params``; what it carries from window to window it gives by ``get_state``.
+
+    Raises:
+        TypeError: for a model that carries a state and cannot give it.
+    """
+    if hasattr(model, "reset_state") and not hasattr(model, "get_state"):
+        raise TypeError(
+            f"{type(model).__name__} has reset_state but no get_state: the state that it carries "
+            "cannot be kept"
+        )
+    state = model.get_state() if hasattr(model, "get_state") else []
+    rngs = model.generators() if hasattr(model, "generators") else []
+    return {
+        "class": type(model).__name__,
+        "params": {name: param.copy() for name, param in named_params(model).items()},
+        "recurrent": [None if arrays is None else list(arrays) for arrays in state],
+        "generators": [generator_state(rng) for rng in rngs],
+    }
+
+
+def load_model_state(model: Any, state: dict[str, Any]) -> None:
+    """Go on from what ``model_state`` returned, in the model's own arrays and generators.
+
+    Names and sizes of the weights are checked before the first array changes.
+
+    Raises:
+        ValueError: for the state of another model, or of one of other sizes; lists what differs.
+    """
+    who, params, saved = type(model).__name__, named_params(model), state["params"]
+    rngs = model.generators() if hasattr(model, "generators") else []
+    recurrent = model.get_state() if hasattr(model, "get_state") else []
+    wrong = [f"{name} is missing" for name in params.keys() - saved.keys()]
+    wrong += [f"{name} is not known" for name in saved.keys() - params.keys()]
+    for name in params.keys() & saved.keys():
+        want, got = ((a.shape, str(a.dtype)) for a in (params[name], saved[name]))
+        if want != got:
+            wrong.append(f"{name}: expected {want[0]} {want[1]}, got {got[0]} {got[1]}")
+    if state["class"] != who:
+        wrong.append(f"it belongs to {state['class']}")
+    if len(recurrent) != len(state["recurrent"]):
+        wrong.append(f"{len(recurrent)} recurrent layers, got {len(state['recurrent'])}")
+    if wrong:
+        raise ValueError(f"{who}: the saved state does not fit: " + "; ".join(sorted(wrong)))
+    _check_generators(who, rngs, state["generators"])
+    for name, param in params.items():
+        param[...] = np.asarray(saved[name])
+    if recurrent:
+        model.set_state(
+            [
+                None if arrays is None else tuple(np.asarray(array) for array in arrays)
+                for arrays in state["recurrent"]
+            ]
+        )
+    for rng, numbers in zip(rngs, state["generators"], strict=True):
+        set_generator(rng, numbers)
+
+
+def of_trainer(trainer: Any) -> dict[str, Any]:
+    """What ``Trainer.state_dict`` returns.
+
+    Raises:
+        TypeError: for a model that carries a state and cannot give it.
+    """
+    progress = trainer.progress
+    return {
+        "trainer": type(trainer).__name__,
+        "model": model_state(trainer.model),
+        "rule": type(trainer.optimizer).__name__,
+        "optimizer": trainer.optimizer.state_dict(),
+        "rng": generator_state(trainer.rng),
+        "epoch": trainer.epoch,
+        "column": trainer.column,
+        "in_epoch": trainer.in_epoch,
+        "average": None if trainer.average is None else trainer.average.state_dict(),
+        "iteration": trainer.iteration,
+        "skipped": trainer.skipped,
+        "skipped_in_a_row": trainer.skipped_in_a_row,
+        "order": trainer.order.copy(),
+        "progress": {
+            "total": np.array(progress.total),  # in its own dtype
+            "targets": int(progress.targets),
+            "iterations": progress.iterations,
+            "seconds": progress.seconds,
+        },
+        "curve": [dict(record) for record in trainer.curve],
+    }
+
+
+def give_trainer(trainer: Any, state: dict[str, Any]) -> None:
+    """What ``Trainer.load_state_dict`` does.
+
+    Raises:
+        ValueError: for the state of another kind of trainer, optimizer, average or model.
+    """
+    kinds = [type(trainer).__name__, type(trainer.optimizer).__name__]
+    if kinds != (saved := [state["trainer"], state["rule"]]):
+        raise ValueError(f"{kinds[0]}: expected the state of {kinds}, got {saved}")
+    _check_generators(kinds[0], [trainer.rng], [state["rng"]])
+    if (trainer.average is None) != (state.get("average") is None):
+        raise ValueError(f"{kinds[0]}: one of the state and the trainer has no average")
+    load_model_state(trainer.model, state["model"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    if trainer.average is not None:
+        trainer.average.load_state_dict(state["average"])
+    set_generator(trainer.rng, state["rng"])
+    for name in ("epoch", "column", "in_epoch", "iteration", "skipped", "skipped_in_a_row"):
+        setattr(trainer, name, int(state[name]))
+    trainer.order = numpy.array(state["order"])
+    progress, saved_progress = trainer.progress, state["progress"]
+    progress.total = np.asarray(saved_progress["total"])[()]
+    progress.targets = int(saved_progress["targets"])
+    progress.iterations = int(saved_progress["iterations"])
+    progress.seconds = float(saved_progress["seconds"])
+    trainer.curve = [dict(record) for record in state["curve"]]

@@ -1,0 +1,394 @@
+"""Products and whole windows by compiled kernels where there are any, else by NumPy or CuPy.
+
+A kernel takes contiguous float32 arrays on the CPU. Every function here looks whether it is given
+such arrays, and gives the same bits for any number of threads. ``build`` compiles the C files in
+``c``; what runs over whole arrays is in ``passes``, the output layer's part in ``output``.
+
+The threads of a BLAS go on spinning for some hundredths of a second after each product, in case
+another one comes. Until then they take a core away from everything else that has threads, and
+where another program wants a core too, they wait for each other. The kernels' threads rest.
+
+Shapes: N batch, T time steps, D input width, H hidden width.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy
+from threadpoolctl import LibController, ThreadpoolController
+
+from common.kernels.build import FLOAT32, Library, address, load
+from common.np import Array, np
+
+__all__ = [
+    "FEW_ROWS",
+    "Library",
+    "Workspace",
+    "address",
+    "affine",
+    "blas_at_rest",
+    "gru_backward",
+    "gru_forward",
+    "in_order",
+    "library",
+    "library_to_write",
+    "lstm_backward",
+    "lstm_forward",
+    "num_threads",
+    "one_blas_thread",
+    "one_thread_if_small",
+    "over_rows",
+    "product",
+    "share_workspace",
+]
+
+FEW_ROWS = 5  # fewer do not pay for bringing a matrix into the order of the kernels
+SMALL_PRODUCT = 1 << 22  # multiply-adds that take about as long as waking a thread, 0.1 ms
+SMALL_MATRIX = 1 << 18  # elements that are read in that time
+LARGE_STEP = 1 << 19  # multiply-adds of one step that are worth meeting another thread for
+BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: what one core's cache holds between two passes
+ALIGNMENT = 64  # bytes between the beginnings of two arrays of a workspace, a multiple of them
+
+
+def library(*arrays: Array) -> Library | None:
+    """The kernels, if all ``arrays`` are contiguous float32 in NumPy; otherwise None."""
+    for array in arrays:
+        if not (
+            isinstance(array, numpy.ndarray) and array.dtype == FLOAT32 and array.flags.c_contiguous
+        ):
+            return None
+    return load()
+
+
+def library_to_write(out: Array, *arrays: Array) -> Library | None:
+    """The same, if ``out`` can be written to as well; NumPy then says what is wrong with it."""
+    if isinstance(out, numpy.ndarray) and not out.flags.writeable:
+        return None
+    return library(out, *arrays)
+
+
+def in_order(x: Array) -> Array:
+    """``x`` or its transpose, whichever is contiguous if one of them is."""
+    return x if x.flags.c_contiguous else x.T
+
+
+class Workspace:
+    """Memory for what a layer needs for a moment, kept from one turn to the next.
+
+    The largest arrays of a step are of that kind: the scores, between the two passes of the output
+    layer; the gradients of the gates, within the backward pass of a recurrent layer. Each with
+    memory of its own they would add up, and asking the system for it in every step takes time.
+
+    The block is a quarter larger than the first array of a turn asks for. An array that does not
+    fit into the rest of the block gets memory of its own.
+    """
+
+    def __init__(self) -> None:
+        self.turn = 0
+        self._block: Array | None = None
+        self._used = 0  # bytes of the block
+
+    def __reduce__(self) -> tuple:
+        return type(self), ()  # a copy begins empty
+
+    def begin(self) -> int:
+        """Begin another turn; arrays of the turns before may be overwritten from now on.
+
+        Returns:
+            Its number: while ``turn`` is the same, the arrays are whole.
+        """
+        self.turn += 1
+        self._used = 0
+        return self.turn
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array of this turn, with anything in it."""
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        if self._block is None or self._used == 0:
+            self._block = self._at_least(size)
+        if self._used + size > self._block.size:
+            return np.empty(shape, dtype=dtype)
+        found = self._block[self._used : self._used + size].view(dtype).reshape(shape)
+        self._used += -(-size // ALIGNMENT) * ALIGNMENT
+        return found
+
+    def _at_least(self, size: int) -> Array:
+        block, self._block = self._block, None
+        if isinstance(block, np.ndarray) and block.size >= size:  # and on this device
+            return block
+        del block  # first, so that there are not two unless an array of it is still held
+        return np.empty(size + size // 4, dtype="uint8")
+
+
+def share_workspace(layers: Iterable[Any]) -> None:
+    """Give those of the layers that have a workspace the same one."""
+    workspace = Workspace()
+    for layer in layers:
+        if getattr(layer, "workspace", None) is not None:
+            layer.workspace = workspace
+
+
+# --- threads
+
+
+@functools.cache
+def num_threads() -> int:
+    """As many as the products use: OPENBLAS_NUM_THREADS, OMP_NUM_THREADS, or all cores."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name, "").isdecimal():
+            return max(1, int(os.environ[name]))
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num_threads(), thread_name_prefix="over_rows")
+
+
+def over_rows(work: Callable[[slice], None], array: Array) -> None:
+    """Call ``work(rows)`` for slices that cover the rows of ``array`` once, in any order.
+
+    On the CPU the slices are small and run in threads (NumPy's elementwise loops and the kernels
+    need no interpreter's lock), on a GPU there is one. ``work`` must write to its own rows only;
+    the result does then not depend on the threads.
+    """
+    num_rows = len(array)
+    if not isinstance(array, numpy.ndarray):
+        work(slice(0, num_rows))
+        return
+    block_rows = max(1, BLOCK_ELEMENTS * num_rows // max(1, array.size))
+
+    def run(begin: int, end: int) -> None:
+        for start in range(begin, end, block_rows):
+            work(slice(start, min(start + block_rows, end)))
+
+    parts = min(num_threads(), -(-num_rows // block_rows))
+    if parts <= 1:
+        run(0, num_rows)
+        return
+    edges = [num_rows * k // parts for k in range(parts + 1)]
+    for done in [_pool().submit(run, a, b) for a, b in itertools.pairwise(edges)]:
+        done.result()
+
+
+@functools.cache
+def _blas() -> list[LibController]:
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Inside, NumPy's products run on one thread.
+
+    ``ThreadpoolController.limit`` does the same, and asks each library for its name and version
+    every time: half a millisecond.
+    """
+    before = [library.get_num_threads() for library in _blas()]
+    for blas in _blas():
+        blas.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for blas, threads in zip(_blas(), before, strict=True):
+            blas.set_num_threads(threads)
+
+
+def one_thread_if_small(a: Array, b: Array) -> AbstractContextManager:
+    """Inside, products run on one thread if ``a @ b``, one step's product, is a small one.
+
+    Threads that share so little wait for each other longer than they work, and while another
+    program holds a core, for a time slice in every step: the run is then ten times slower.
+    """
+    if isinstance(a, numpy.ndarray) and a.size * b.shape[1] < SMALL_PRODUCT:
+        return one_blas_thread()
+    return nullcontext()
+
+
+def blas_at_rest(W: Array) -> AbstractContextManager:
+    """Inside, products with ``W`` that are compiled have the cores to themselves.
+
+    NumPy's products, small ones then, run on one thread, those of other threads of the program too.
+    """
+    compiled = library(in_order(W)) is not None
+    return one_blas_thread() if compiled else nullcontext()
+
+
+# --- products
+
+
+def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None) -> Array:
+    """``a @ b`` of matrices (M, K) and (K, N), in ``out`` (M, N) if given, plus ``bias`` (N,).
+
+    Compiled for float32 on the CPU where each of them, or its transpose, is contiguous and ``out``
+    and ``bias`` are; else, and for few rows that are not a single one, by NumPy or CuPy.
+
+    Raises:
+        ValueError: where the shapes do not fit or ``out`` is read-only.
+    """
+    (M, K), N = a.shape, b.shape[1]
+    C = np.empty((M, N), dtype=a.dtype) if out is None else out
+    kernels = None
+    if (M == 1 or M >= FEW_ROWS) and len(b) == K and C.shape == (M, N) and C.size * K > 0:
+        kernels = library_to_write(C, in_order(a), in_order(b))
+    if kernels is None or not _fits(bias, N):
+        np.matmul(a, b, out=C)
+        if bias is not None:
+            C += bias
+    else:
+        (_single_row if M == 1 else _rows)(kernels, a, b, bias, C)
+    return C
+
+
+def affine(xs: Array, W: Array, b: Array, out: Array) -> None:
+    """``out`` (T, N, H) becomes xs W + b for all steps in one product; xs (T, N, D), b (H,)."""
+    rows = len(xs) * xs.shape[1]
+    product(xs.reshape(rows, -1), W, out.reshape(rows, -1), b)
+
+
+def _fits(bias: Array | None, N: int) -> bool:
+    return bias is None or (bias.shape == (N,) and library(bias) is not None)
+
+
+def _single_row(kernels: Library, x: Array, B: Array, bias: Array | None, y: Array) -> None:
+    """y = x B + bias for a single row."""
+    (K, N), (row, column) = B.shape, B.strides
+    x_at, B_at, bias_at, y_at = map(address, (x, B, bias, y))
+    threads = num_threads() if K * N >= SMALL_MATRIX else 1
+    kernels.vector_product(x_at, B_at, bias_at, y_at, row // 4, column // 4, K, N, threads)
+
+
+def _rows(kernels: Library, A: Array, B: Array, bias: Array | None, C: Array) -> None:
+    """C = A B + bias for more of them."""
+    (M, K), N = A.shape, B.shape[1]
+    threads = num_threads() if M * K * N >= SMALL_PRODUCT else 1
+    columns = kernels.panel_columns()
+    panels = -(-N // columns)
+    wide, depth = kernels.product_wide(), kernels.product_depth()
+    parts = min(panels, threads * max(2, -(-panels // (wide * threads))))
+    work = numpy.empty((threads, wide * depth, columns), dtype=numpy.float32)
+    strides = [stride // 4 for stride in (*A.strides, *B.strides)]
+    at = map(address, (A, B, bias, C, work))
+    kernels.product(*at, *strides, M, K, N, parts, threads)
+
+
+# --- whole windows; each returns whether it has done the work
+
+
+def lstm_forward(
+    xs: Array,
+    Wx: Array,
+    Wh: Array,
+    b: Array,
+    gates: Array,
+    hs: Array,
+    cs: Array,
+    workspace: Workspace,
+) -> bool:
+    """Fill ``gates`` (T, N, 4H) with f, g, i, o, and the states after ``xs`` (T, N, D).
+
+    hs and cs (T + 1, N, H) hold the first states in row 0.
+    """
+    return _forward("lstm_forward", xs, Wx, Wh, b, (), gates, (hs, cs), workspace)
+
+
+def gru_forward(
+    xs: Array,
+    Wx: Array,
+    Wh: Array,
+    b: Array,
+    bhn: Array,
+    gates: Array,
+    hs: Array,
+    hns: Array,
+    workspace: Workspace,
+) -> bool:
+    """Fill ``gates`` (T, N, 3H) with r, z, n, ``hns`` (T, N, H), and hs (T + 1, N, H)."""
+    return _forward("gru_forward", xs, Wx, Wh, b, (bhn,), gates, (hs, hns), workspace)
+
+
+def lstm_backward(
+    Wh: Array,
+    gates: Array,
+    cs: Array,
+    dhs: Array,
+    dh: Array,
+    dc: Array,
+    dA: Array,
+    workspace: Workspace,
+) -> bool:
+    """Write dA (T, N, 4H); dh and dc (N, H) go from the last states to the first, in place."""
+    return _backward("lstm_backward", Wh, (gates, cs, dhs, dh, dc, dA), workspace)
+
+
+def gru_backward(
+    Wh: Array,
+    gates: Array,
+    hs: Array,
+    hns: Array,
+    dhs: Array,
+    dh: Array,
+    dA: Array,
+    dAh: Array,
+    workspace: Workspace,
+) -> bool:
+    """Write dA and dAh (T, N, 3H); dh (N, H) goes from the last state to the first, in place."""
+    return _backward("gru_backward", Wh, (gates, hs, hns, dhs, dh, dA, dAh), workspace)
+
+
+def _forward(
+    name: str,
+    xs: Array,
+    Wx: Array,
+    Wh: Array,
+    b: Array,
+    biases: tuple[Array, ...],
+    gates: Array,
+    outputs: tuple[Array, ...],
+    workspace: Workspace,
+) -> bool:
+    (T, N, D), H = xs.shape, len(Wh)
+    kernels = library(xs, Wx, Wh, b, *biases, gates, *outputs)
+    if kernels is None:
+        return False
+    packed = None
+    if N * T >= FEW_ROWS:  # of fewer rows the kernel computes xs Wx + b itself
+        affine(xs, Wx, b, out=gates)
+        packed = _room_for_panels(kernels, Wh, workspace)
+    at = map(address, (xs, Wx, b, Wh, *biases, gates, *outputs, packed))
+    getattr(kernels, name)(*at, T, N, D, H, _threads_of_window(kernels, Wh, N))
+    return True
+
+
+def _backward(name: str, Wh: Array, arrays: tuple[Array, ...], workspace: Workspace) -> bool:
+    kernels = library(Wh, *arrays)
+    T, N, _ = arrays[0].shape
+    if kernels is None or N * T < FEW_ROWS:
+        return False
+    at = map(address, (Wh, *arrays, _room_for_panels(kernels, Wh, workspace)))
+    getattr(kernels, name)(*at, T, N, len(Wh), _threads_of_window(kernels, Wh, N))
+    return True
+
+
+def _threads_of_window(kernels: Library, Wh: Array, N: int) -> int:
+    """How many threads share the units of a window of N sequences: at most one a panel."""
+    if N * Wh.size < LARGE_STEP:
+        return 1
+    return min(num_threads(), -(-len(Wh) // kernels.panel_columns()))
+
+
+def _room_for_panels(kernels: Library, Wh: Array, workspace: Workspace) -> Array:
+    """Room for Wh by panels of columns, the last one filled up."""
+    columns = kernels.panel_columns()
+    return workspace.empty((-(-len(Wh) // columns), Wh.shape[1], columns), Wh.dtype)

@@ -1,0 +1,125 @@
+"""Passes over whole arrays: the rows of an embedding's gradient, clipping, descent.
+
+Compiled for float32 on the CPU, where the result does not depend on the number of threads; else by
+NumPy or CuPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy
+
+from common import kernels
+from common.kernels import address, in_order
+from common.np import Array, np
+
+__all__ = ["add_rows", "add_scaled", "descend", "norm", "scale"]
+
+SMALL = 1 << 16  # elements; a pass over them takes as long as waking a thread
+
+
+def _threads(x: Array) -> int:
+    return kernels.num_threads() if x.size >= SMALL else 1
+
+
+def _library(x: Array, *others: Array) -> kernels.Library | None:
+    """The kernels, if they can change ``x`` and all lie in memory in the same order."""
+    if any((other.shape, other.strides) != (x.shape, x.strides) for other in others):
+        return None
+    return kernels.library_to_write(*map(in_order, (x, *others)))
+
+
+def add_rows(table: Array, ids: Array, rows: Array) -> None:
+    """``table[ids[r]] += rows[r]`` for every r, where an id may occur many times.
+
+    Args:
+        table: (V, D), changed in place.
+        ids: (R,), each in 0 .. V - 1.
+        rows: (R, D).
+
+    Raises:
+        ValueError: where the shapes do not fit or, on the CPU, an id is out of range.
+    """
+    if rows.shape != (len(ids), table.shape[1]):
+        raise ValueError(
+            f"add_rows: expected rows of shape ({len(ids)}, {table.shape[1]}), got {rows.shape}"
+        )
+    if isinstance(ids, numpy.ndarray) and ids.size:
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= len(table):
+            raise ValueError(
+                f"add_rows: expected ids in 0..{len(table) - 1}, got {low if low < 0 else high}"
+            )
+    compiled = kernels.library_to_write(in_order(table), rows)
+    if compiled is not None:
+        ids = np.ascontiguousarray(ids, dtype="int64")
+        at = map(address, (table, ids, rows))
+        compiled.add_rows(*at, *(stride // 4 for stride in table.strides), *rows.shape)
+        return
+    # Equal ids are brought together by sorting and summed segment by segment.
+    order = np.argsort(ids, kind="stable")
+    sorted_ids = ids[order]
+    is_first = np.ones(len(ids), dtype=bool)
+    is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
+    starts = np.flatnonzero(is_first)
+    table[sorted_ids[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+
+
+def add_scaled(x: Array, factor: Array | float, y: Array) -> None:
+    """``x += factor * y`` in place; both of one shape."""
+    compiled = _library(x, y)
+    if compiled is not None:
+        compiled.add_scaled(address(x), factor, address(y), x.size, _threads(x))
+        return
+
+    def work(rows: slice) -> None:
+        x[rows] += factor * y[rows]
+
+    kernels.over_rows(work, x)
+
+
+def descend(x: Array, y: Array, target: Array, rate: Array, pull: Array) -> None:
+    """``x -= rate * y - pull * (target - x)`` in place; all of one shape."""
+    compiled = _library(x, y, target, rate, pull)
+    if compiled is not None:
+        at = map(address, (x, y, target, rate, pull))
+        compiled.descend(*at, x.size, _threads(x))
+        return
+
+    def work(rows: slice) -> None:
+        step = target[rows] - x[rows]
+        step *= pull[rows]
+        step -= rate[rows] * y[rows]
+        x[rows] += step
+
+    kernels.over_rows(work, x)
+
+
+def scale(x: Array, factor: Array | float) -> None:
+    """``x *= factor`` in place."""
+    compiled = _library(x)
+    if compiled is not None:
+        compiled.scale(address(x), factor, x.size, _threads(x))
+        return
+
+    def work(rows: slice) -> None:
+        x[rows] *= factor
+
+    kernels.over_rows(work, x)
+
+
+def norm(arrays: Sequence[Array]) -> Array:
+    """The L2 norm of all elements of all arrays together, a scalar."""
+    return np.sqrt(sum(_squares(array) for array in arrays))
+
+
+def _squares(x: Array) -> Array:
+    compiled = kernels.library(in_order(x))
+    if compiled is not None:
+        sums = numpy.empty(-(-x.size // compiled.vector_block()))
+        compiled.squares(address(x), address(sums), x.size, _threads(x))
+        with numpy.errstate(over="ignore"):  # infinite, as it is in float32
+            return numpy.float32(sums.sum())
+    flat = x.ravel(order="K")  # a view, whatever the memory order
+    return np.dot(flat, flat)

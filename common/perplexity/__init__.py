@@ -1,0 +1,1 @@
+"""The measures: exact and book's protocol, dynamic evaluation, neural cache."""

@@ -1,0 +1,277 @@
+"""Dynamic evaluation: the model goes on learning from the text on which it is measured.
+
+Krause, Kahembwe, Murray and Renals (2018), "Dynamic evaluation of neural sequence models". The text
+is read in short segments. Each is scored, every target once and from what came before it only;
+then the weights take one step along the gradient of that segment's loss:
+
+    w -= lr * g / (R + epsilon)  -  decay * D * (w0 - w),      D = min(R / mean(R), 1 / decay)
+
+R is the root of the mean square of the weight's gradient on training data, w0 the trained weight,
+to which w is drawn back: strongly where training moved the weight much. Without R it is plain SGD
+with 1 in place of R + epsilon and of D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from common.kernels import over_rows
+from common.kernels.passes import descend
+from common.np import Array, np
+from common.optimizer import UniqueParameters
+from common.perplexity.protocols import (
+    evaluation,
+    inputs_and_targets,
+    perplexity_of,
+    require_language_model,
+    streams,
+    windows,
+)
+from common.time_layers import TimeWeightDrop
+
+__all__ = ["dynamic_losses", "eval_perplexity_dynamic", "gradient_scales"]
+
+
+def _drops(layer: Any) -> bool:
+    return getattr(layer, "dropout_ratio", 0) > 0
+
+
+class _Gradients:
+    """Loss and gradients of a language model with dropout and penalties off.
+
+    After a forward pass in evaluation, layers that drop something refuse to go back. So they are
+    gone round: one without parameters hands on what it gets and is left out, of a weight drop the
+    layer inside is run with the whole weight, and the ratio of an embedding is 0 for the time.
+    """
+
+    def __init__(self, model: Any, who: str) -> None:
+        require_language_model(model, who)
+        self.model = model
+        self.parameters = UniqueParameters(model.params, model.grads)
+        self.layers: list[Any] = []
+        for layer in model.layers[:-1]:
+            if isinstance(layer, TimeWeightDrop):
+                layer.use_whole_weights()
+                self.layers.append(layer.layer)
+            elif layer.params:
+                self.layers.append(layer)
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Inside, the text begins and nothing is dropped; afterwards all is as before."""
+        ratios = [(layer, layer.dropout_ratio) for layer in self.layers if _drops(layer)]
+        trains = self.model.loss_layer.train_flg
+        for layer, _ in ratios:
+            layer.dropout_ratio = 0.0
+        self.model.loss_layer.train_flg = True  # its gradient is wanted
+        try:
+            with evaluation(self.model):
+                yield
+        finally:
+            self.model.loss_layer.train_flg = trains
+            for layer, ratio in ratios:
+                layer.dropout_ratio = ratio
+
+    def forward(self, xs: Array, ts: Array) -> Array:
+        """The mean loss of ids ``xs`` (N, T) and their targets, a scalar on the device."""
+        hs = self.model.run(self.layers, xs, train_flg=False)
+        return self.model.loss_layer.forward(hs, ts)
+
+    def backward(self) -> None:
+        """Write the gradients, those of tied weights added up."""
+        dhs = self.model.loss_layer.backward()
+        for layer in reversed(self.layers):
+            dhs = layer.backward(dhs)
+        self.parameters.add_tied()
+
+
+def gradient_scales(
+    model: Any,
+    corpus: Array,
+    batch_size: int = 100,
+    time_size: int = 5,
+    max_windows: int | None = None,
+) -> list[Array]:
+    """R, the root of the mean square of each parameter's gradient over windows of training data.
+
+    Args:
+        model: a language model; its weights and its training state are kept.
+        corpus: token ids (length,) on which it was trained.
+        batch_size: streams N over which one gradient is a mean; 100 in the paper's experiments.
+        time_size: steps T of a window, best the segments' size.
+        max_windows: stop after so many; None reads everything.
+
+    Returns:
+        One array for each parameter, a tied one once, in the model's order.
+
+    Raises:
+        ValueError: where the corpus is too short for one column, or a count is below 1.
+    """
+    who = "gradient_scales"
+    if max_windows is not None and max_windows < 1:
+        raise ValueError(f"{who}: expected max_windows of 1 or more, got {max_windows}")
+    xs, ts = streams(corpus[:-1], batch_size, who), streams(corpus[1:], batch_size, who)
+    gradients = _Gradients(model, who)
+    parts = list(windows(xs.shape[1], time_size))[:max_windows]
+    sums = [np.zeros_like(param) for param in gradients.parameters.params]
+    with gradients.prepared():
+        for part in tqdm(parts, unit=" windows", desc="gradients", leave=False, disable=None):
+            gradients.forward(xs[:, part], ts[:, part])
+            gradients.backward()
+            for total, grad in zip(sums, gradients.parameters.grads, strict=True):
+
+                def add(rows: slice, total: Array = total, grad: Array = grad) -> None:
+                    total[rows] += grad[rows] * grad[rows]
+
+                over_rows(add, total)
+    return [np.sqrt(total / len(parts)) for total in sums]
+
+
+class _Descent:
+    """The step of the weights, its constant parts computed once; see the top of the file."""
+
+    def __init__(
+        self,
+        parameters: UniqueParameters,
+        lr: float,
+        decay: float,
+        scales: Sequence[Array] | None,
+        epsilon: float,
+    ) -> None:
+        params = parameters.params
+        if scales is None:
+            rates: list[Any] = [lr] * len(params)
+            pulls: list[Any] = [decay] * len(params)
+        else:
+            mean = sum(float(R.sum(dtype="float64")) for R in scales) / sum(R.size for R in scales)
+            rates = [lr / (R + epsilon) for R in scales]
+            pulls = [np.minimum(decay / mean * R, 1) if mean > 0 else decay for R in scales]
+        self.grads = parameters.grads
+        self.params = params
+        self.trained = [np.array(param) for param in params]
+        self.rates, self.pulls = (
+            [
+                np.broadcast_to(np.asarray(value, dtype=param.dtype), param.shape)
+                for value, param in zip(values, params, strict=True)
+            ]
+            for values in (rates, pulls)
+        )
+
+    def step(self) -> None:
+        """Change every parameter in place."""
+        for arrays in zip(
+            self.params, self.grads, self.trained, self.rates, self.pulls, strict=True
+        ):
+            descend(*arrays)
+
+    @contextmanager
+    def undone_at_the_end(self) -> Iterator[None]:
+        """Afterwards the weights are the trained ones, bit for bit."""
+        try:
+            yield
+        finally:
+            for param, trained in zip(self.params, self.trained, strict=True):
+                param[...] = trained
+
+
+def _check(
+    who: str, gradients: _Gradients, scales: Sequence[Array] | None, **numbers: float
+) -> None:
+    for name, value in numbers.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{who}: expected {name} of 0 or more, got {value}")
+    if numbers["decay"] > 1:
+        raise ValueError(f"{who}: expected decay in 0..1, got {numbers['decay']}")
+    if scales is None:
+        return
+    shapes = [param.shape for param in gradients.parameters.params]
+    if [R.shape for R in scales] != shapes:
+        raise ValueError(
+            f"{who}: expected scales of shapes {shapes}, got {[R.shape for R in scales]}"
+        )
+    if numbers["epsilon"] == 0:
+        raise ValueError(f"{who}: expected epsilon above 0, got 0; a scale may be 0")
+
+
+def dynamic_losses(
+    model: Any,
+    corpus: Array,
+    first_id: int,
+    *,
+    lr: float,
+    decay: float = 0.0,
+    time_size: int = 5,
+    scales: Sequence[Array] | None = None,
+    epsilon: float = 1e-3,
+) -> Array:
+    """Sum of the negative log-likelihoods of each segment's targets, float64 (segments,).
+
+    Arguments and errors are those of :func:`eval_perplexity_dynamic`.
+    """
+    who = "eval_perplexity_dynamic"
+    xs, ts = inputs_and_targets(corpus, first_id, who)
+    gradients = _Gradients(model, who)
+    _check(who, gradients, scales, lr=lr, decay=decay, epsilon=epsilon)
+    descent = _Descent(gradients.parameters, lr, decay, scales, epsilon)
+    parts = list(windows(xs.shape[1], time_size))
+    losses = np.zeros(len(parts), dtype="float64")
+    with (
+        gradients.prepared(),
+        descent.undone_at_the_end(),
+        tqdm(total=ts.size, unit=" tokens", desc="dynamic", leave=False, disable=None) as bar,
+    ):
+        for k, part in enumerate(parts):
+            count = part.stop - part.start
+            losses[k] = gradients.forward(xs[:, part], ts[:, part]) * count
+            gradients.backward()
+            descent.step()
+            bar.update(count)
+    return losses
+
+
+def eval_perplexity_dynamic(
+    model: Any,
+    corpus: Array,
+    first_id: int,
+    *,
+    lr: float,
+    decay: float = 0.0,
+    time_size: int = 5,
+    scales: Sequence[Array] | None = None,
+    epsilon: float = 1e-3,
+) -> float:
+    """Perplexity by the exact protocol of a model that learns from each segment after its score.
+
+    The result depends on ``time_size``, and is not to be mixed with that of
+    :func:`common.util.eval_perplexity_exact`, to which it is equal for an ``lr`` of 0.
+
+    Args:
+        model: composed as ``models.language_model.LanguageModel``; its weights and its training
+            state are as before when this returns, its gradients are not.
+        corpus: token ids (length,).
+        first_id: the id that stands before the text.
+        lr: the learning rate; the loss is a mean over the segment.
+        decay: in 0..1, how far each step draws the weights back to the trained ones.
+        time_size: tokens per segment; the paper has 5 for words and 20 for characters.
+        scales: R of each parameter, from :func:`gradient_scales`; None for plain SGD.
+        epsilon: added to R; without ``scales`` it means nothing.
+
+    Raises:
+        TypeError: for a model that is not composed of layers.
+        ValueError: for an empty corpus, a number out of range, or scales of another model.
+    """
+    losses = dynamic_losses(
+        model,
+        corpus,
+        first_id,
+        lr=lr,
+        decay=decay,
+        time_size=time_size,
+        scales=scales,
+        epsilon=epsilon,
+    )
+    return perplexity_of(float(losses.sum()) / len(corpus))

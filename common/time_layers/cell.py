@@ -1,0 +1,196 @@
+"""Any one-step cell over T steps, and the cells that are found by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from common import cells
+from common.base_layer import KeptState, Layer, batch_first, time_major
+from common.np import Array, np
+from common.time_layers.gru import TimeGRU
+from common.time_layers.lstm import TimeLSTM
+from common.time_layers.rnn import TimeRNN
+
+__all__ = ["TimeCell", "cell_named", "cells_by_name", "time_layer"]
+
+
+class TimeCell(KeptState):
+    """Runs ``cell`` over T steps, step by step, with stateful truncated backpropagation.
+
+    A cell is a :class:`common.base_layer.Layer`, with any number of parameters of any shape, that
+    has
+
+        state_sizes            the width of each state; the first state is the output
+        forward(x, *states)    (N, D) and states (N, width) -> the next state, or a tuple of them
+        backward(*dstates)     writes the gradients of this step; returns dx, *dstates
+
+    What ``forward`` keeps for ``backward``, in ``cache`` or in other attributes, is set aside for
+    every step, that of layers inside the cell too. Keep new arrays there, not buffers that the
+    next step overwrites.
+
+    Args:
+        cell: the cell; its ``params`` and ``grads`` are those of the time layer.
+        stateful: carry the states from window to window.
+
+    Raises:
+        TypeError: for something that is not a cell.
+    """
+
+    def __init__(self, cell: Any, stateful: bool = False) -> None:
+        super().__init__()
+        missing = [
+            name
+            for name in ("state_sizes", "forward", "backward", "params", "grads")
+            if not hasattr(cell, name)
+        ]
+        if missing or isinstance(cell, KeptState | type):
+            what = cell.__name__ if isinstance(cell, type) else type(cell).__name__
+            why = f" without {', '.join(missing)}" if missing else ""
+            raise TypeError(
+                f"TimeCell: expected a cell, a layer of one step with state_sizes, got {what}{why}"
+            )
+        self.cell = cell
+        self.stateful = stateful
+        self.params, self.grads = cell.params, cell.grads
+        self.param_names = tuple(getattr(cell, "param_names", ()))
+        self.gates = getattr(cell, "gates", "")
+        self.recurrent_weights = tuple(getattr(cell, "recurrent_weights", ()))
+        names = tuple(getattr(cell, "state_names", ()))
+        count = len(self.state_sizes)
+        self.state_names = (
+            names if len(names) == count else ("h", "c", *map(str, range(count)))[:count]
+        )
+        self._parts = list(cell.sublayers()) if isinstance(cell, Layer) else [cell]
+
+    def __repr__(self) -> str:
+        return f"TimeCell({self.cell!r})"
+
+    @property
+    def kind(self) -> str:
+        """The name of the cell's class, in lower case."""
+        return type(self.cell).__name__.lower()
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """The width of each state; the first is the output."""
+        return tuple(self.cell.state_sizes)
+
+    def forward(self, xs: Array) -> Array:
+        """(N, T, D) -> the first state of every step, (N, T, H)."""
+        xs = np.asarray(xs)
+        self.expect_shape("xs", xs, "N", "T", "D")
+        self.cache = None
+        xs = time_major(xs, self.dtype)
+        T, N, _ = xs.shape
+        states = tuple(self.first_states(N))
+        hs = np.empty((T, *states[0].shape), dtype=self.dtype)
+        steps = []
+        for t in range(T):
+            states = self._as_states(self.cell.forward(xs[t], *states), N)
+            hs[t] = states[0]
+            steps.append([dict(vars(part)) for part in self._parts])
+        self.state = tuple(state.copy() for state in states)
+        self.cache = (xs.shape, steps)
+        return batch_first(hs)
+
+    def backward(self, dhs: Array, *dstates: Array | None) -> Array:
+        """Go back from the last step to the first.
+
+        Args:
+            dhs: (N, T, H).
+            dstates: gradients of the states after the last step, but the first state, each
+                (N, its width); what is None or not given is not used.
+
+        Returns:
+            dxs (N, T, D).
+        """
+        (T, N, D), steps = self.saved()
+        self.expect_shape("dhs", dhs, N, T, self.state_sizes[0])
+        dhs = time_major(dhs, self.dtype)
+        ds = self._zero_states(N)
+        for name, given, own in zip(self.state_names[1:], dstates, ds[1:], strict=False):
+            if given is not None:
+                self.expect_shape(f"d{name}_next", given, *own.shape)
+                own[...] = given
+        totals = [np.zeros_like(grad) for grad in self.grads]
+        dxs = np.empty((T, N, D), dtype=self.dtype)
+        for t in reversed(range(T)):
+            for part, kept in zip(self._parts, steps[t], strict=True):
+                vars(part).update(kept)
+            dxs[t], *ds = self.cell.backward(ds[0] + dhs[t], *ds[1:])
+            for total, grad in zip(totals, self.grads, strict=True):
+                total += grad
+        for total, grad in zip(totals, self.grads, strict=True):
+            grad[...] = total
+        self.dstate = tuple(ds)
+        return batch_first(dxs)
+
+    def _as_states(self, returned: Any, N: int) -> tuple[Array, ...]:
+        """What the cell returned, if it is one array (N, width) for each of its states."""
+        states = tuple(returned) if isinstance(returned, tuple | list) else (returned,)
+        shapes = [state.shape for state in states]
+        expected = [(N, size) for size in self.state_sizes]
+        if shapes != expected:
+            raise ValueError(
+                f"{type(self.cell).__name__}: expected forward to return states of shapes "
+                f"{expected}, as state_sizes says, got {shapes}"
+            )
+        return states
+
+
+def cells_by_name() -> dict[str, type[Layer]]:
+    """What ``--cell`` and ``cell=`` accept as a name: a time layer or a cell for each.
+
+    The names are "rnn", "lstm", "gru" and those of the files in ``common/cells``: a new file there
+    is found without being listed.
+
+    Raises:
+        TypeError: for a file that does not hold exactly one cell.
+    """
+    found: dict[str, type[Layer]] = {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}
+    for file in pkgutil.iter_modules(cells.__path__):
+        module = importlib.import_module(f"{cells.__name__}.{file.name}")
+        classes = [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type)
+            and issubclass(value, Layer)
+            and value.__module__ == module.__name__
+        ]
+        if len(classes) != 1:
+            raise TypeError(f"{module.__name__}: expected one cell, got {len(classes)}")
+        found[file.name] = classes[0]
+    return found
+
+
+def cell_named(name: str) -> type[Layer]:
+    """The time layer or cell of that name.
+
+    Raises:
+        ValueError: for a name that is not known; lists those that are.
+    """
+    known = cells_by_name()
+    if name not in known:
+        raise ValueError(f"expected a cell of {', '.join(known)}, got {name!r}")
+    return known[name]
+
+
+def time_layer(cell: Any, D: int, H: int, rng: Any, dtype: str) -> KeptState:
+    """A time layer of that cell with its initial weights.
+
+    Args:
+        cell: a name of :func:`cells_by_name`, a time layer such as TimeLSTM, a cell with ``build``,
+            or any function (D, H, rng, dtype) that makes a time layer or a cell.
+        D: input width.
+        H: width of the output.
+        rng: a NumPy generator that draws the weights.
+        dtype: of the weights.
+
+    Raises:
+        ValueError: for a name that is not known.
+    """
+    kind = cell_named(cell) if isinstance(cell, str) else cell
+    made = getattr(kind, "build", kind)(D, H, rng, dtype)
+    return made if isinstance(made, KeptState) else TimeCell(made)

@@ -1,0 +1,82 @@
+"""From token ids to vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from common.base_layer import Layer, batch_first, check_ratio, time_major
+from common.kernels.passes import add_rows
+from common.np import Array, np
+
+
+class TimeEmbedding(Layer):
+    """Row ``xs[n, t]`` of the table for every token.
+
+    While training, embedding dropout zeroes the rows of whole words with probability
+    ``dropout_ratio``, wherever in the window they occur, and scales up the rest (Gal and Ghahramani
+    2016; Merity et al. 2018, section 4.3).
+
+    Args:
+        W: one row for each id (V, D).
+        dropout_ratio: probability that a word is dropped, in [0, 1).
+        rng: where the words to drop come from; a fresh generator if None and words are dropped.
+
+    ``accumulate`` is set by a model that ties ``W`` to an output layer: the gradient array then
+    holds the output layer's share already, and ``backward`` adds to it. ``train_flg`` says whether
+    ``forward`` drops; a model sets it.
+
+    Raises:
+        ValueError: for a ratio outside [0, 1).
+    """
+
+    param_names = ("W",)
+
+    def __init__(
+        self,
+        W: Array,
+        dropout_ratio: float = 0.0,
+        rng: numpy.random.Generator | None = None,
+    ) -> None:
+        super().__init__(W)
+        self.expect_shape("W", W, "V", "D")
+        self.dropout_ratio = check_ratio(type(self).__name__, dropout_ratio)
+        if rng is None and dropout_ratio:
+            rng = numpy.random.default_rng()
+        self.rng: Any = rng  # None where nothing is drawn
+        self.accumulate = False
+
+    def forward(self, xs: Array) -> Array:
+        """Ids (N, T) -> (N, T, D)."""
+        (W,) = self.params
+        xs = np.asarray(xs)
+        self.expect_shape("xs", xs, "N", "T")
+        self.expect_ids("xs", xs, len(W))
+        ids = time_major(xs)
+        ys = W[ids]
+        if not self.dropout_ratio:
+            self.cache = (ids, None)
+        elif not self.train_flg:
+            self.cache = None
+        else:
+            # V draws take less time than finding out which words occur.
+            drawn = self.rng.random(len(W), dtype=numpy.float32)
+            mask = np.asarray(drawn >= self.dropout_ratio).astype(W.dtype)
+            mask *= 1 / (1 - self.dropout_ratio)
+            ys *= mask[ids][..., None]
+            self.cache = (ids, mask)
+        return batch_first(ys)
+
+    def backward(self, dys: Array) -> None:
+        """(N, T, D) -> nothing, since ids have no gradient; writes dW."""
+        ids, mask = self.saved()
+        (dW,) = self.grads
+        T, N = ids.shape
+        self.expect_shape("dys", dys, N, T, dW.shape[1])
+        ids, rows = ids.reshape(-1), time_major(dys, dW.dtype).reshape(T * N, -1)
+        if mask is not None:
+            rows = rows * mask[ids][:, None]
+        if not self.accumulate:
+            dW[...] = 0
+        add_rows(dW, ids, rows)

@@ -1,0 +1,33 @@
+"""Losses of numbers over T steps; the loss of classes stands in ``output``."""
+
+from __future__ import annotations
+
+from common.base_layer import Layer
+from common.layers import SigmoidWithLoss
+from common.np import Array
+
+
+class TimeMeanSquaredError(Layer):
+    """Mean of (xs - ts)² over all N T V elements."""
+
+    def forward(self, xs: Array, ts: Array) -> Array:
+        """Outputs and targets, both (N, T, V) -> the loss, a scalar."""
+        self.expect_shape("xs", xs, "N", "T", "V")
+        self.expect_shape("ts", ts, *xs.shape)
+        errors = xs - ts
+        self.cache = (errors,)
+        return (errors**2).mean()
+
+    def backward(self, dout: float = 1) -> Array:
+        """dxs (N, T, V) = 2 (xs - ts) * dout / size."""
+        (errors,) = self.saved()
+        return errors * (2 * dout / errors.size)
+
+
+class TimeSigmoidWithLoss(SigmoidWithLoss):
+    """Mean binary cross-entropy of scores (N, T) against targets (N, T) of 0 and 1."""
+
+    def forward(self, xs: Array, ts: Array) -> Array:
+        """(N, T), (N, T) -> the loss, a scalar."""
+        self.expect_shape("xs", xs, "N", "T")
+        return super().forward(xs, ts)
