@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from common.files.training_state import named_params
 from common.np import Array, memory_address, np
 from common.optimizer import UniqueParameters
 
@@ -18,6 +17,13 @@ __all__ = [
 
 class DivergenceError(RuntimeError):
     """A loss, a gradient or a weight is not finite."""
+
+
+def named_params(model: Any) -> dict[str, Array]:
+    """The model's own names of its parameters; "parameter 1" and so on where it has none."""
+    if hasattr(model, "named_params"):
+        return model.named_params()
+    return {f"parameter {k}": param for k, param in enumerate(model.params, start=1)}
 
 
 def all_finite(arrays: Iterable[Array]) -> bool:

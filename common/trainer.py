@@ -290,13 +290,6 @@ class Trainer:
             DivergenceError: where a weight, or a loss since the last report, is not finite.
             TypeError: for a model that carries a state and cannot give it.
         """
-        if not all_finite([*self.model.params, np.asarray(self.progress.total)]):
-            unique = UniqueParameters(self.model.params, self.model.grads)
-            raise DivergenceError(
-                f"{type(self).__name__}: not kept, after {self.iteration} iterations something is "
-                f"not finite, {first_not_finite(self.model, unique)}; try a smaller learning "
-                "rate or a smaller max_grad"
-            )
         return training_state.of_trainer(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

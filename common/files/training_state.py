@@ -7,24 +7,18 @@ from typing import Any
 
 import numpy
 
-from common.np import Array, np
+from common.divergence import DivergenceError, all_finite, first_not_finite, named_params
+from common.np import np
+from common.optimizer import UniqueParameters
 
 __all__ = [
     "generator_state",
     "give_trainer",
     "load_model_state",
     "model_state",
-    "named_params",
     "of_trainer",
     "set_generator",
 ]
-
-
-def named_params(model: Any) -> dict[str, Array]:
-    """The model's own names of its parameters; "parameter 1" and so on where it has none."""
-    if hasattr(model, "named_params"):
-        return model.named_params()
-    return {f"parameter {k}": param for k, param in enumerate(model.params, start=1)}
 
 
 def generator_state(rng: numpy.random.Generator) -> dict[str, Any]:
@@ -110,9 +104,17 @@ def of_trainer(trainer: Any) -> dict[str, Any]:
     """What ``Trainer.state_dict`` returns.
 
     Raises:
+        DivergenceError: where a weight, or a loss since the last report, is not finite.
         TypeError: for a model that carries a state and cannot give it.
     """
     progress = trainer.progress
+    if not all_finite([*trainer.model.params, np.asarray(progress.total)]):
+        unique = UniqueParameters(trainer.model.params, trainer.model.grads)
+        raise DivergenceError(
+            f"{type(trainer).__name__}: not kept, after {trainer.iteration} iterations something "
+            f"is not finite, {first_not_finite(trainer.model, unique)}; try a smaller learning "
+            "rate or a smaller max_grad"
+        )
     return {
         "trainer": type(trainer).__name__,
         "model": model_state(trainer.model),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common import native, parallel, vectors
+from common import kernels, vectors
 from common.kernels.passes import add_scaled, descend, norm, scale
 from tests.builders import floats, generator
 
@@ -17,8 +17,8 @@ def array(shape, turned=False, dtype="float32", seed=0):
 @pytest.fixture(params=["compiled", "numpy"])
 def form(request, monkeypatch):
     if request.param == "numpy":
-        monkeypatch.setattr(native, "library", lambda *arrays: None)
-    elif native.library() is None:
+        monkeypatch.setattr(kernels, "library", lambda *arrays: None)
+    elif kernels.library() is None:
         pytest.skip("no C compiler here, or TIMELAYERS_NATIVE=0")
 
 
@@ -104,7 +104,7 @@ def test_a_shape_that_does_not_fit_is_refused(form):
 
 def test_the_number_of_threads_changes_nothing(form, monkeypatch):
     monkeypatch.setattr(vectors, "SMALL", 0)
-    monkeypatch.setattr(parallel, "BLOCK_ELEMENTS", 1 << 12)
+    monkeypatch.setattr(kernels, "BLOCK_ELEMENTS", 1 << 12)
     found = []
     for threads in (1, 2, 5):
         for module in (vectors, parallel):

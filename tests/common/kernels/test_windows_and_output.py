@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from common import native, parallel
+from common import kernels
 from common.kernels import Workspace
 from common.time_layers import (
     TimeAffine,
@@ -15,14 +15,14 @@ from common.time_layers import (
     TimeLSTM,
     TimeOutputWithLoss,
     TimeSoftmaxWithLoss,
-    native_window,
+    kernels,
     scores,
 )
 
 N, T, D, H, V = 3, 5, 4, 37, 1029  # odd sizes: no loop of the kernels ends on a whole vector
 
 needs_kernels = pytest.mark.skipif(
-    native.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
+    kernels.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
 )
 
 
@@ -72,10 +72,10 @@ def loss_and_gradients(rng, scale=1.0, layer_of=TimeOutputWithLoss, tied=False, 
 )
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_compiled_window_equals_its_numpy_lines(cell, N, T, threads, monkeypatch):
-    monkeypatch.setattr(native_window, "num_threads", lambda: threads)
-    monkeypatch.setattr(native_window, "LARGE_STEP", 0)
+    monkeypatch.setattr(kernels, "num_threads", lambda: threads)
+    monkeypatch.setattr(kernels, "LARGE_STEP", 0)
     compiled = two_windows(cell, np.random.default_rng(1), N, T)
-    monkeypatch.setattr(native, "library", lambda *arrays: None)
+    monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     in_numpy = two_windows(cell, np.random.default_rng(1), N, T)
     for fast, clear in zip(compiled, in_numpy, strict=True):
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-5 * abs(clear).max())
@@ -89,10 +89,10 @@ WIDTHS = [1, 8, 16, 24, 33, 48, 64, 100]  # whole panels, half ones, and neither
 @pytest.mark.parametrize("H", WIDTHS)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_every_width_of_a_window_fits_the_panels(cell, H, threads, monkeypatch):
-    monkeypatch.setattr(native_window, "num_threads", lambda: threads)
-    monkeypatch.setattr(native_window, "LARGE_STEP", 0)
+    monkeypatch.setattr(kernels, "num_threads", lambda: threads)
+    monkeypatch.setattr(kernels, "LARGE_STEP", 0)
     compiled = two_windows(cell, np.random.default_rng(1), 5, 3, H)
-    monkeypatch.setattr(native, "library", lambda *arrays: None)
+    monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     in_numpy = two_windows(cell, np.random.default_rng(1), 5, 3, H)
     for fast, clear in zip(compiled, in_numpy, strict=True):
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-5 * abs(clear).max())
@@ -102,7 +102,7 @@ def test_every_width_of_a_window_fits_the_panels(cell, H, threads, monkeypatch):
 @pytest.mark.parametrize("tied", [False, True])
 def test_every_width_of_the_output_layer_fits_the_panels(H, tied, monkeypatch):
     joined = loss_and_gradients(np.random.default_rng(2), tied=tied, H=H)
-    monkeypatch.setattr(native, "library", lambda *arrays: None)
+    monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     apart = loss_and_gradients(np.random.default_rng(2), 1.0, TimeSoftmaxWithLoss, tied, H)
     for fast, clear in zip(joined, apart, strict=True):
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-6 * abs(clear).max())
@@ -111,7 +111,7 @@ def test_every_width_of_the_output_layer_fits_the_panels(H, tied, monkeypatch):
 @pytest.mark.parametrize("kernels", [True, False])
 def test_an_evaluation_has_the_same_loss_and_refuses_to_go_back(kernels, rng, monkeypatch):
     if not kernels:
-        monkeypatch.setattr(native, "library", lambda *arrays: None)
+        monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     layer = TimeOutputWithLoss(TimeAffine(floats(rng, H, V), floats(rng, V)))
     xs, ts = floats(rng, N, T, H), rng.integers(0, V, (N, T))
     layer.train_flg = False
@@ -140,10 +140,10 @@ def test_an_evaluation_makes_no_room_for_the_exponentials(rng):
 @pytest.mark.parametrize("cell", [TimeLSTM, TimeGRU])
 @pytest.mark.parametrize(("N", "T"), [(7, 5), (1, 1), (2, 2)])
 def test_the_number_of_threads_changes_no_bit_of_a_window(cell, N, T, monkeypatch):
-    monkeypatch.setattr(native_window, "LARGE_STEP", 0)
+    monkeypatch.setattr(kernels, "LARGE_STEP", 0)
     found = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(native_window, "num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
         found.append(two_windows(cell, np.random.default_rng(1), N, T))
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
@@ -153,7 +153,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_window(cell, N, T, monkeypatc
 def exponentials(x):
     """exp(x) of one row x, and its sum, by the compiled output layer."""
     output = TimeAffine(x[None, :].astype("float32"), np.zeros(len(x), "float32"))
-    found = scores.CompiledScores(output, Workspace(), native.library())
+    found = scores.CompiledScores(output, Workspace(), kernels.library())
     total = found.exponentials(np.ones((1, 1), "float32"))
     return found.S.reshape(-1)[: len(x)], total[0]
 
@@ -178,9 +178,9 @@ def test_the_exponential_of_nan_is_nan():
 @pytest.mark.parametrize("kernels", [True, False])
 def test_the_output_with_loss_equals_the_two_layers_it_joins(scale, kernels, tied, monkeypatch):
     if not kernels:
-        monkeypatch.setattr(native, "library", lambda *arrays: None)
+        monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     joined = loss_and_gradients(np.random.default_rng(2), scale, tied=tied)
-    monkeypatch.setattr(native, "library", lambda *arrays: None)
+    monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     apart = loss_and_gradients(np.random.default_rng(2), scale, TimeSoftmaxWithLoss, tied)
     for fast, clear in zip(joined, apart, strict=True):
         assert np.isfinite(fast).all()
@@ -237,7 +237,7 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
     for threads in (1, 2, 3):
         for module in (parallel, scores):
             monkeypatch.setattr(module, "num_threads", lambda threads=threads: threads)
-        monkeypatch.setattr(parallel, "BLOCK_ELEMENTS", 2 * V)
+        monkeypatch.setattr(kernels, "BLOCK_ELEMENTS", 2 * V)
         monkeypatch.setattr(scores, "SMALL_PRODUCT", 0)
         found.append(loss_and_gradients(np.random.default_rng(3)))
     for other in found[1:]:
@@ -252,7 +252,7 @@ def test_every_row_is_visited_once(shape):
     def work(rows):
         visits[rows] += 1
 
-    parallel.over_rows(work, visits)
+    kernels.over_rows(work, visits)
     assert (visits == 1).all()
 
 
@@ -263,21 +263,21 @@ def test_small_products_run_on_one_thread_and_large_ones_as_before():
     x = np.zeros((20, 100))
     with threadpool_limits(2, user_api="blas"):
         before = threads()
-        with parallel.one_thread_if_small(x, np.zeros((100, 400))):
+        with kernels.one_thread_if_small(x, np.zeros((100, 400))):
             assert threads() == {1}
-        with parallel.one_thread_if_small(x, np.zeros((100, 4000))):
+        with kernels.one_thread_if_small(x, np.zeros((100, 4000))):
             assert threads() == before == {2}
         assert threads() == before
 
 
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
-    monkeypatch.setattr(parallel, "num_threads", lambda: 2)
+    monkeypatch.setattr(kernels, "num_threads", lambda: 2)
 
     def work(rows):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        parallel.over_rows(work, np.zeros((10, 1 << 17)))
+        kernels.over_rows(work, np.zeros((10, 1 << 17)))
 
 
 def test_an_address_is_that_of_the_first_element(rng):
@@ -289,14 +289,14 @@ def test_an_address_is_that_of_the_first_element(rng):
     read_only.flags.writeable = False
     views = [x, x.T, x[2:, 3], x[::-1], read_only, x.view(Subclass)]
     for array in [*views, np.empty((0, 3)), np.array(2.0)]:
-        assert native.address(array) == array.__array_interface__["data"][0]
-    assert native.address(None) is None
+        assert kernels.address(array) == array.__array_interface__["data"][0]
+    assert kernels.address(None) is None
 
 
 def test_kernels_are_for_contiguous_float32_only(rng):
     x = floats(rng, 4, 6)
-    assert native.library(x.astype("float64")) is None
-    assert native.library(x.T) is None
+    assert kernels.library(x.astype("float64")) is None
+    assert kernels.library(x.T) is None
 
 
 class TestCompiling:

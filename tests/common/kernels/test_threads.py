@@ -9,19 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import native, products
 from common.kernels import product
 from tests.builders import floats, generator
 
 pytestmark = pytest.mark.skipif(
-    native.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
+    kernels.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
 )
 
 
 @pytest.fixture(autouse=True)
 def three_threads(monkeypatch):
-    monkeypatch.setattr(products, "SMALL", 0)
-    monkeypatch.setattr(products, "num_threads", lambda: 3)
+    monkeypatch.setattr(kernels, "SMALL_PRODUCT", 0)
+    monkeypatch.setattr(kernels, "num_threads", lambda: 3)
 
 
 def num_system_threads():
@@ -105,7 +104,7 @@ def test_more_and_fewer_threads_in_turns(matrices, monkeypatch):
     a, b = matrices
     expected = product(a, b)
     for threads in (1, 4, 2, 7, 3, 100, 2):
-        monkeypatch.setattr(products, "num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
         np.testing.assert_array_equal(product(a, b), expected)
 
 

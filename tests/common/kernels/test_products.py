@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from common import native, products
 from common.kernels import blas_at_rest, product
 from tests.builders import floats, generator
 
@@ -12,7 +11,7 @@ SIZES = [(1, 1, 1), (7, 3, 5), (8, 1, 1), (9, 300, 17), (13, 700, 33), (1, 257, 
 SIZES += [(3, 50, 60), (1, 9, 3000)]
 
 needs_kernels = pytest.mark.skipif(
-    native.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
+    kernels.library() is None, reason="no C compiler here, or TIMELAYERS_NATIVE=0"
 )
 
 
@@ -43,11 +42,11 @@ def test_a_product_is_right_whatever_lies_across(size, a_turned, b_turned, with_
 @pytest.mark.parametrize("rows", [1, 50])
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_number_of_threads_changes_nothing(rows, turned, monkeypatch):
-    monkeypatch.setattr(products, "SMALL", 0)
+    monkeypatch.setattr(kernels, "SMALL_PRODUCT", 0)
     a, b = matrices(rows, 700, 500, False, turned)
     found = []
     for threads in (1, 2, 5):
-        monkeypatch.setattr(products, "num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
         found.append(product(a, b))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
@@ -57,8 +56,8 @@ def test_the_number_of_threads_changes_nothing(rows, turned, monkeypatch):
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_a_single_row_is_multiplied_by_several_threads(size, turned, threads, monkeypatch):
-    monkeypatch.setattr(products, "SMALL_MATRIX", 0)
-    monkeypatch.setattr(products, "num_threads", lambda: threads)
+    monkeypatch.setattr(kernels, "SMALL_MATRIX", 0)
+    monkeypatch.setattr(kernels, "num_threads", lambda: threads)
     x, B = matrices(1, *size, False, turned)
     exact = x.astype("float64") @ B.astype("float64")
     np.testing.assert_allclose(product(x, B), exact, atol=2e-6 * size[0])
@@ -96,7 +95,7 @@ def test_slices_that_are_not_contiguous_are_right_too(rows):
 
 @pytest.mark.parametrize("rows", [1, 9])
 def test_what_does_not_fit_is_refused(rows, monkeypatch):
-    monkeypatch.setattr(products, "SMALL_MATRIX", 0)
+    monkeypatch.setattr(kernels, "SMALL_MATRIX", 0)
     a, b = matrices(rows, 10, 12, False, False)
     read_only = np.zeros((rows, 12), "float32")
     read_only.flags.writeable = False

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common import native
+from common import kernels
 from common.kernels.passes import add_rows
 from common.np import np as xp
 from common.np import to_cpu
@@ -16,7 +16,7 @@ from tests.builders import floats, generator
 @pytest.mark.parametrize("compiled", [False, True])
 def test_every_row_is_added_as_often_as_its_id_occurs(dtype, turned, compiled, monkeypatch):
     if not compiled:
-        monkeypatch.setattr(native, "library", lambda *arrays: None)
+        monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     rng = generator()
     before, rows = floats(rng, 7, 5).astype(dtype), floats(rng, 30, 5).astype(dtype)
     ids = rng.integers(0, 6, 30)  # the last row of the table is not asked for

@@ -1,0 +1,109 @@
+"""The checkpoint of a language model's run: written between two iterations, taken up later."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from common.files.checkpoint import read_checkpoint, write_checkpoint
+from datasets.corpus import Corpus
+from train.run.folder import read_results
+from train.run.saved_options import fixed_options
+
+if TYPE_CHECKING:
+    from train.run.language_model import Training
+
+__all__ = ["save", "take_up"]
+
+
+def save(training: Training) -> None:
+    """Write the checkpoint of a run.
+
+    Raises:
+        DivergenceError: where something is not finite; the checkpoint before it stays.
+        OSError: where it cannot be written; the checkpoint before it stays.
+    """
+    options = training.options
+    checkpoint = {
+        "trainer": training.trainer.state_dict(),
+        "best": training.best,
+        "valid_points": training.valid_points,
+        "seconds": training.seconds(),
+        "log_length": training.run.log_length(),
+        "options": fixed_options(options, options.changeable()),
+        "corpus": _fingerprint(training.corpus),
+        "version": version("time-layers"),
+    }
+    write_checkpoint(training.run.checkpoint_file, checkpoint)
+
+
+def take_up(training: Training, script: str) -> bool:
+    """Go back to the last checkpoint; say whether there is anything left to do.
+
+    Raises:
+        ValueError: where the checkpoint, the config and the corpus do not fit together, or
+            more epochs are done than asked for.
+    """
+    run, trainer, epochs = training.run, training.trainer, training.options.epochs
+    if not run.checkpoint_file.exists():
+        if run.weights_file.exists():
+            raise ValueError(f"{run.path} has weights but no checkpoint to go on from")
+        print("no checkpoint yet: starts from the beginning", flush=True)
+        run.take_up(0)
+        run.write_config(script, training.options)
+        return True
+    checkpoint = read_checkpoint(run.checkpoint_file)
+    _check(training, checkpoint)
+    if checkpoint["trainer"].get("average") is not None:
+        training.average()
+    trainer.load_state_dict(checkpoint["trainer"])
+    begun = trainer.epoch + (trainer.column > 0)
+    if epochs < begun:
+        raise ValueError(f"--epochs {epochs}: the run in {run.path} is in epoch {begun}")
+    if read_results(run).get("epochs") == epochs == trainer.epoch:
+        may_grow = "epochs" in training.options.changeable()
+        more = "; more with a larger --epochs" if may_grow else ""
+        print(f"{run.path} is finished: {epochs} epochs done{more}")
+        return False
+    run.results_file.unlink(missing_ok=True)  # they are of weights that will change
+    training.go_back_to(
+        best=float(checkpoint["best"]),
+        valid_points=[(step, valid) for step, valid in checkpoint["valid_points"]],
+        seconds=float(checkpoint["seconds"]),
+    )
+    run.take_up(checkpoint["log_length"])
+    run.write_config(script, training.options)
+    print(f"goes on after iteration {trainer.iteration}, {trainer.epoch} epochs done", flush=True)
+    return True
+
+
+def _check(training: Training, checkpoint: dict[str, Any]) -> None:
+    """Raise ValueError where config or corpus have changed; note another version."""
+    options, file = training.options, training.run.checkpoint_file
+    fixed = fixed_options(options, options.changeable())
+    defaults = fixed_options(type(options)(), options.changeable())
+    then = {**defaults, **checkpoint["options"]}  # an option may be younger than the checkpoint
+    changed = [
+        f"{name} {then.get(name)}, now {fixed.get(name)}"
+        for name in sorted(then.keys() | fixed.keys())
+        if then.get(name) != fixed.get(name)
+    ]
+    if changed:
+        raise ValueError(f"{file}: made with {'; '.join(changed)} in config.json")
+    if checkpoint["corpus"] != _fingerprint(training.corpus):
+        raise ValueError(f"{file}: the corpus {training.corpus.name} has changed since")
+    if checkpoint["version"] != version("time-layers"):
+        print(
+            f"note: the checkpoint is by version {checkpoint['version']}, this is "
+            f"{version('time-layers')}; the last digits may differ from here on",
+            file=sys.stderr,
+        )
+
+
+def _fingerprint(corpus: Corpus) -> str:
+    """SHA-256 of what a run reads while it trains."""
+    digest = hashlib.sha256(corpus.train.tobytes())
+    digest.update(corpus.valid.tobytes())
+    return digest.hexdigest()

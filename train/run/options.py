@@ -1,0 +1,161 @@
+"""The options that all language-model scripts share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy
+
+from common.optimizer import SGD, Adam, AdamW, Optimizer
+from datasets import load_corpus
+from datasets.corpus import Corpus
+from models.language_model import LanguageModel
+
+__all__ = ["LanguageModelOptions"]
+
+
+@dataclass(frozen=True)
+class LanguageModelOptions(ABC):
+    """Options of every language-model script; the defaults are the book's."""
+
+    corpus: str = "pydoc"
+    """pydoc (English prose that ships with Python), ptb (Penn Treebank), markov (a random source
+    of known entropy), or the path of your own UTF-8 text file."""
+    data_dir: Path | None = None
+    """Folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt; by default $TIMELAYERS_DATA, else
+    they are downloaded once."""
+    level: Literal["word", "char"] = "word"
+    """How your own text file is cut into tokens."""
+    max_vocab: int | None = None
+    """Keep this many of the commonest tokens of your own text file; the rest become <unk>."""
+    wordvec_size: int = 100
+    """Width D of the word vectors."""
+    hidden_size: int = 100
+    """Width H of the recurrent layers."""
+    epochs: int = 4
+    """How often the training text is read."""
+    batch_size: int = 20
+    """Parallel streams N."""
+    time_size: int = 35
+    """Steps T through which the gradient flows."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """The update rule. Adam and AdamW want a learning rate near 0.001."""
+    lr: float = 20.0
+    """Learning rate of plain SGD; large, because the loss is a mean over N T tokens and clipped."""
+    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the learning rate goes on from there: cosine and linear reach 0 after all epochs."""
+    warmup: float = 0.0
+    """Epochs, such as 0.5, over which the learning rate rises from 0."""
+    lr_decay: float = 1.0
+    """Divide the learning rate by this when validation did not improve, on top of --lr-schedule; 1
+    keeps it."""
+    weight_decay: float = 0.0
+    """Draw all weights towards 0 by the learning rate times this (sgd and adamw)."""
+    max_grad: float = 0.25
+    """Bound of the global norm of all gradients."""
+    average: Literal["none", "asgd", "ema"] = "none"
+    """Validate and keep an average of the weights: asgd, all since validation stopped improving;
+    ema, an exponential one."""
+    average_window: int = 5
+    """For asgd: averaging begins when a validation is worse than the best one of before the last
+    so many."""
+    average_decay: float = 0.999
+    """For ema: the share of the average that an update leaves."""
+    random_offset: bool = False
+    """Let the windows of each epoch begin elsewhere."""
+    random_sizes: bool = False
+    """Let each window have a random size around --time-size."""
+    unigram_bias: bool = False
+    """Begin with the output biases at the frequencies of the tokens."""
+    log_interval: int = 20
+    """Iterations between status lines."""
+    seed: int = 1
+    """Decides the initial weights, the dropout masks and the random windows."""
+    gpu: bool = False
+    """Train with CuPy on the GPU (GPU=1 does the same)."""
+    checkpoint_every: float = 5.0
+    """Minutes between checkpoints, from which a run that was stopped or killed goes on; there is
+    one at the end of every epoch, too, and with 0 only there."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """What to do where the loss or the gradients are not finite: stop and say where, or skip the
+    update and count it."""
+    out: Path | None = None
+    """Folder of the run; runs/SCRIPT-CORPUS-NUMBER if not named."""
+    resume: Path | None = None
+    """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
+    is finished. Its options are taken from there; only --epochs (where the learning rate does not
+    depend on it), --data-dir, --checkpoint-every and --on-nan may change."""
+
+    @abstractmethod
+    def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
+        """The model that these options describe."""
+
+    def load_corpus(self) -> Corpus:
+        """The corpus that these options name."""
+        return load_corpus(
+            self.corpus, data_dir=self.data_dir, level=self.level, max_vocab=self.max_vocab
+        )
+
+    def check_length(self, corpus: Corpus) -> None:
+        """Raise ValueError for a corpus that does not fill one window of all streams."""
+        needed = self.batch_size * self.time_size + 1
+        if len(corpus.train) < needed:
+            raise ValueError(
+                f"{corpus.name}: expected at least {needed:,} training tokens for --batch-size "
+                f"{self.batch_size} and --time-size {self.time_size}, got {len(corpus.train):,}"
+            )
+
+    def build_optimizer(self) -> Optimizer:
+        """The update rule that these options name.
+
+        Raises:
+            ValueError: for a number out of range, or weight decay where the rule has none.
+        """
+        if not 0 <= self.weight_decay < 1:
+            raise ValueError(f"--weight-decay: expected 0 <= decay < 1, got {self.weight_decay}")
+        if self.optimizer == "sgd":
+            return SGD(self.lr, self.weight_decay)
+        if self.optimizer == "adamw":
+            return AdamW(self.lr, weight_decay=self.weight_decay)
+        if self.weight_decay:
+            raise ValueError("--weight-decay: Adam has none that works; name --optimizer adamw")
+        return Adam(self.lr)
+
+    def changeable(self) -> tuple[str, ...]:
+        """Names of the options that may change when a run is resumed.
+
+        Not the epochs where the learning rate is to end with them: what has been done was done
+        with rates that belong to another run.
+        """
+        always = ("data_dir", "checkpoint_every", "on_nan")
+        return ("epochs", *always) if self.lr_schedule == "constant" else always
+
+    def check(self) -> None:
+        """Raise ValueError for a number with which no run can work."""
+        sizes = ("epochs", "batch_size", "time_size", "log_interval", "lr_decay", "average_window")
+        for name in sizes:
+            if not getattr(self, name) >= 1:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag}: expected 1 or more, got {getattr(self, name)}")
+        if not 0 < self.max_grad < math.inf:
+            raise ValueError(f"--max-grad: expected a norm above 0, got {self.max_grad}")
+        if not self.warmup < self.epochs:
+            raise ValueError(
+                f"--warmup: expected less than the {self.epochs} epochs, got {self.warmup}"
+            )
+        if self.optimizer != "sgd" and self.lr > 1:
+            raise ValueError(
+                f"--lr: expected at most 1 for {self.optimizer}, whose steps are as long as the "
+                f"rate; got {self.lr}"
+            )
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"--average-decay: expected 0 <= decay < 1, got {self.average_decay}")
+        if not 0 <= self.checkpoint_every < math.inf:
+            raise ValueError(
+                "--checkpoint-every: expected minutes, 0 for the ends of epochs only; "
+                f"got {self.checkpoint_every}"
+            )
