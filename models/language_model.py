@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import numpy
 
 from common import kernels
-from common.base_layer import KeptState, Layer, split_gates, zeros
+from common.base_layer import KeptState, Layer, TimeRecurrent, split_gates, zeros
 from common.base_model import BaseModel
 from common.np import Array, np, to_cpu
 from common.perplexity.protocols import evaluation
@@ -47,7 +48,8 @@ def recurrent(
             f"{cell.__name__}: a language model reads from left to right; from the right it would "
             "see the words that it predicts"
         )
-    layer = time_layer(cell, D, H, rng, dtype)
+    is_time_layer = isinstance(cell, type) and issubclass(cell, TimeRecurrent)
+    layer = (cell.build if is_time_layer else partial(time_layer, cell))(D, H, rng, dtype)
     layer.stateful = True
     if forget_bias:
         if "f" not in layer.gates:
@@ -151,9 +153,7 @@ class LanguageModel(BaseModel):
         Args:
             start_ids: what the model reads first, at least one id.
             length: how many ids to add.
-            temperature: below 1 sharpens the distribution, above 1 flattens it.
-            top_k: draw from the k most likely ids only.
-            top_p: draw from the fewest ids whose probabilities reach p.
+            temperature, top_k, top_p: as for :func:`sample_id`.
             greedy: always take the most likely id; nothing is drawn.
             skip_ids: ids that are never chosen, such as ``<unk>``.
             stop_ids: stop after one of these.

@@ -107,8 +107,7 @@ def test_the_number_of_threads_changes_nothing(form, monkeypatch):
     monkeypatch.setattr(kernels, "BLOCK_ELEMENTS", 1 << 12)
     found = []
     for threads in (1, 2, 5):
-        for module in (vectors, parallel):
-            monkeypatch.setattr(module, "num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
         x, y, target, rate, pull = (array((400, 300), seed=seed) for seed in range(5))
         add_scaled(x, 0.1, y)
         scale(x, 1.7)
