@@ -384,13 +384,12 @@ class RnnlmTrainer(Trainer):
     ) -> Iterator[Record | None]:
         """As ``fit``, one update at a time: yields the record where one is due, else None."""
         who = type(self).__name__
-        if len(xs) != len(ts):
-            raise ValueError(f"{who}: got {len(xs)} tokens but {len(ts)} targets")
         check_counts(who, batch_size=batch_size, time_size=time_size, eval_interval=eval_interval)
-        if len(xs) < batch_size * time_size:
+        needed = batch_size * time_size
+        if not needed <= len(xs) == len(ts):
             raise ValueError(
-                f"{who}: expected at least one batch, {batch_size} streams of {time_size} "
-                f"steps = {batch_size * time_size} tokens; got {len(xs)}"
+                f"{who}: expected at least one batch, {batch_size} streams of {time_size} steps = "
+                f"{needed} tokens, and one target for each; got {len(xs)} and {len(ts)} targets"
             )
         xs, ts = streams(xs, batch_size, who), streams(ts, batch_size, who)
         length = xs.shape[1]
