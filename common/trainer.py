@@ -479,7 +479,9 @@ def next_window(
     """The window of streams of ``length`` columns that begins at column ``start``.
 
     Args:
-        length, time_size, start: columns of the streams, T, and where the window begins.
+        length: columns of the streams.
+        time_size: T.
+        start: the column where the window begins.
         rng: what a random size is drawn from; left alone where nothing is drawn.
         chance: ``random_offset`` and ``random_sizes``, as for ``RnnlmTrainer.fit``.
 

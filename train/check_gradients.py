@@ -337,7 +337,7 @@ def language_model(name: str, rng: numpy.random.Generator) -> Report:
         wide: dict[str, Any] = {"projection": "projection" in name, "dtype": "float64"}
         model: Any = AwdRnnlm(V, D, H, num_layers=2, rng=seed, **wide)
     elif name.startswith("BetterRnnlm"):
-        options = {"cell": name.split()[-1]} if " of " in name else {}
+        options: dict[str, Any] = {"cell": name.split()[-1]} if " of " in name else {}
         model = BetterRnnlm(V, H, H, dropout_ratio=0.3, rng=seed, dtype="float64", **options)
     else:
         model = {"SimpleRnnlm": SimpleRnnlm, "Rnnlm": Rnnlm}[name](V, D, H, seed, "float64")
