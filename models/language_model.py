@@ -157,7 +157,9 @@ class LanguageModel(BaseModel):
         Args:
             start_ids: what the model reads first, at least one id.
             length: how many ids to add.
-            temperature, top_k, top_p: as for :func:`sample_id`.
+            temperature: below 1 sharpens the distribution, above 1 flattens it.
+            top_k: draw from the k most likely ids only.
+            top_p: draw from the fewest ids whose probabilities reach p.
             greedy: always take the most likely id; nothing is drawn.
             skip_ids: ids that are never chosen, such as ``<unk>``.
             stop_ids: stop after one of these.
