@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 
 from common import kernels
-from common.np import Array, np
+from common.np import Array, Scalar, np
 
 __all__ = [
     "GRU_GATES",
@@ -67,7 +67,7 @@ class Layer:
     gates: str = ""
     stateful: bool = False
     train_flg: bool = True
-    penalty: Array = 0.0
+    penalty: Scalar = 0.0
     dout: float = 1.0
     workspace: kernels.Workspace | None = None
     forward: Callable[..., Any]
@@ -342,7 +342,9 @@ class TimeRecurrent(Recurrent, KeptState):
         self.workspace.begin()
         return xs, np.empty((T, N, Wx.shape[1]), dtype=Wx.dtype)
 
-    def begin_backward(self, dhs: Array, shape: tuple[int, ...], *dstates: Array) -> list[Array]:
+    def begin_backward(
+        self, dhs: Array, shape: tuple[int, ...], *dstates: Array | None
+    ) -> list[Array]:
         """``dhs`` (N, T, H) with time first, then copies of the gradients of the last states.
 
         Args:

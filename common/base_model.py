@@ -11,7 +11,7 @@ import numpy
 from common.base_layer import Layer
 from common.files import weights
 from common.kernels import share_workspace
-from common.np import Array, memory_address, np
+from common.np import Array, Scalar, memory_address, np
 
 __all__ = ["BaseModel", "np"]
 
@@ -64,13 +64,13 @@ class BaseModel:
             xs = layer.forward(xs)
         return xs
 
-    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar, for inputs ``xs`` and targets ``ts``."""
         loss = self.loss_layer.forward(self.predict(xs, train_flg), ts)
         self._may_go_back = True
         return loss
 
-    def backward(self, dout: float = 1) -> Array:
+    def backward(self, dout: float = 1) -> Any:
         """Write every gradient; return the gradient of the input (None for token ids).
 
         Raises:

@@ -10,7 +10,7 @@ import numpy
 
 from common.base_layer import GRU_GATES, LSTM_GATES, Layer, Recurrent, check_ratio, split_gates
 from common.functions import log_softmax, relu, sigmoid, softmax, tanh
-from common.np import Array, np
+from common.np import Array, Scalar, np
 
 __all__ = [
     "GRU",
@@ -103,7 +103,7 @@ class Softmax(Layer):
 class SoftmaxWithLoss(Layer):
     """Mean of -log softmax(x)[t] over the rows, from the scores themselves."""
 
-    def forward(self, x: Array, t: Array) -> Array:
+    def forward(self, x: Array, t: Array) -> Scalar:
         """Scores (N, V) and class ids (N,) or one-hot rows (N, V) -> the loss, a scalar."""
         self.expect_shape("x", x, "N", "V")
         N, V = x.shape
@@ -146,7 +146,7 @@ class SigmoidWithLoss(Layer):
     Computed as max(x, 0) - x t + log(1 + exp(-|x|)), which is finite at any score.
     """
 
-    def forward(self, x: Array, t: Array) -> Array:
+    def forward(self, x: Array, t: Array) -> Scalar:
         """Scores and targets 0 or 1, both of one shape -> the loss, a scalar."""
         self.expect_shape("t", t, *x.shape)
         self.cache = (sigmoid(x), t.astype(x.dtype))

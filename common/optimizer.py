@@ -139,8 +139,7 @@ class Optimizer:
         for k, (param, grad) in enumerate(zip(params, grads, strict=True)):
             self._step(param, grad, *(self.state[slot][k] for slot in self.slots))
 
-    def _step(self, param: Array, grad: Array, *slots: Array) -> None:
-        add_scaled(param, -self.lr, grad)
+    _step: Callable[..., None]
 
     def state_dict(self) -> dict[str, Array | float]:
         """``{"lr": 0.1, "iter": 3, "m.0": array, ...}``; the arrays are copies."""
@@ -184,7 +183,7 @@ class SGD(Optimizer):
     def _step(self, param: Array, grad: Array) -> None:
         if self.weight_decay:
             param *= 1 - self.lr * self.weight_decay
-        super()._step(param, grad)
+        add_scaled(param, -self.lr, grad)
 
 
 class Momentum(Optimizer):

@@ -35,7 +35,7 @@ from common.averaging import WeightAverage
 from common.divergence import DivergenceError, all_finite, first_not_finite
 from common.files import training_state
 from common.kernels.passes import norm
-from common.np import Array, np
+from common.np import Array, Scalar, np
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
 from common.perplexity.protocols import num_counted, perplexity_of, streams
 from common.plotting import perplexity_curve, show_or_save
@@ -207,7 +207,7 @@ class Trainer:
 
     def _gradients(
         self, x: Array, t: Array, unique: UniqueParameters, max_grad: float | None
-    ) -> tuple[Array, str | None]:
+    ) -> tuple[Scalar, str | None]:
         """The loss without penalties, and what is wrong with it or with the gradients."""
         state = self.model.get_state() if hasattr(self.model, "get_state") else None
         try:
@@ -426,8 +426,8 @@ class Progress:
 
     def begin(self) -> None:
         """Forget what was added up."""
-        self.total: Array = 0.0
-        self.targets: Array | int = 0
+        self.total: Scalar = 0.0
+        self.targets: Scalar = 0
         self.iterations, self.seconds = 0, 0.0
 
     def go_on(self) -> None:
@@ -439,7 +439,7 @@ class Progress:
         self.seconds += time.perf_counter() - self._since
         self._since = time.perf_counter()
 
-    def add(self, loss: Array, targets: Array | int) -> None:
+    def add(self, loss: Scalar, targets: Scalar) -> None:
         """Count one iteration with its mean ``loss`` over so many targets."""
         self.total = self.total + loss * targets
         self.targets = self.targets + targets

@@ -8,7 +8,7 @@ from common.base_layer import batch_first, check_sizes, normal, time_major, zero
 from common.base_model import BaseModel
 from common.functions import one_hot
 from common.layers import RNN
-from common.np import Array
+from common.np import Array, Scalar
 from common.time_layers import TimeAffine, TimeRNN, TimeSoftmaxWithLoss
 from models.language_model import LanguageModel
 
@@ -52,7 +52,7 @@ class OneHotModel(LanguageModel):
         """Ids (N, T) -> scores (N, T, V); goes on from the state that is kept."""
         return self.scores(one_hot(xs, self.vocab_size))
 
-    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss of whole sequences: ids (N, T) and the ids that follow them (N, T)."""
         self.reset_state()
         loss = self.loss_layer.forward(self.predict(xs), ts)
@@ -104,7 +104,7 @@ class CharRnn(OneHotModel):
             TimeSoftmaxWithLoss(),
         )
 
-    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """-sum of log softmax(scores)[t] over the targets; ids (N, T) and ids (N, T)."""
         self.num_targets = ts.size
         return self.num_targets * super().forward(xs, ts, train_flg)

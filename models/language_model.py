@@ -9,9 +9,9 @@ from typing import Any
 import numpy
 
 from common import kernels
-from common.base_layer import KeptState, Layer, TimeRecurrent, split_gates, zeros
+from common.base_layer import KeptState, Layer, TimeRecurrent, split_gates
 from common.base_model import BaseModel
-from common.np import Array, np, to_cpu
+from common.np import Array, Scalar, np, to_cpu
 from common.perplexity.protocols import evaluation
 from common.time_layers import TimeAffine, TimeBidirectional, TimeEmbedding, time_layer
 
@@ -72,7 +72,7 @@ def tied_output(embedding: TimeEmbedding) -> TimeAffine:
     The output layer is first in the backward pass and writes the gradient; the embedding adds.
     """
     (W,) = embedding.params
-    output = TimeAffine(W.T, zeros(len(W), W.dtype))
+    output = TimeAffine(W.T, np.zeros(len(W), dtype=W.dtype))
     output.grads[0] = embedding.grads[0].T
     embedding.accumulate = True
     return output
@@ -86,7 +86,7 @@ class LanguageModel(BaseModel):
     """
 
     @property
-    def penalty(self) -> Array:
+    def penalty(self) -> Scalar:
         """What the layers' penalties added to the loss of the last ``forward``, a scalar.
 
         0 after an evaluation, and for a model without such layers. The perplexity of a window is
@@ -94,7 +94,7 @@ class LanguageModel(BaseModel):
         """
         return sum(layer.penalty for layer in self.layers if isinstance(layer, Layer))
 
-    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar, for ids ``xs`` and the ids ``ts`` that follow them, both (N, T).
 
         While training it includes ``penalty``.
@@ -105,7 +105,7 @@ class LanguageModel(BaseModel):
         self._may_go_back = True
         return loss
 
-    def backward(self, dout: float = 1) -> None:
+    def backward(self, dout: float = 1) -> Any:
         """Write every gradient; ``dout`` scales those of the penalties too."""
         self.expect_forward()
         dhs = self.loss_layer.backward(dout)

@@ -8,7 +8,7 @@ import numpy
 
 from common.base_layer import TimeRecurrent, check_sizes, uniform
 from common.functions import log_softmax, one_hot
-from common.np import Array, np
+from common.np import Array, Scalar, np
 from common.time_layers import TimeAffine, TimeMeanSquaredError, TimeRNN, TimeSoftmaxWithLoss
 from common.util import evaluation
 from models.char_rnn import OneHotModel
@@ -60,7 +60,7 @@ class Reciter(OneHotModel):
         """How many numbers the output layer reads at each step."""
         return H
 
-    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a mean over the steps: ids (N, T) and the ids that follow them (N, T)."""
         return super().forward(xs, one_hot(ts, self.vocab_size), train_flg)
 

@@ -22,7 +22,7 @@ from common.base_layer import TimeRecurrent, check_sizes, uniform
 from common.base_model import BaseModel
 from common.functions import one_hot
 from common.layers import Affine, Sigmoid, SoftmaxWithLoss
-from common.np import Array, np
+from common.np import Array, Scalar, np
 from common.time_layers import TimeAffine, TimeLSTM, TimeSoftmaxWithLoss, TimeStack
 
 __all__ = ["ManyToOne", "OneToMany", "OneToOne", "ReadThenWrite", "StepByStep"]
@@ -231,7 +231,7 @@ class ReadThenWrite(BaseModel):
             written = one_hot(ys[-1].argmax(axis=2), self.num_classes, self.dtype)
         return np.concatenate(ys, axis=1)
 
-    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar, for (N, T, D) and the ids to write (N, S)."""
         self.encoder.forward(xs)
         self._may_go_back = True

@@ -12,7 +12,7 @@ import numpy
 
 from common import kernels
 from common.kernels import address, in_order
-from common.np import Array, np
+from common.np import Array, Scalar, np
 
 __all__ = ["add_rows", "add_scaled", "descend", "norm", "scale"]
 
@@ -109,12 +109,12 @@ def scale(x: Array, factor: Array | float) -> None:
     kernels.over_rows(work, x)
 
 
-def norm(arrays: Sequence[Array]) -> Array:
+def norm(arrays: Sequence[Array]) -> Scalar:
     """The L2 norm of all elements of all arrays together, a scalar."""
     return np.sqrt(sum(_squares(array) for array in arrays))
 
 
-def _squares(x: Array) -> Array:
+def _squares(x: Array) -> Scalar:
     compiled = kernels.library(in_order(x))
     if compiled is not None:
         sums = numpy.empty(-(-x.size // compiled.vector_block()))

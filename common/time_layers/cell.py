@@ -140,7 +140,7 @@ class TimeCell(KeptState):
         return states
 
 
-def cells_by_name() -> dict[str, type[Layer]]:
+def cells_by_name() -> dict[str, Any]:
     """What ``--cell`` and ``cell=`` accept as a name: a time layer or a cell for each.
 
     The names are "rnn", "lstm", "gru" and those of the files in ``common/cells``: a new file there
@@ -149,7 +149,7 @@ def cells_by_name() -> dict[str, type[Layer]]:
     Raises:
         TypeError: for a file that does not hold exactly one cell.
     """
-    found: dict[str, type[Layer]] = {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}
+    found: dict[str, Any] = {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}
     for file in pkgutil.iter_modules(cells.__path__):
         module = importlib.import_module(f"{cells.__name__}.{file.name}")
         classes = [
@@ -165,7 +165,7 @@ def cells_by_name() -> dict[str, type[Layer]]:
     return found
 
 
-def cell_named(name: str) -> type[Layer]:
+def cell_named(name: str) -> Any:
     """The time layer or cell of that name; ``module:Class`` names one of your own.
 
     Raises:
