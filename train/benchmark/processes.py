@@ -1,30 +1,30 @@
-"""The parent's end: start the workers, ask them in turns, collect the samples."""
+"""One process per side, and the calls that let the sides take turns.
+
+In one process the thread pools of OpenBLAS and PyTorch would disturb each other. Here one side
+sleeps while the other works. The parent writes pickled calls to the child's stdin and reads
+pickled answers from its stdout; the child ends when its stdin is closed, so also when the parent
+is killed.
+"""
 
 from __future__ import annotations
 
-import json
+import gc
+import importlib
 import os
+import pickle
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from statistics import median, quantiles
-from types import TracebackType
 from typing import Any
 
-from train.benchmark.works import Sizes, Work
+from train.benchmark.workloads import SIDES, Sizes, TokenIds, Workload, matrix_peak
 
-__all__ = [
-    "FAST_MEMORY",
-    "LITTLE_MEMORY",
-    "Result",
-    "Worker",
-    "measure_in_turns",
-    "measure_memory",
-]
+__all__ = ["FAST_MEMORY", "LITTLE_MEMORY", "SideProcess", "available_cores"]
 
 THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
@@ -32,150 +32,156 @@ THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
 )
-# PyTorch takes fresh memory for every result. glibc gives large blocks back to the system and takes
-# them again at every step: told to keep them, and to ask for huge pages, it makes PyTorch's step of
-# the small model 15 % faster. Told to give back all blocks at once it saves a quarter of the peak.
+# PyTorch allocates fresh memory for every result. By default glibc returns large blocks to the
+# system and requests them again in every step. Keeping them, in huge pages, makes PyTorch's step of
+# the small model 15 % faster; returning every block at once saves a quarter of the peak.
 FAST_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 LITTLE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-SETTLE = 0.1  # seconds; the threads of OpenBLAS and OpenMP spin for a while after their last work
+SETTLE = 0.1  # seconds; threads of OpenBLAS and OpenMP spin for a while after their last work
 
 
-class Worker:
-    """One side in a process of its own, asleep but for the time of a call.
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class SideProcess:
+    """A side in a process of its own, idle except during a call. Leave the ``with`` to end it.
 
     Args:
-        side: "ours", "torch", "torch_as_is" or "book".
-        ids_file: what ``Ids.save`` wrote.
-        threads: how many every pool may have.
-        allocator: environment variables for "torch".
+        side: one of ``SIDES``.
+        ids: the text.
+        threads: upper bound for every thread pool.
+        allocator: environment variables of the memory allocator, for "torch" only.
     """
 
     def __init__(
-        self, side: str, ids_file: Path, threads: int, allocator: Mapping[str, str]
+        self, side: str, ids: TokenIds, threads: int, allocator: Mapping[str, str]
     ) -> None:
         self.side = side
-        settings = dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"GPU": "0"}
+        settings = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), "GPU": "0"}
         if side == "torch":
             settings.update(allocator)
-        # Not the terminal: progress bars of the library see that and keep quiet.
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        # The library shows progress bars on a terminal only, so stderr goes to a file.
+        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "train.benchmark.worker", side, str(ids_file), str(threads)],
+            [sys.executable, "-m", "train.benchmark.processes", side, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
+            stderr=self._stderr,
             env={**os.environ, **settings},
         )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._calls, self._answers = self._process.stdin, self._process.stdout
+        self._send(ids)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> SideProcess:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._process.kill()
         self._process.communicate()
-        self._errors.close()
+        self._stderr.close()
 
-    def call(self, name: str, **arguments: Any) -> Any:
-        """What a method of the worker's server answers.
+    def _send(self, message: object) -> None:
+        with suppress(BrokenPipeError):  # the answer will be missing too, and `call` reports it
+            pickle.dump(message, self._calls)
+            self._calls.flush()
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the side's ``Server``.
 
         Raises:
-            RuntimeError: where the worker has ended; with the last lines it wrote.
+            RuntimeError: where the process has ended; quotes the last lines of its stderr.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
+        self._send((method, arguments))
         try:
-            self._process.stdin.write(json.dumps([name, arguments]) + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            self._errors.seek(0)
-            last = "".join(self._errors.readlines()[-5:])
-            raise RuntimeError(f"the worker of side {self.side!r} has ended:\n{last}")
-        return json.loads(answer)
+            return pickle.load(self._answers)
+        except (EOFError, pickle.UnpicklingError):  # no answer, or a part of one
+            self._stderr.seek(0)
+            last_lines = "".join(self._stderr.readlines()[-5:])
+            message = f"the process of side {self.side!r} has ended:\n{last_lines}"
+            raise RuntimeError(message) from None
 
-    def build(self, sizes: Sizes) -> None:
-        """Make a model of these sizes."""
-        self.call("build", sizes=asdict(sizes))
-
-    def cost(self, work: Work) -> float:
-        """One measurement: what one step or token costs, in the unit of the work."""
+    def cost(self, workload: Workload) -> float:
+        """One measurement: the cost of a step or token in the workload's unit."""
         time.sleep(SETTLE)
-        seconds = self.call("seconds", kind=work.kind, count=work.count)
-        return seconds / work.count * work.per_second
+        seconds = self.call("seconds", workload.kind, workload.count)
+        return seconds / workload.count * workload.per_second
 
 
-@dataclass(frozen=True)
-class Result:
-    """The samples of a work, pair by pair: the k-th of each side were taken in one turn."""
-
-    work: Work
-    samples: dict[str, list[float]] = field(default_factory=dict)
-    torch_settings: dict[str, Any] = field(default_factory=dict)
-
-    def median(self, side: str) -> float | None:
-        """Median of a side's samples; None where it has none."""
-        return median(self.samples[side]) if self.samples.get(side) else None
-
-    @property
-    def ratio(self) -> tuple[float, float, float]:
-        """Median and both quartiles of the pairs' ratios, ours to PyTorch's."""
-        pairs = zip(self.samples["ours"], self.samples["torch"], strict=True)
-        ratios = [ours / torch for ours, torch in pairs]
-        if len(ratios) == 1:
-            return ratios[0], ratios[0], ratios[0]
-        low, middle, high = quantiles(ratios, n=4, method="inclusive")
-        return middle, low, high
-
-
-def measure_in_turns(
-    work: Work, workers: dict[str, Worker], repeats: int, tries: int, advance: Callable[[], Any]
-) -> Result:
-    """Each side of the work in turn, ``repeats`` times; only ours and PyTorch at its best always.
+class Server:
+    """The methods that the parent may call.
 
     Args:
-        work: what to do.
-        workers: by side.
-        repeats: how many pairs.
-        tries: how often each of PyTorch's settings is tried.
-        advance: called after each measurement.
+        side: one of ``SIDES``.
+        ids: the text.
+        threads: upper bound for every thread pool.
     """
-    result = Result(work, {side: [] for side in work.sides})
-    for side in work.sides:
-        workers[side].build(work.sizes)
-        time.sleep(SETTLE)
-        count = max(1, work.count // 2)
-        of_side = tries if side == "torch" else 0
-        chosen = workers[side].call("prepare", kind=work.kind, count=count, tries=of_side)
-        result.torch_settings.update(chosen)
-        advance()
-    for k in range(repeats):
-        for side in work.sides:
-            if side in ("ours", "torch") or k % 3 == 0:
-                result.samples[side].append(workers[side].cost(work))
-            advance()
-    return result
+
+    def __init__(self, side: str, ids: TokenIds, threads: int) -> None:
+        self.ids, self.threads = ids, threads
+        self.module = importlib.import_module(f"train.benchmark.{SIDES[side]}")
+        self.side: Any = None
+
+    def build(self, sizes: Sizes) -> None:
+        """Replace the model by one of these sizes."""
+        self.side = None
+        gc.collect()
+        self.side = self.module.Side(sizes, self.ids.stretched(sizes.V), self.threads)
+
+    def prepare(self, kind: str, count: int, tries: int) -> dict[str, Any]:
+        """Warm up and, with ``tries``, tune the side's settings; returns those chosen."""
+        getattr(self.side, kind)(count)
+        return self.side.tune(kind, count, tries) if tries else {}
+
+    def seconds(self, kind: str, count: int) -> float:
+        """Time of ``count`` steps or tokens."""
+        work = getattr(self.side, kind)
+        gc.collect()
+        start = time.perf_counter()
+        work(count)
+        return time.perf_counter() - start
+
+    def matrix_peak(self) -> float:
+        """FLOP/s of the fastest product."""
+        return matrix_peak(self.module.make_product)
+
+    def peak_memory(self) -> int:
+        """Peak resident memory of this process in bytes.
+
+        Linux reports it in /proc. ``getrusage`` would count from the size of the parent there.
+        """
+        status = Path("/proc/self/status")
+        if status.exists():
+            peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii"))
+            if peak is not None:
+                return 1024 * int(peak[1])
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure_memory(
-    work: Work, start: Callable[[str], Worker], advance: Callable[[], Any]
-) -> Result:
-    """Peak memory in MB of a process that trains ``work.count`` steps and ends."""
-    result = Result(work)
-    for side in work.sides:
-        with start(side) as worker:
-            worker.build(work.sizes)
-            worker.call("seconds", kind="step", count=work.count)
-            result.samples[side] = [worker.call("peak_memory") / 1e6]
-        advance()
-    return result
+def main() -> None:
+    """Answer calls until stdin is closed."""
+    side, threads = sys.argv[1], int(sys.argv[2])
+    if hasattr(os, "sched_setaffinity"):  # bounds threads of every kind; before any is started
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    calls, answers = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # a stray print must not end up among the answers
+    server = Server(side, pickle.load(calls), threads)
+    with suppress(EOFError):
+        while True:
+            method, arguments = pickle.load(calls)
+            pickle.dump(getattr(server, method)(*arguments), answers)
+            answers.flush()
+
+
+if __name__ == "__main__":
+    main()

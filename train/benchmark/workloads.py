@@ -1,16 +1,42 @@
-"""What is measured: the sizes of the models, the works, the sweeps. Imports nothing heavy."""
+"""What the speed benchmark measures: models and their sizes, workloads, sweeps, token ids.
+
+The process of every side imports this module before its threads are limited and its memory is
+measured. So it imports nothing heavy, NumPy included.
+"""
 
 from __future__ import annotations
 
+import time
+import timeit
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-__all__ = ["MEMORY", "SWEEPS", "TIMED", "Sizes", "Work"]
+if TYPE_CHECKING:
+    import numpy
+
+__all__ = [
+    "MEMORY",
+    "SIDES",
+    "SWEEPS",
+    "TIMED",
+    "Sizes",
+    "TokenIds",
+    "Workload",
+    "matrix_peak",
+    "training_chunk",
+]
+
+# Who takes part, under the names of the JSON file, and the module with its class Side. PyTorch
+# takes part twice: tuned, and with its own defaults.
+SIDES = {"ours": "time_layers", "torch": "pytorch", "torch_as_is": "pytorch", "book": "book"}
+
+PRODUCTS = ((2048, 2048, 2048), (1024, 4096, 1024), (4096, 1024, 4096), (700, 650, 10_000))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A model and the window it is trained on, in the letters of the project."""
+    """A model and the window it is trained on."""
 
     model: Literal["Rnnlm", "BetterRnnlm"] = "Rnnlm"
     cell: Literal["LSTM", "GRU"] = "LSTM"
@@ -23,27 +49,35 @@ class Sizes:
 
     @property
     def L(self) -> int:
-        """Recurrent layers."""
+        """Number of recurrent layers."""
         return 2 if self.model == "BetterRnnlm" else 1
 
     @property
-    def num_gates(self) -> int:
-        """Gates of the cell: the width of its products is this times H."""
-        return {"LSTM": 4, "GRU": 3}[self.cell]
+    def step_flops(self) -> int:
+        """Floating-point operations of the matrix products of one training step.
+
+        A product (M, K) by (K, N) takes 2 M K N operations. Each weight is in one product of the
+        forward pass and in two of the same size in the backward pass: for its own gradient and for
+        that of its input.
+        """
+        num_gates = {"LSTM": 4, "GRU": 3}[self.cell]
+        input_widths = [self.D] + [self.H] * (self.L - 1)
+        recurrent = sum((width + self.H) * num_gates * self.H for width in input_widths)
+        return 3 * 2 * self.N * self.T * (recurrent + self.H * self.V)
 
 
 @dataclass(frozen=True)
-class Work:
-    """Something that every side can do.
+class Workload:
+    """Work that every side can do.
 
     Args:
-        name: what the table calls it and what ``--only`` looks at.
-        kind: the method of a side that does it; "memory" trains and asks for the peak.
+        name: its row in the table; ``--only`` selects by it.
+        kind: the method of a side that does it; "memory" trains and reads the peak.
         sizes: the model.
         count: steps or tokens in one measurement.
-        unit: what one of them costs is told in this unit.
-        per_second: so many of the unit are a second.
-        sides: who does it, ours first: "torch" is tuned, "torch_as_is" does what it does by itself.
+        unit: unit of the cost of one step or token.
+        per_second: how many of that unit make a second.
+        sides: who does it, in the order of the turns.
     """
 
     name: str
@@ -55,32 +89,32 @@ class Work:
     sides: tuple[str, ...] = ("ours", "torch")
 
 
-EVERY_SIDE = ("ours", "torch", "torch_as_is", "book")
 SMALL = Sizes()
 LARGE = Sizes("BetterRnnlm", D=650, H=650, dropout=0.5)
 
 
-def _step(sizes: Sizes, count: int) -> Work:
-    with_gru = sizes.cell == "GRU"
+def _step(sizes: Sizes, count: int) -> Workload:
+    with_gru = sizes.cell == "GRU"  # which the book's code does not have
     name = f"{sizes.model} step" + " with GRU" * with_gru
-    sides = EVERY_SIDE[:3] if with_gru else EVERY_SIDE
-    return Work(name, "step", sizes, count, "ms/step", 1e3, sides)
+    sides = tuple(side for side in SIDES if not (with_gru and side == "book"))
+    return Workload(name, "step", sizes, count, "ms/step", 1e3, sides)
 
 
-def _exact(sizes: Sizes, count: int) -> Work:
-    return Work(f"{sizes.model} test, exact protocol", "exact", sizes, count, "µs/token", 1e6)
+def _exact(sizes: Sizes, count: int) -> Workload:
+    return Workload(f"{sizes.model} test, exact protocol", "exact", sizes, count, "µs/token", 1e6)
 
 
-def _book_protocol(sizes: Sizes, count: int) -> Work:
+def _book_protocol(sizes: Sizes, count: int) -> Workload:
     name = f"{sizes.model} test, book's protocol"
-    return Work(name, "book_protocol", sizes, count, "µs/token", 1e6)
+    return Workload(name, "book_protocol", sizes, count, "µs/token", 1e6)
 
 
-def _generation(sizes: Sizes, count: int) -> Work:
-    return Work(f"{sizes.model} generation", "generation", sizes, count, "ms/token", 1e3)
+def _generation(sizes: Sizes, count: int) -> Workload:
+    return Workload(f"{sizes.model} generation", "generation", sizes, count, "ms/token", 1e3)
 
 
-# A measurement takes about half a second; tokens come in whole windows of both protocols.
+# One measurement takes about half a second. The counts of tokens are whole windows of both
+# protocols.
 TIMED = [
     _step(SMALL, 10),
     _step(LARGE, 2),
@@ -95,14 +129,75 @@ TIMED = [
 ]
 
 MEMORY = [
-    Work(f"{sizes.model} memory", "memory", sizes, 4, "MB", sides=EVERY_SIDE)
+    Workload(f"{sizes.model} memory", "memory", sizes, 4, "MB", sides=tuple(SIDES))
     for sizes in (SMALL, LARGE)
 ]
 
-# One size of Rnnlm at a time, the others as they are.
+# Sizes of Rnnlm that are varied, one at a time.
 SWEEPS: dict[str, tuple[int, ...]] = {
     "H": (50, 100, 200, 400, 800),
     "V": (2500, 5000, 10_000, 20_000, 40_000),
     "T": (9, 18, 35, 70, 140),
     "N": (5, 10, 20, 40, 80),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class TokenIds:
+    """Training and test text as ids of a vocabulary of V words.
+
+    Args:
+        train: ids (tokens,).
+        test: ids (tokens,).
+        first_id: fed before the first token of the test text.
+        vocab_size: V.
+    """
+
+    train: numpy.ndarray
+    test: numpy.ndarray
+    first_id: int
+    vocab_size: int
+
+    def stretched(self, V: int) -> TokenIds:
+        """The same text over V words: the ids are spread evenly over 0 .. V - 1."""
+        if self.vocab_size == V:
+            return self
+        train, test = (
+            (ids.astype("int64") * V // self.vocab_size).astype(ids.dtype)
+            for ids in (self.train, self.test)
+        )
+        return TokenIds(train, test, self.first_id * V // self.vocab_size, V)
+
+
+def training_chunk(ids: numpy.ndarray, number: int, length: int) -> numpy.ndarray:
+    """Chunk ``number`` of the text: ``length`` + 1 ids, for ``length`` inputs and their targets.
+
+    Consecutive chunks overlap by one id; after the last the text begins again.
+
+    Raises:
+        ValueError: where the text has no more than ``length`` ids.
+    """
+    num_starts = len(ids) - length
+    if num_starts < 1:
+        raise ValueError(f"training_chunk: expected more than {length} ids, got {len(ids)}")
+    start = number * length % num_starts
+    return ids[start : start + length + 1]
+
+
+def matrix_peak(
+    make_product: Callable[[int, int, int], Callable[[], object]],
+    timer: Callable[[], float] = time.perf_counter,
+) -> float:
+    """FLOP/s of the fastest of a few float32 products: no implementation of a step can be faster.
+
+    Args:
+        make_product: from M, K and N to a function that multiplies (M, K) by (K, N).
+        timer: returns seconds.
+    """
+    rates = []
+    for M, K, N in PRODUCTS:
+        product = make_product(M, K, N)
+        product()
+        fastest = min(timeit.repeat(product, timer=timer, repeat=8, number=1))
+        rates.append(2 * M * K * N / fastest)
+    return max(rates)
