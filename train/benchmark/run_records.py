@@ -117,7 +117,7 @@ def _curve(run: RunFolder) -> list[tuple[float, int, float]]:
     try:
         for line in run.log_file.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
-            if "valid" in record:
+            if "valid" in record and record["valid"] is not None:  # null: not a finite number
                 seconds, valid = float(record["seconds"]), float(record["valid"])
                 curve.append((seconds, int(record["step"]), valid))
     except (ValueError, KeyError, TypeError) as error:

@@ -204,8 +204,8 @@ def main(options: Options) -> None:
     report = Report(describe_machine(), options.threads or available_cores(), text)
     repeats, tries = (2, 1) if options.quick else (options.repeats, 3)
     _measure(report, ids, workloads, sweeps, repeats, tries)
-    print(report)
     run.write_json(options.json or run.results_file, report.as_dict())
+    print(report)
     figure_file = run.path / "speed.png"
     report.draw(figure_file)
     print(f"figure saved to {figure_file}")

@@ -59,6 +59,13 @@ def test_a_run_is_what_its_files_say(tmp_path):
     assert run.results == RESULTS
 
 
+def test_a_validation_that_was_not_finite_is_no_point_of_the_curve(tmp_path):
+    run = make_run(tmp_path / "run")
+    with open(run / "log.jsonl", "a") as file:
+        file.write('{"epoch": 3, "step": 300, "valid": null, "seconds": 580.0}\n')
+    assert record_of_run(run).curve == [(190.0, 100, 200.0), (390.0, 200, 138.6081)]
+
+
 def test_a_row_has_every_figure_and_the_command(tmp_path):
     head, row = plain_text([record_of_run(make_run(tmp_path / "run"))]).splitlines()
     assert head.split()[:3] == ["model", "corpus", "parameters"]
