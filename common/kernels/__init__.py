@@ -376,7 +376,8 @@ def _backward(name: str, Wh: Array, arrays: tuple[Array, ...], workspace: Worksp
     T, N, _ = arrays[0].shape
     if kernels is None or N * T < FEW_ROWS:
         return False
-    at = map(address, (Wh, *arrays, _room_for_panels(kernels, Wh, workspace)))
+    packed = _room_for_panels(kernels, Wh, workspace)  # held by this name until the call is over
+    at = map(address, (Wh, *arrays, packed))
     getattr(kernels, name)(*at, T, N, len(Wh), _threads_of_window(kernels, Wh, N))
     return True
 
