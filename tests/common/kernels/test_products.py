@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from common import kernels
 from common.kernels import blas_at_rest, product
 from tests.builders import floats, generator
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common import kernels
 from common.kernels import product
 from tests.builders import floats, generator
 

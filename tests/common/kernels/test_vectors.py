@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from common import kernels, vectors
+from common import kernels
+from common.kernels import passes
 from common.kernels.passes import add_scaled, descend, norm, scale
 from tests.builders import floats, generator
 
@@ -103,12 +104,11 @@ def test_a_shape_that_does_not_fit_is_refused(form):
 
 
 def test_the_number_of_threads_changes_nothing(form, monkeypatch):
-    monkeypatch.setattr(vectors, "SMALL", 0)
+    monkeypatch.setattr(passes, "SMALL", 0)
     monkeypatch.setattr(kernels, "BLOCK_ELEMENTS", 1 << 12)
     found = []
     for threads in (1, 2, 5):
-        for module in (vectors, parallel):
-            monkeypatch.setattr(module, "num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
         x, y, target, rate, pull = (array((400, 300), seed=seed) for seed in range(5))
         add_scaled(x, 0.1, y)
         scale(x, 1.7)

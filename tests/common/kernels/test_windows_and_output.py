@@ -8,15 +8,14 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from common import kernels
-from common.kernels import Workspace
+from common.kernels import Workspace, build
+from common.kernels import output as output_kernels
 from common.time_layers import (
     TimeAffine,
     TimeGRU,
     TimeLSTM,
     TimeOutputWithLoss,
     TimeSoftmaxWithLoss,
-    kernels,
-    scores,
 )
 
 N, T, D, H, V = 3, 5, 4, 37, 1029  # odd sizes: no loop of the kernels ends on a whole vector
@@ -108,9 +107,9 @@ def test_every_width_of_the_output_layer_fits_the_panels(H, tied, monkeypatch):
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-6 * abs(clear).max())
 
 
-@pytest.mark.parametrize("kernels", [True, False])
-def test_an_evaluation_has_the_same_loss_and_refuses_to_go_back(kernels, rng, monkeypatch):
-    if not kernels:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_evaluation_has_the_same_loss_and_refuses_to_go_back(compiled, rng, monkeypatch):
+    if not compiled:
         monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     layer = TimeOutputWithLoss(TimeAffine(floats(rng, H, V), floats(rng, V)))
     xs, ts = floats(rng, N, T, H), rng.integers(0, V, (N, T))
@@ -153,7 +152,9 @@ def test_the_number_of_threads_changes_no_bit_of_a_window(cell, N, T, monkeypatc
 def exponentials(x):
     """exp(x) of one row x, and its sum, by the compiled output layer."""
     output = TimeAffine(x[None, :].astype("float32"), np.zeros(len(x), "float32"))
-    found = scores.CompiledScores(output, Workspace(), kernels.library())
+    found = output_kernels.CompiledScores(
+        output.params, output.grads, Workspace(), kernels.library()
+    )
     total = found.exponentials(np.ones((1, 1), "float32"))
     return found.S.reshape(-1)[: len(x)], total[0]
 
@@ -175,9 +176,9 @@ def test_the_exponential_of_nan_is_nan():
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
-@pytest.mark.parametrize("kernels", [True, False])
-def test_the_output_with_loss_equals_the_two_layers_it_joins(scale, kernels, tied, monkeypatch):
-    if not kernels:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_output_with_loss_equals_the_two_layers_it_joins(scale, compiled, tied, monkeypatch):
+    if not compiled:
         monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     joined = loss_and_gradients(np.random.default_rng(2), scale, tied=tied)
     monkeypatch.setattr(kernels, "library", lambda *arrays: None)
@@ -235,10 +236,9 @@ def test_bad_targets_are_refused(ts, message, rng):
 def test_the_number_of_threads_changes_nothing(monkeypatch):
     found = []
     for threads in (1, 2, 3):
-        for module in (parallel, scores):
-            monkeypatch.setattr(module, "num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
         monkeypatch.setattr(kernels, "BLOCK_ELEMENTS", 2 * V)
-        monkeypatch.setattr(scores, "SMALL_PRODUCT", 0)
+        monkeypatch.setattr(output_kernels, "SMALL_PRODUCT", 0)
         found.append(loss_and_gradients(np.random.default_rng(3)))
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
@@ -304,33 +304,33 @@ class TestCompiling:
     def empty_cache(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.delenv("TIMELAYERS_NATIVE", raising=False)
-        native._load.cache_clear()
+        build.load.cache_clear()
         yield
-        native._load.cache_clear()
+        build.load.cache_clear()
 
     def test_it_can_be_switched_off(self, monkeypatch):
         monkeypatch.setenv("TIMELAYERS_NATIVE", "0")
-        assert native._load() is None
+        assert build.load() is None
 
     def test_a_missing_compiler_leaves_numpy(self, monkeypatch):
         monkeypatch.setenv("CC", "/nowhere/cc")
-        assert native._load() is None
+        assert build.load() is None
 
     def test_a_compiler_that_fails_leaves_numpy_and_no_file(self, monkeypatch, tmp_path):
         monkeypatch.setenv("CC", "false")
-        assert native._load() is None
+        assert build.load() is None
         assert not list(tmp_path.rglob("*.so"))
 
     @needs_kernels
     def test_it_compiles_once_for_one_source(self, tmp_path, monkeypatch):
-        assert native._load() is not None
+        assert build.load() is not None
         (made,) = tmp_path.rglob("*.so")
-        native._load.cache_clear()
+        build.load.cache_clear()
         calls = []
         run = subprocess.run
         monkeypatch.setattr(
             subprocess, "run", lambda *a, **k: (calls.append(a[0]), run(*a, **k))[1]
         )
-        assert native._load() is not None
+        assert build.load() is not None
         assert [call[1:] for call in calls] == [["--version"]]
         assert [*tmp_path.rglob("*.so")] == [made]
