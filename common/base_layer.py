@@ -170,7 +170,7 @@ class Recurrent(Layer):
         bias_blocks: how many blocks of H the bias may have.
     """
 
-    param_names = ("Wx", "Wh", "b")
+    param_names: tuple[str, ...] = ("Wx", "Wh", "b")
     state_names: tuple[str, ...] = ("h",)
     num_gates: int = 1
     bias_blocks: tuple[int, ...] = (1,)

@@ -292,21 +292,13 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 def schedule(
     name: str, lr: float, epochs: float, warmup: float = 0.0, final: float = 0.0
 ) -> Callable[[float], float]:
-    """The rate as a function of epochs done.
+    """The learning rate as a function of epochs done, such as 2.5 in mid epoch 3.
 
-    It rises in a straight line from 0 to ``lr`` over ``warmup`` epochs, then goes on as the name
-    says: "constant" stays, "cosine" and "linear" reach ``final`` after ``epochs`` and stay there.
-
-    Args:
-        name: "constant", "cosine" or "linear".
-        lr: the highest rate.
-        epochs: where a decay ends; means nothing to "constant".
-        warmup: epochs over which the rate rises, fractions allowed; 0 for none.
-        final: the rate at which a decay ends, at most ``lr``; 0 for "constant".
+    It rises in a straight line from 0 to ``lr`` over ``warmup`` epochs. Then "constant" stays;
+    "cosine" and "linear" reach ``final`` after ``epochs`` and stay there.
 
     Raises:
-        ValueError: for another name or a number out of range; the function raises it for a
-            negative number of epochs.
+        ValueError: for another name or a number out of range, also of epochs done.
     """
     if name not in SCHEDULES:
         raise ValueError(f"schedule: expected a name of {', '.join(SCHEDULES)}, got {name!r}")

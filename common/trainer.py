@@ -11,6 +11,12 @@ A corpus is read as N parallel streams, cut into windows of T steps:
 
 Window k + 1 goes on where window k stopped, stream by stream: that is what lets a recurrent layer
 carry its state. A last window that is shorter than T is not dropped.
+
+With fixed windows the gradient stops at the same tokens in every epoch, so their sizes may be
+drawn. One is drawn at a time: the column where it begins and the state of the generator are all
+that a run needs to go on in mid-epoch. A token of a short window would count for more, since the
+loss is a mean over the window: the update of a window of S steps is scaled by S / T (Merity et al.
+2018, section 5).
 """
 
 from __future__ import annotations
@@ -312,10 +318,9 @@ class Trainer:
     ) -> None:
         """Draw perplexity against iterations, from the first ``fit`` on.
 
-        Args:
-            ylim: lowest and highest perplexity drawn; a log scale over everything if None.
-            path: where to save the picture; None shows it, or saves curve.png without a screen.
-            valid: (iteration, perplexity) points to draw beside the training curve.
+        ``ylim`` bounds the perplexity (None: all of it, on a log scale); ``path`` is where to save
+        the picture (None: show it, or without a screen curve.png); ``valid`` are more points
+        (iteration, perplexity).
         """
         perplexity_curve([(r["step"], r["perplexity"]) for r in self.curve], valid, ylim)
         show_or_save(path)
@@ -375,31 +380,25 @@ class RnnlmTrainer(Trainer):
         time_size: int = 35,
         max_grad: float | None = None,
         eval_interval: int | None = 20,
-        *,
-        random_offset: bool = False,
-        random_sizes: bool = False,
+        **chance: bool,
     ) -> Iterator[Record | None]:
         """As ``fit``, one update at a time: yields the record where one is due, else None."""
         who = type(self).__name__
-        if len(xs) != len(ts):
-            raise ValueError(f"{who}: got {len(xs)} tokens but {len(ts)} targets")
         check_counts(who, batch_size=batch_size, time_size=time_size, eval_interval=eval_interval)
-        if len(xs) < batch_size * time_size:
+        needed = batch_size * time_size
+        if not needed <= len(xs) == len(ts):
             raise ValueError(
-                f"{who}: expected at least one batch, {batch_size} streams of {time_size} "
-                f"steps = {batch_size * time_size} tokens; got {len(xs)}"
+                f"{who}: expected at least one batch, {batch_size} streams of {time_size} steps = "
+                f"{needed} tokens, and one target for each; got {len(xs)} and {len(ts)} targets"
             )
         xs, ts = streams(xs, batch_size, who), streams(ts, batch_size, who)
         length = xs.shape[1]
 
         def batches() -> Iterator[Batch]:
-            start, chance = (
-                self.column,
-                {"random_offset": random_offset, "random_sizes": random_sizes},
-            )
+            start = self.column
             while start < length:
                 window = next_window(length, time_size, start, self.rng, **chance)
-                share = (window.stop - start) / time_size if random_sizes else 1.0
+                share = (window.stop - start) / time_size if chance.get("random_sizes") else 1.0
                 yield xs[:, window], ts[:, window], share
                 start = window.stop
 
@@ -475,34 +474,16 @@ def print_record(record: Record) -> None:
 
 
 def next_window(
-    length: int,
-    time_size: int,
-    start: int,
-    rng: numpy.random.Generator,
-    *,
-    random_offset: bool = False,
-    random_sizes: bool = False,
+    length: int, time_size: int, start: int, rng: numpy.random.Generator, **chance: bool
 ) -> slice:
-    """The window that begins at column ``start``; its size may be drawn.
-
-    With fixed windows the gradient stops at the same tokens in every epoch. One window is drawn at
-    a time and nothing else is remembered: ``start`` and the state of ``rng`` are all that a run
-    needs to go on in mid-epoch as if it had never stopped.
-
-    A window of S steps has a loss that is a mean over its steps, so that a token of a short window
-    would count for more: where sizes are random, update with lr * S / T (Merity et al. 2018,
-    section 5).
+    """The window of streams of ``length`` columns that begins at column ``start``.
 
     Args:
         length: columns of the streams.
-        time_size: T, the size without chance.
-        start: where the window begins, in 0 .. ``length`` - 1.
-        rng: what the size is drawn from; left alone where nothing is drawn.
-        random_offset: a window at column 0 has 1 .. T steps, all equally likely, so that the edges
-            lie elsewhere in each epoch.
-        random_sizes: the size is normal with a standard deviation of 5 around T, or with a
-            probability of 0.05 around T / 2; at least 5 (T, if that is less), at most T + 20 or
-            2 T, whichever is less. Merity et al. (2018), section 5.
+        time_size: T.
+        start: the column where the window begins.
+        rng: what a random size is drawn from; left alone where nothing is drawn.
+        chance: ``random_offset`` and ``random_sizes``, as for ``RnnlmTrainer.fit``.
 
     Raises:
         ValueError: for a ``time_size`` below 1 or a ``start`` outside the streams.
@@ -511,15 +492,31 @@ def next_window(
         raise ValueError(f"next_window: expected a time size of 1 or more, got {time_size}")
     if not 0 <= start < length:
         raise ValueError(f"next_window: expected a start in 0..{length - 1}, got {start}")
-    size = time_size
-    if random_offset and start == 0:
-        size = int(rng.integers(1, time_size + 1))
-    elif random_sizes:
-        mean = time_size / 2 if rng.random() < HALVED else time_size
-        smallest = min(SMALLEST, time_size)
-        largest = min(time_size + LARGEST_EXCESS, 2 * time_size)
-        size = min(max(int(rng.normal(mean, SPREAD)), smallest), largest)
+    size = _random_size(time_size, start, rng, **chance) if any(chance.values()) else time_size
     return slice(start, min(start + size, length))
+
+
+def _random_size(
+    T: int,
+    start: int,
+    rng: numpy.random.Generator,
+    random_offset: bool = False,
+    random_sizes: bool = False,
+) -> int:
+    """Steps of a window that begins at ``start``.
+
+    With ``random_offset`` the first window of an epoch has 1 .. T steps, all equally likely.
+    With ``random_sizes`` the size is normal with a standard deviation of 5 around T, or with a
+    probability of 0.05 around T / 2; at least 5 (T, if that is less), at most T + 20 or 2 T,
+    whichever is less. Merity et al. (2018), section 5.
+    """
+    if random_offset and start == 0:
+        return int(rng.integers(1, T + 1))
+    if not random_sizes:
+        return T
+    mean = T / 2 if rng.random() < HALVED else T
+    smallest, largest = min(SMALLEST, T), min(T + LARGEST_EXCESS, 2 * T)
+    return min(max(int(rng.normal(mean, SPREAD)), smallest), largest)
 
 
 def check_counts(who: str, **counts: int | None) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import numpy
 
 from common import kernels
-from common.base_layer import KeptState, Layer, split_gates, zeros
+from common.base_layer import KeptState, Layer, TimeRecurrent, split_gates, zeros
 from common.base_model import BaseModel
 from common.np import Array, np, to_cpu
 from common.perplexity.protocols import evaluation
@@ -47,17 +48,22 @@ def recurrent(
             f"{cell.__name__}: a language model reads from left to right; from the right it would "
             "see the words that it predicts"
         )
-    layer = time_layer(cell, D, H, rng, dtype)
+    is_time_layer = isinstance(cell, type) and issubclass(cell, TimeRecurrent)
+    layer = (cell.build if is_time_layer else partial(time_layer, cell))(D, H, rng, dtype)
     layer.stateful = True
     if forget_bias:
-        if "f" not in layer.gates:
-            raise ValueError(
-                f"{type(layer).__name__}: expected forget_bias 0, since there is no forget gate; "
-                f"got {forget_bias}"
-            )
-        bias = layer.params[layer.param_names.index("b")]
-        split_gates(bias, layer.gates)[layer.gates.index("f")][...] = forget_bias
+        _set_forget_bias(layer, forget_bias)
     return layer
+
+
+def _set_forget_bias(layer: KeptState, forget_bias: float) -> None:
+    if "f" not in layer.gates:
+        raise ValueError(
+            f"{type(layer).__name__}: expected forget_bias 0, since there is no forget gate; "
+            f"got {forget_bias}"
+        )
+    bias = layer.params[layer.param_names.index("b")]
+    split_gates(bias, layer.gates)[layer.gates.index("f")][...] = forget_bias
 
 
 def tied_output(embedding: TimeEmbedding) -> TimeAffine:
@@ -233,15 +239,20 @@ def sample_id(
     _check_distribution(numpy.isfinite(most))
     p = numpy.exp((scores - most) * by)
     if top_k is not None or top_p is not None:
-        p /= p.sum()
-        order = numpy.argsort(-p, kind="stable")
-        if top_k is not None:
-            p[order[top_k:]] = 0
-            p /= p.sum()
-        if top_p is not None:
-            before = numpy.cumsum(p[order]) - p[order]  # probability of all that are likelier
-            p[order[before >= top_p]] = 0
+        _cut(p, top_k, top_p)
     return _draw(p, rng)
+
+
+def _cut(p: numpy.ndarray, top_k: int | None, top_p: float | None) -> None:
+    """Set all but the most likely ids of the weights ``p`` (V,) to 0, in place."""
+    p /= p.sum()
+    order = numpy.argsort(-p, kind="stable")
+    if top_k is not None:
+        p[order[top_k:]] = 0
+        p /= p.sum()
+    if top_p is not None:
+        before = numpy.cumsum(p[order]) - p[order]  # probability of all that are likelier
+        p[order[before >= top_p]] = 0
 
 
 def _check_distribution(right: bool) -> None:

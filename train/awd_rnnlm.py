@@ -102,8 +102,8 @@ class Options(LanguageModelOptions):
     forget_bias: float = 0.0
     """Where the biases of the forget gates begin."""
     cell: str | None = None
-    """The recurrent layer: lstm, gru, rnn or the name of a file in common/cells; by default the
-    model's own."""
+    """The recurrent layer: lstm, gru, rnn, the name of a file in common/cells (such as
+    mogrifier_lstm), or module:Class for your own; by default the model's."""
     epochs: int = 500
     """How often the training text is read."""
     time_size: int = 70

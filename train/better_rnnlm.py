@@ -32,8 +32,8 @@ class Options(LanguageModelOptions):
     keeps it."""
 
     cell: str | None = None
-    """The recurrent layer: lstm, gru, rnn or the name of a file in common/cells; by default the
-    model's own."""
+    """The recurrent layer: lstm, gru, rnn, the name of a file in common/cells (such as
+    mogrifier_lstm), or module:Class for your own; by default the model's."""
     num_layers: int = 2
     """Recurrent layers on top of each other."""
     tied: bool = True

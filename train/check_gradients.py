@@ -16,6 +16,7 @@ from typing import Any
 import numpy
 
 from common import layers, time_layers
+from common.base_layer import Layer
 from common.gradient_check import Report, check_layer, check_model
 from common.np import Array, np
 from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm, shapes
@@ -24,6 +25,13 @@ from models.memory import ConcatReciter, Reciter
 from train.run.command import run_command
 
 N, T, D, H, V = 2, 3, 4, 5, 7
+# Every cell that --cell can name, found and not listed: a new file in common/cells is checked too.
+CELLS: dict[str, type[Layer]] = {
+    **time_layers.cells_by_name(),
+    "rnn": layers.RNN,
+    "lstm": layers.LSTM,
+    "gru": layers.GRU,
+}
 CASES: dict[str, Callable[[], Report]] = {}
 
 Case = Callable[[str, numpy.random.Generator], Report]
@@ -183,61 +191,100 @@ def output_with_loss(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(layer, floats(rng, N, T, H), targets, rng=rng, extra=gradients_of_output)
 
 
-@case(
-    *("TimeRNN", "TimeRNN relu", "TimeLSTM", "TimeGRU", "TimeGRU with recurrent bias"),
-    "TimeBiLSTM",
-)
-def time_recurrent(name: str, rng: numpy.random.Generator) -> Report:
-    """The second of two windows, from the state that the first one left."""
-    layer_class = getattr(time_layers, name.split()[0])
-    if name == "TimeBiLSTM":
-        layer = layer_class(*recurrent_weights(rng, 4), *recurrent_weights(rng, 4), stateful=True)
-        parts = [(layer.left, "left "), (layer.right, "right ")]
-    else:
-        weights = recurrent_weights(rng, layer_class.num_gates, 4 if "bias" in name else None)
-        layer = layer_class(*weights, stateful=True, **relu(name))
-        parts = [(layer, "")]
+def second_window(layer: Any, rng: numpy.random.Generator, subject: str) -> Report:
+    """The second of two windows, from the state that the first one left; masks drawn alike."""
     layer.forward(floats(rng, N, T, D))
     state = layer.get_state()
+    sides = [(layer.left, "left "), (layer.right, "right ")] if hasattr(layer, "left") else []
+
+    def prepare() -> None:
+        layer.set_state(*state)
+        for part in layer.sublayers():
+            if hasattr(part, "rng"):
+                part.rng = numpy.random.default_rng(3)
 
     def gradients_of_state() -> dict[str, tuple[Array, Array]]:
-        owners = [(part, side + s) for part, side in parts for s in part.state_names]
-        return {
-            f"{label}0": (array, getattr(part, "d" + label[-1]))
-            for array, (part, label) in zip(state, owners, strict=True)
-        }
+        pairs = [
+            (f"{side}{name}0", gradient)
+            for part, side in sides or [(layer, "")]
+            for name, gradient in zip(part.state_names, part.dstate, strict=True)
+        ]
+        return {name: (array, d) for array, (name, d) in zip(state, pairs, strict=True)}
 
     return check_layer(
         layer,
         floats(rng, N, T, D),
         rng=rng,
-        prepare=lambda: layer.set_state(*state),
+        prepare=prepare,
         extra=gradients_of_state,
-        subject=f"{name}, second window",
+        subject=f"{subject}, second window",
     )
 
 
-@case("TimeWeightDrop rnn", "TimeWeightDrop lstm", "TimeWeightDrop gru")
+@case(
+    *("TimeRNN", "TimeRNN relu", "TimeLSTM", "TimeGRU", "TimeGRU with recurrent bias"),
+    "TimeBiLSTM",
+)
+def time_recurrent(name: str, rng: numpy.random.Generator) -> Report:
+    """Layers with a window of their own."""
+    layer_class = getattr(time_layers, name.split()[0])
+    if name == "TimeBiLSTM":
+        layer = layer_class(*recurrent_weights(rng, 4), *recurrent_weights(rng, 4), stateful=True)
+    else:
+        weights = recurrent_weights(rng, layer_class.num_gates, 4 if "bias" in name else None)
+        layer = layer_class(*weights, stateful=True, **relu(name))
+    return second_window(layer, rng, name)
+
+
+def found_cell(name: str, rng: numpy.random.Generator) -> Any:
+    """A cell of that name with weights that leave nothing at 0 or 1."""
+    cell = CELLS[name].build(D, H, rng, "float64")  # type: ignore[attr-defined]
+    for param in cell.params:
+        param[...] = 0.5 * floats(rng, *param.shape)
+    return cell
+
+
+@case(*(f"cell {name}" for name in CELLS))
+def one_step_of_a_cell(name: str, rng: numpy.random.Generator) -> Report:
+    """One step; the states before it are inputs like any other."""
+    cell = found_cell(name.split()[1], rng)
+    states = [floats(rng, N, size) for size in cell.state_sizes]
+    return check_layer(cell, floats(rng, N, D), *states, rng=rng, subject=name)
+
+
+@case(*(f"TimeCell {name}" for name in CELLS))
+def time_cell(name: str, rng: numpy.random.Generator) -> Report:
+    """Any cell over T steps."""
+    layer = time_layers.TimeCell(found_cell(name.split()[1], rng), stateful=True)
+    return second_window(layer, rng, name)
+
+
+@case(*(f"TimeBidirectional {name}" for name in CELLS))
+def both_directions(name: str, rng: numpy.random.Generator) -> Report:
+    """One cell from the left, one from the right."""
+    sides = [time_layers.TimeCell(found_cell(name.split()[1], rng), True) for _ in range(2)]
+    return second_window(time_layers.TimeBidirectional(*sides), rng, name)
+
+
+@case(*(f"TimeWeightDrop {name}" for name in CELLS))
 def weight_drop(name: str, rng: numpy.random.Generator) -> Report:
-    """The second of two windows; each forward pass begins with the same generator."""
-    inner = getattr(time_layers, f"Time{name.split()[1].upper()}")
-    weights = recurrent_weights(rng, inner.num_gates)
-    layer: Any = time_layers.TimeWeightDrop(inner(*weights, stateful=True), 0.4)
-    layer.forward(floats(rng, N, T, D))
-    state = layer.get_state()
+    """The recurrent weights, or every matrix where there are none, with elements dropped."""
+    inner = time_layers.TimeCell(found_cell(name.split()[1], rng), stateful=True)
+    return second_window(time_layers.TimeWeightDrop(inner, 0.4), rng, name)
 
-    def prepare() -> None:
-        layer.set_state(*state)
-        layer.rng = numpy.random.default_rng(3)
 
-    xs = floats(rng, N, T, D)
-    return check_layer(layer, xs, rng=rng, prepare=prepare, subject=f"{name}, second window")
+@case("TimeWeightDrop TimeRNN", "TimeWeightDrop TimeLSTM", "TimeWeightDrop TimeGRU")
+def weight_drop_of_a_window(name: str, rng: numpy.random.Generator) -> Report:
+    """The same around the layers with a window of their own."""
+    inner = getattr(time_layers, name.split()[1])
+    layer = inner(*recurrent_weights(rng, inner.num_gates), stateful=True)
+    return second_window(time_layers.TimeWeightDrop(layer, 0.4), rng, name)
 
 
 @case(
-    *("TimeStack rnn", "TimeStack rnn relu", "TimeStack lstm", "TimeStack gru"),
-    *("TimeStack lstm bidirectional", "TimeStack gru bidirectional without bias"),
-    "TimeStack lstm with dropout",
+    *(f"TimeStack {name}" for name in time_layers.cells_by_name()),
+    *("TimeStack rnn relu", "TimeStack lstm bidirectional"),
+    *("TimeStack gru bidirectional without bias", "TimeStack lstm with dropout"),
 )
 def stack(name: str, rng: numpy.random.Generator) -> Report:
     """Two layers, from a given state; what comes out are the outputs and the final state."""
@@ -258,30 +305,40 @@ def stack(name: str, rng: numpy.random.Generator) -> Report:
         for between in layer.dropouts:
             between.rng = numpy.random.default_rng(3)
 
-    def flat(result: tuple[Array, tuple[Array, ...]]) -> tuple[Array, ...]:
-        return result[0], *result[1]
+    def forward(xs: Array, *state: Array) -> tuple[Array, ...]:
+        ys = layer.forward(xs, state)
+        return ys, *(layer.state or ())
+
+    def backward(dys: Array, *d_final: Array) -> tuple[Array, ...]:
+        dxs = layer.backward(dys, d_final)
+        return dxs, *(layer.dstate or ())
 
     flat_layer = SimpleNamespace(
         params=layer.params,
         grads=layer.grads,
         param_names=layer.param_names,
-        forward=lambda xs, *state: flat(layer.forward(xs, state)),
-        backward=lambda dys, *d_final: flat(layer.backward(dys, d_final)),
+        forward=forward,
+        backward=backward,
     )
-    state = [floats(rng, 2 * layer.directions, N, H) for _ in layer.parts[0].state_names]
+    sizes = layer.parts[0].state_sizes
+    state = [floats(rng, 2 * layer.directions, N, size) for size in sizes]
     xs = floats(rng, N, T, D)
     return check_layer(flat_layer, xs, *state, rng=rng, prepare=reseed, subject=name)
 
 
-@case("SimpleRnnlm", "Rnnlm", "BetterRnnlm", "AwdRnnlm", "AwdRnnlm with projection")
+@case(
+    *("SimpleRnnlm", "Rnnlm", "BetterRnnlm", "AwdRnnlm", "AwdRnnlm with projection"),
+    *(f"BetterRnnlm of {name}" for name in CELLS),
+)
 def language_model(name: str, rng: numpy.random.Generator) -> Report:
     """The second of two windows; with the masks, penalties and tied weight that the model has."""
     seed = int(rng.integers(1 << 30))
     if name.startswith("AwdRnnlm"):
         wide: dict[str, Any] = {"projection": "projection" in name, "dtype": "float64"}
         model: Any = AwdRnnlm(V, D, H, num_layers=2, rng=seed, **wide)
-    elif name == "BetterRnnlm":
-        model = BetterRnnlm(V, H, H, dropout_ratio=0.3, rng=seed, dtype="float64")
+    elif name.startswith("BetterRnnlm"):
+        options: dict[str, Any] = {"cell": name.split()[-1]} if " of " in name else {}
+        model = BetterRnnlm(V, H, H, dropout_ratio=0.3, rng=seed, dtype="float64", **options)
     else:
         model = {"SimpleRnnlm": SimpleRnnlm, "Rnnlm": Rnnlm}[name](V, D, H, seed, "float64")
     for param in model.params:  # the embedding starts near zero, where errors could hide

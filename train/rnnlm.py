@@ -20,8 +20,8 @@ class Options(LanguageModelOptions):
     """Train Rnnlm (embedding, one LSTM, output layer) and report perplexity, sample and curve."""
 
     cell: str | None = None
-    """The recurrent layer: lstm, gru, rnn or the name of a file in common/cells; by default the
-    model's own."""
+    """The recurrent layer: lstm, gru, rnn, the name of a file in common/cells (such as
+    mogrifier_lstm), or module:Class for your own; by default the model's."""
     num_layers: int = 1
     """Recurrent layers on top of each other."""
 

@@ -1,7 +1,12 @@
 """Perplexity: exp of the mean negative log-likelihood, by the exact and by the book's protocol.
 
-The exact protocol reads one stream from a zero state, feeds ``<eos>`` first, asks for every target
-once, and adds up in float64.
+The exact protocol reads one stream from a zero state that is carried to the end, feeds ``<eos>``
+before the first token, asks for every target once with dropout off, and adds up in float64. On PTB
+test that is 82,430 targets. Tokens that the model's loss ignores are read but not asked for.
+
+The book's reads the text in whole windows only, each stream starts from a zero state somewhere in
+it, and a few hundred targets are never asked for. It is there for comparison; the exact one is the
+measure to publish.
 """
 
 from __future__ import annotations
@@ -138,10 +143,6 @@ def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> flo
 def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: int = 35) -> float:
     """Perplexity by the book's protocol: ``batch_size`` streams, the incomplete end dropped.
 
-    The corpus is read in whole windows only, each stream starts from a zero state somewhere in
-    the text, and a few hundred targets are never asked for. For comparison with the book; the
-    measure to publish is :func:`eval_perplexity_exact`.
-
     Args:
         model: has ``forward(xs, ts)`` and ``reset_state()``; its training state is kept.
         corpus: token ids (length,).
@@ -165,10 +166,6 @@ def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: 
 
 def eval_perplexity_exact(model: Any, corpus: Array, first_id: int, time_size: int = 500) -> float:
     """exp of the mean negative log-likelihood of every token of ``corpus``, each exactly once.
-
-    One stream from a zero state that is carried to the end, ``first_id`` (``<eos>``) fed before
-    the first token, dropout off, the sum in float64. On PTB test that is 82,430 targets. Tokens
-    that the model's loss ignores are read but not asked for.
 
     Args:
         model: has ``forward(xs, ts)`` and ``reset_state()``; its training state is kept.

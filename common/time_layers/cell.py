@@ -166,14 +166,22 @@ def cells_by_name() -> dict[str, type[Layer]]:
 
 
 def cell_named(name: str) -> type[Layer]:
-    """The time layer or cell of that name.
+    """The time layer or cell of that name; ``module:Class`` names one of your own.
 
     Raises:
         ValueError: for a name that is not known; lists those that are.
     """
     known = cells_by_name()
+    module, colon, attribute = name.partition(":")
+    if colon:
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"cell {name!r}: it cannot be imported ({error})") from error
     if name not in known:
-        raise ValueError(f"expected a cell of {', '.join(known)}, got {name!r}")
+        raise ValueError(
+            f"cell {name!r}: expected {', '.join(known)}, or module:Class for your own"
+        )
     return known[name]
 
 

@@ -55,18 +55,18 @@ class TimeEmbedding(Layer):
         self.expect_ids("xs", xs, len(W))
         ids = time_major(xs)
         ys = W[ids]
-        if not self.dropout_ratio:
-            self.cache = (ids, None)
-        elif not self.train_flg:
-            self.cache = None
-        else:
-            # V draws take less time than finding out which words occur.
-            drawn = self.rng.random(len(W), dtype=numpy.float32)
-            mask = np.asarray(drawn >= self.dropout_ratio).astype(W.dtype)
-            mask *= 1 / (1 - self.dropout_ratio)
+        mask = self._draw_mask(W) if self.dropout_ratio and self.train_flg else None
+        if mask is not None:
             ys *= mask[ids][..., None]
-            self.cache = (ids, mask)
+        self.cache = (ids, mask) if self.train_flg or not self.dropout_ratio else None
         return batch_first(ys)
+
+    def _draw_mask(self, W: Array) -> Array:
+        """A factor for every word (V,): drawing V takes less time than finding those that occur."""
+        drawn = self.rng.random(len(W), dtype=numpy.float32)
+        mask = np.asarray(drawn >= self.dropout_ratio).astype(W.dtype)
+        mask *= 1 / (1 - self.dropout_ratio)
+        return mask
 
     def backward(self, dys: Array) -> None:
         """(N, T, D) -> nothing, since ids have no gradient; writes dW."""

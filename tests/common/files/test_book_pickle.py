@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from common import array_pickle
+from common.files import book_pickle
 from common.files.book_pickle import read_array_list
 from tests.builders import generator, same
 
@@ -334,9 +334,9 @@ def test_text_that_is_there_once_cannot_be_encoded_many_times(write):
 
 def test_a_file_that_is_too_large_is_refused_unread(write, monkeypatch):
     data = pickle.dumps(weights())
-    monkeypatch.setattr(array_pickle, "MAX_BYTES", len(data))
+    monkeypatch.setattr(book_pickle, "MAX_BYTES", len(data))
     assert len(read_array_list(write(data))) == 3
-    monkeypatch.setattr(array_pickle, "MAX_BYTES", len(data) - 1)
+    monkeypatch.setattr(book_pickle, "MAX_BYTES", len(data) - 1)
     assert f"more than {len(data) - 1} bytes" in refused(write(data))
 
 
