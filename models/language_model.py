@@ -83,7 +83,13 @@ class LanguageModel(BaseModel):
 
     The last layer makes the scores. ``predict`` returns them; ``forward`` and ``backward`` leave
     it to the loss layer, which shares its weights and needs the scores only on the way.
+
+    Attributes:
+        vocabulary_hash: stands for the words behind the ids. Weights that are saved carry it, and
+            those of other words are not loaded; "" where the words are not known.
     """
+
+    vocabulary_hash: str = ""
 
     @property
     def penalty(self) -> Scalar:
