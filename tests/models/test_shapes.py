@@ -204,7 +204,7 @@ def test_backward_after_predict_is_refused_until_the_next_forward(name):
     same(model.backward(), expected)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "mogrifier_lstm", LSTM])
+@pytest.mark.parametrize("cell", ["rnn", "peephole_lstm", LSTM])
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "OneToOne"])
 def test_a_cell_of_any_kind_has_the_gradients_of_its_loss(name, cell):
     model, rng = model_of(name, cell=cell), generator()
