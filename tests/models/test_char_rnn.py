@@ -17,7 +17,7 @@ from common.time_layers import TimeRNN
 from common.time_layers.one_step_rnn import TimeOneStepRNN
 from models.char_rnn import CharRnn
 from tests.builders import H, N, T, V, floats, generator, ids, same, weights
-from train.char_rnn import Options, last_letter_loss, learn, load_corpora, spell, to_sequences
+from train.char_rnn import Options, last_letter_loss, load_corpora, to_sequences, train, write
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "goldens" / "vector_rnn.json").read_text())
 PRINTED = {name: np.array(value) for name, value in GOLDEN.items() if isinstance(value, list)}
@@ -192,9 +192,9 @@ def test_the_cut_layer_goes_back_twice_with_one_answer():
 def test_one_word_is_learnt_by_both_rules(one_step):
     (corpus,) = load_corpora(Options(corpus="vector"))
     model = CharRnn(corpus.vocab_size, 50, one_step, rng=1)
-    losses = learn(model, to_sequences(corpus), iterations=200)
+    losses = train(model, to_sequences(corpus), iterations=200)
     assert losses[0] > 5 and losses[-1] < 0.02  # published after 200: 0.008210
-    assert spell(model, corpus, "v", 20, greedy=True) == "vector"
+    assert write(model, corpus, "v", 20, greedy=True) == "vector"
 
 
 def test_only_more_than_the_last_letter_tells_vector_from_ectoaxg():
@@ -203,9 +203,9 @@ def test_only_more_than_the_last_letter_tells_vector_from_ectoaxg():
     bound = last_letter_loss(sequences)
     assert bound == pytest.approx((np.log(15) + 14 * np.log(15 / 14)) / 16)
     model = CharRnn(corpus.vocab_size, 30, rng=1)
-    assert learn(model, sequences, iterations=200)[-1] < bound / 10
-    assert spell(model, corpus, "v", 20, greedy=True) == "vector"
-    assert spell(model, corpus, "e", 20, greedy=True) == "ectoaxg"
+    assert train(model, sequences, iterations=200)[-1] < bound / 10
+    assert write(model, corpus, "v", 20, greedy=True) == "vector"
+    assert write(model, corpus, "e", 20, greedy=True) == "ectoaxg"
 
 
 def test_every_word_begins_from_a_zero_state():
