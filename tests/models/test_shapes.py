@@ -10,7 +10,7 @@ from common.np import np
 from common.time_layers import TimeGRU, TimeLSTM, TimeRNN
 from models import shapes
 from tests.builders import D, H, N, T, V, close, floats, generator, ids, same
-from train.shapes import learn
+from train.shapes import train
 
 S = 4
 SHAPES = {
@@ -49,9 +49,9 @@ def example_of(name, dtype="float64"):
     ],
 )
 def test_every_answer_is_right_for_nearly_all_examples_that_it_has_not_seen(shape, at_least):
-    pupil = learn(shape, seed=0)
-    assert pupil.accuracy > at_least
-    assert pupil.losses[-1] < pupil.losses[0] / 5
+    trained = train(shape, seed=0)
+    assert trained.accuracy > at_least
+    assert trained.losses[-1] < trained.losses[0] / 5
 
 
 # ---- what goes in and comes out ----
