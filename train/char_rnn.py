@@ -18,7 +18,7 @@ import numpy
 from tqdm import trange
 
 from common.base_layer import check_sizes
-from common.np import Array, np
+from common.np import Array, Scalar, np
 from common.optimizer import SGD
 from common.plotting import show_or_save
 from common.util import clip_grads_value
@@ -164,7 +164,7 @@ def train(
     optimizer = SGD(lr)
     losses: list[float] = []
     for _ in trange(iterations, unit=" iterations", leave=False, disable=None):
-        total: Array = 0.0
+        total: Scalar = 0.0
         for xs, ts in sequences:
             total = total + model.forward(xs, ts)
             model.backward()
