@@ -151,7 +151,7 @@ def keep(
     at_once = max(1, BATCH // max(1, N))
     for first in range(0, blocks, at_once):
         words = _blocks(seed, layer, iteration, streams, first, min(at_once, blocks - first))
-        draws = words.reshape(N, -1).view(f"<u{bits // 8}")
+        draws = words.reshape(N, 4 * words.shape[1]).view(f"<u{bits // 8}")
         begin = first * 128 // bits
         drawn[:, begin : begin + draws.shape[1]] = draws >= threshold
     kept[...] = drawn[:, : T * D].reshape(N, T, D).swapaxes(0, 1)
