@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy
-
 from common.base_layer import Layer
 from common.files import weights
 from common.kernels import share_workspace
+from common.masks import Masks
 from common.np import Array, Scalar, memory_address, np
 
 __all__ = ["BaseModel", "np"]
@@ -33,11 +32,17 @@ class BaseModel:
     def compose(self, layers: list[Any], loss_layer: Any) -> None:
         """Take the layers, let them share a workspace, collect their parameters, a tied one once.
 
+        What drops is numbered in this order and has one seed, that of the first: a layer more that
+        drops changes the masks of those behind it, a layer that does not changes none.
+
         Raises:
             ValueError: where a tied parameter has gradients that do not share their memory.
         """
         self.layers, self.loss_layer = layers, loss_layer
         share_workspace([*layers, loss_layer])
+        all_masks = self.masks()
+        for number, masks in enumerate(all_masks):
+            masks.seed, masks.layer = all_masks[0].seed, number
         self.params, self.grads = [], []
         gradient_at: dict[int, int] = {}
         for layer in layers:
@@ -125,14 +130,10 @@ class BaseModel:
             else:
                 layer.set_state(*kept)
 
-    def generators(self) -> list[numpy.random.Generator]:
-        """Every random generator in the layers, each once: what dropout masks are drawn from."""
-        found: list[numpy.random.Generator] = []
-        for layer in self._sublayers():
-            for rng in vars(layer).values():
-                if isinstance(rng, numpy.random.Generator) and not any(rng is g for g in found):
-                    found.append(rng)
-        return found
+    def masks(self) -> list[Masks]:
+        """The masks of all layers that drop, and of layers inside them, in order, each once."""
+        found = (masks for layer in self._sublayers() for masks in vars(layer).values())
+        return list({id(masks): masks for masks in found if isinstance(masks, Masks)}.values())
 
     def _sublayers(self) -> Iterator[Layer]:
         """Every layer and every layer inside one, a shared one as often as it occurs."""

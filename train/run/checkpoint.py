@@ -12,6 +12,7 @@ import numpy
 
 from common import kernels
 from common.files.checkpoint import read_checkpoint, write_checkpoint
+from common.files.training_state import holds_generators
 from train.run.folder import RunFolder, read_results
 from train.run.saved_options import fixed_options
 
@@ -93,8 +94,13 @@ def _go_back(training: Training, checkpoint: dict[str, Any], script: str) -> boo
 
 
 def _check(training: Training, checkpoint: dict[str, Any]) -> None:
-    """Raise ValueError where config or corpus have changed; note another version."""
+    """Raise ValueError where config, corpus or format have changed; note another version."""
     options, file = training.options, training.run.checkpoint_file
+    if holds_generators(checkpoint["trainer"]):
+        raise ValueError(
+            f"{file}: made by an earlier version ({checkpoint['version']}), which kept random "
+            "generators where this one counts; the run cannot go on, its weights can be used"
+        )
     fixed = fixed_options(options, options.changeable())
     defaults = fixed_options(type(options)(), options.changeable())
     then = {**defaults, **checkpoint["options"]}  # an option may be younger than the checkpoint
