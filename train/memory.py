@@ -20,7 +20,7 @@ from common.optimizer import Adam
 from common.plotting import show_or_save
 from common.time_layers import TimeGRU, TimeLSTM, TimeRNN
 from common.trainer import Record, Trainer
-from datasets.corpus import build_vocab, encode_tokens
+from datasets.vocabulary import build_vocab, encode_tokens
 from models.memory import ConcatReciter, Reciter
 from train.run.command import run_command
 from train.run.folder import RunFolder

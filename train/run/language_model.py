@@ -60,6 +60,7 @@ def train(script: str, options: LanguageModelOptions) -> None:
             f"{type(model).__name__}, {training.num_params:,} parameters; {corpus.name}: "
             f"{len(corpus.train):,} training tokens, vocabulary {corpus.vocab_size:,}; {run.path}"
         )
+        print(corpus.about)
         try:
             if options.resume is not None and not checkpoint.take_up(training, script):
                 return
