@@ -6,8 +6,8 @@
     markov  an artificial source whose best perplexity is known exactly
 
 Every one of them has ``load_corpus``, which returns a ``Corpus``: three splits and one
-vocabulary. ``datasets.load_corpus`` finds the one that a name or a path means. What the ids mean is a
-``Vocabulary``, which can be kept and read again without the text.
+``Vocabulary``, which can be kept and read again without the text. ``datasets.load_corpus`` finds
+the corpus that a name or a path means.
 """
 
 from __future__ import annotations

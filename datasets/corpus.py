@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -141,32 +141,30 @@ def corpus_from_tokens(
     keep = END_OF_LINE.get(level)
     word_to_id = build_vocab(train, (valid, test), max_vocab=max_vocab, keep=keep)
     sizes = f"{len(train):,} training, {len(valid):,} validation and {len(test):,} test tokens"
+    unknown = _unknown({"train": train, "valid": valid, "test": test}, word_to_id)
     return Corpus(
         name=name,
         train=encode_tokens(train, word_to_id),
         valid=encode_tokens(valid, word_to_id),
         test=encode_tokens(test, word_to_id),
         vocabulary=Vocabulary(tuple(word_to_id), level),
-        about="\n".join(filter(None, (about, sizes, _unknown(train, valid, test, word_to_id)))),
+        about="\n".join([*filter(None, [about]), sizes, *unknown]),
     )
 
 
-def _unknown(
-    train: Sequence[str], valid: Sequence[str], test: Sequence[str], word_to_id: dict[str, int]
-) -> str:
-    """A line that says which tokens stand as ``<unk>`` and why; "" where none do."""
-    seen = set(train)
-    parts = [
-        f"{_share(tokens, seen)} of the {split} tokens, which training does not have"
-        for split, tokens in (("validation", valid), ("test", test))
-        if not seen.issuperset(tokens)
-    ]
-    if len(seen) > len(seen & word_to_id.keys()):
-        rare = _share(train, word_to_id.keys())
-        parts.append(f"{rare} of the training tokens, which the limit of the vocabulary drops")
-    return f"read as {UNK}: {'; '.join(parts)}" if parts else ""
-
-
-def _share(tokens: Sequence[str], known: Set[str]) -> str:
-    """Share of ``tokens`` that are not among ``known``."""
-    return f"{100 * sum(token not in known for token in tokens) / len(tokens):.3g} %"
+def _unknown(tokens: dict[str, Sequence[str]], word_to_id: dict[str, int]) -> Iterator[str]:
+    """A line for each reason why tokens are read as ``<unk>``, with their share of each split."""
+    train, others = {*tokens["train"]}, {*tokens["valid"], *tokens["test"]}
+    reasons = {
+        "that training lacks": others - train,
+        "beyond the limit of the vocabulary": train - word_to_id.keys(),
+    }
+    for reason, words in reasons.items():
+        counts = {split: sum(t in words for t in part) for split, part in tokens.items() if words}
+        shares = [
+            f"{100 * count / len(tokens[split]):.3g} % of {split}"
+            for split, count in counts.items()
+            if count
+        ]
+        if shares:
+            yield f"{UNK} for tokens {reason}: {', '.join(shares)}"

@@ -166,7 +166,8 @@ def load_corpus(
         vocabulary=Vocabulary(tuple(names), "symbol"),
         about=(
             f"a Markov source of {num_symbols} symbols, order {order} and seed {seed}; no model "
-            f"does better than perplexity {source.perplexity_floor:.4f} over a long text"
+            f"does better than perplexity {source.perplexity_floor:.4f} over a long text\n"
+            f"{train_size:,} training, {valid_size:,} validation and {test_size:,} test tokens"
         ),
     )
 

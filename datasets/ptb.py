@@ -117,7 +117,7 @@ def _load(folder: Path, download: bool) -> Corpus:
         split_words(_read(find(FILES[split], folder), FILES[split]))
         for split in ("train", "valid", "test")
     )
-    about = f"the Penn Treebank of Mikolov et al., words split on blanks, {EOS} at the end of every line"
+    about = f"the Penn Treebank, words split on blanks, {EOS} at the end of every line"
     return corpus_from_tokens("ptb", train, valid, test, level="word", about=about)
 
 

@@ -59,14 +59,17 @@ class Vocabulary:
 
     @cached_property
     def word_to_id(self) -> dict[str, int]:
+        """See above."""
         return {word: i for i, word in enumerate(self.words)}
 
     @cached_property
     def id_to_word(self) -> dict[int, str]:
+        """See above."""
         return dict(enumerate(self.words))
 
     @cached_property
     def eos_id(self) -> int | None:
+        """See above."""
         end = END_OF_LINE.get(self.level)
         return None if end is None else self.word_to_id.get(end)
 

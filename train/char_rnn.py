@@ -99,7 +99,8 @@ def load_corpora(options: Options) -> list[Corpus]:
     if options.words is not None and options.file is not None:
         raise ValueError("char_rnn: expected --words or --file, got both")
     if options.file is not None:
-        corpora = [text.load_corpus(options.file, options.file, options.file, level="char")]
+        file = options.file
+        corpora = [text.load_corpus(file, file, file, level="char", name=file.stem)]
     elif options.words is not None:
         corpora = [_corpus("words", options.words)]
     else:
@@ -119,7 +120,7 @@ def _corpus(name: str, words: Sequence[str]) -> Corpus:
     if not words:
         raise ValueError("char_rnn: expected at least one word after --words, got none")
     lines = "".join(word + "\n" for word in words)
-    return corpus_from_tokens(name, lines, lines, lines, level="char", eos="\n")
+    return corpus_from_tokens(name, lines, lines, lines, level="char")
 
 
 def words_of(corpus: Corpus) -> list[str]:

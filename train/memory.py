@@ -19,7 +19,7 @@ from common.np import np
 from common.optimizer import Adam
 from common.plotting import show_or_save
 from common.trainer import Record, Trainer
-from datasets.corpus import build_vocab, encode_tokens
+from datasets.vocabulary import build_vocab, encode_tokens
 from models.memory import ConcatReciter, Reciter
 from train.run.command import run_command
 from train.run.folder import RunFolder

@@ -32,14 +32,36 @@ def test_by_path(tmp_path):
     assert datasets.load_corpus(str(path), level="char").vocab_size == 5
 
 
+def test_by_folder(tmp_path):
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"ptb.{split}.txt").write_text("a b c\n", encoding="utf-8")
+    corpus = datasets.load_corpus(tmp_path, level="char", max_vocab=4)
+    assert (corpus.name, corpus.vocab_size) == (f"{tmp_path.name}-char", 4)
+
+
 def test_pydoc_takes_a_cap():
     assert datasets.load_corpus("pydoc").vocab_size == 2000
     assert datasets.load_corpus("pydoc", max_vocab=500).vocab_size == 500
 
 
-def test_neither_a_name_nor_a_file():
-    with pytest.raises(FileNotFoundError, match=r"expected one of pydoc, ptb, markov.*'ptbb'"):
-        datasets.load_corpus("ptbb")
+@pytest.mark.parametrize("name", ["ptbb", "", "nowhere/my.txt"])
+def test_neither_a_name_nor_a_path(name):
+    with pytest.raises(FileNotFoundError, match=rf"--corpus: .* pydoc, ptb, markov.*'{name}'"):
+        datasets.load_corpus(name)
+
+
+@pytest.mark.parametrize("name", ["pydoc", "ptb"])
+def test_a_data_dir_that_is_no_folder(tmp_path, name):
+    file = tmp_path / "a file"
+    file.touch()
+    for path in (file, tmp_path / "nowhere", "/dev/null"):
+        with pytest.raises(ValueError, match=f"--data-dir: expected a folder, got '{path}'"):
+            datasets.load_corpus(name, data_dir=path)
+
+
+@pytest.mark.parametrize("name", ["pydoc", "markov"])
+def test_every_corpus_says_what_it_is(name):
+    assert "test tokens" in datasets.load_corpus(name).about
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,14 @@ class TestLocalFolder:
         assert str(data / "ptb" / "ptb.valid.txt") in str(caught.value)
         assert tiny.asked == []
 
+    @pytest.mark.parametrize("by", ["--data-dir", "TIMELAYERS_DATA"])
+    def test_what_is_no_folder_is_named_with_who_named_it(self, tiny, tmp_path, monkeypatch, by):
+        path = tmp_path / "file"
+        path.touch()
+        monkeypatch.setenv("TIMELAYERS_DATA", str(path))
+        with pytest.raises(ValueError, match=f"expected {by} to name a folder, got {path}"):
+            ptb.load_corpus(path if by == "--data-dir" else None)
+
     def test_another_text_is_rejected(self, tiny, tmp_path):
         data = put(tmp_path / "data")
         other = BYTES["ptb.test.txt"].replace(b"\n", b"\r\n")

@@ -1,3 +1,4 @@
+import platform
 import sys
 from types import SimpleNamespace
 
@@ -35,6 +36,10 @@ def test_the_text_of_this_python():
         assert np.mean(ids == corpus.word_to_id["<unk>"]) < 0.08
     assert "<unk>" not in corpus.decode(corpus.encode("the value of the expression is"))
     assert not {">>>", "::=", '"', "***"} & corpus.word_to_id.keys()
+
+
+def test_the_corpus_says_of_which_python_it_is():
+    assert f"of Python {platform.python_version()}," in pydoc.load_corpus().about
 
 
 def test_loading_twice_gives_the_same_ids():

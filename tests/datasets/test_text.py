@@ -1,3 +1,6 @@
+import gzip
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +21,10 @@ def write(tmp_path):
 
 def numbered(count):
     return "".join(f"line {i}\n" for i in range(count))
+
+
+def splits(corpus):
+    return [corpus.decode(ids) for ids in (corpus.train, corpus.valid, corpus.test)]
 
 
 def test_three_files_by_words(write):
@@ -76,19 +83,73 @@ def test_only_what_is_missing_is_cut(write):
     assert no_valid.decode(no_valid.test) == "line 0\n"
 
 
-def test_three_lines_are_the_least_to_cut_from(write):
-    corpus = text.load_corpus(write("a b\na\nb\n"))
-    assert [corpus.decode(ids) for ids in (corpus.train, corpus.valid, corpus.test)] == [
-        "a b\n",
-        "a\n",
-        "b\n",
-    ]
+@pytest.mark.parametrize("ending", ["\n" * 50, " \t\n\r\n", "<eos>\n"])
+def test_blank_lines_at_the_end_are_in_no_split(write, ending):
+    corpus, same = (text.load_corpus(write(numbered(40) + end)) for end in (ending, ""))
+    assert splits(corpus) == splits(same)
+    assert "at the end left out" in corpus.about
+    assert "left out" not in same.about
 
 
-@pytest.mark.parametrize("content", ["a\n", "a\nb\n", "\n\n\nb\nc\n"])
-def test_too_few_lines_to_cut_from(write, content):
+def test_blank_lines_inside_stay_but_no_split_is_made_of_them(write):
+    content = numbered(40).replace("\n", "\n\n\n\n\n\n")
+    train, valid, test = splits(text.load_corpus(write(content), level="char"))
+    assert train + valid + test == content.rstrip() + "\n"
+    assert valid.split("\n\n\n\n\n\n") == ["line 36", "line 37", ""]
+    assert test.split("\n\n\n\n\n\n") == ["line 38", "line 39\n"]
+
+
+def test_blank_lines_at_the_end_of_a_split_with_a_file_of_its_own_stay(write):
+    paths = [write("a b\n\n\n", name) for name in ("train", "valid", "test")]
+    assert splits(text.load_corpus(*paths)) == ["a b\n\n\n"] * 3
+
+
+def test_one_line_is_cut_between_its_words(write):
+    words = [f"word{i % 7}" for i in range(100)]
+    for ending in ("", "\n", "\n\n \n"):
+        corpus = text.load_corpus(write(" ".join(words) + ending))
+        assert splits(corpus) == [
+            " ".join(words[:90]),
+            " ".join(words[90:95]),
+            " ".join(words[95:]),
+        ]
+        assert corpus.eos_id is None  # there is no end of a line to learn
+        assert corpus.vocab_size == 7
+        assert (
+            "tokens 1 to 90 train, 91 to 95 valid, 96 to 100 test, because there are fewer than "
+            "20 lines"
+        ) in corpus.about
+
+
+def test_one_line_is_cut_between_its_characters(write):
+    corpus = text.load_corpus(write("abcdefghij" * 10 + "\n"), level="char")
+    assert splits(corpus) == ["abcdefghij" * 9, "abcde", "fghij"]
+    assert corpus.eos_id is None
+
+
+def test_a_few_lines_are_cut_as_one_so_that_a_long_one_is_not_all_of_a_split(write):
+    corpus = text.load_corpus(write("title\n" + "a b " * 100 + "\nthe end\n"), level="word")
+    train, valid, test = splits(corpus)
+    assert train.startswith("title\na b a b ")
+    assert len(valid.split()) == len(test.split()) == 10
+    assert test.endswith("a b\n<unk> <unk>")  # "the end" is not in train
+
+
+def test_nineteen_lines_are_cut_by_tokens_and_twenty_by_lines(write):
+    assert "\ntokens 1 to " in text.load_corpus(write(numbered(19))).about
+    assert "\nlines 1 to 18 train, 19 to 19 valid, 20 to 20 test\n" in (
+        text.load_corpus(write(numbered(20))).about
+    )
+
+
+@pytest.mark.parametrize("content", ["a\n", "a b\n", "a\nb\n", "\n\n\nb\nc\n", "a b <eos> <eos>"])
+def test_too_little_text_to_cut_from(write, content):
     with pytest.raises(ValueError, match=r"train\.txt: no text is left .* valid and test are cut"):
         text.load_corpus(write(content))
+
+
+def test_three_words_are_enough_to_cut_from(write):
+    assert splits(text.load_corpus(write("a\na\n\na\n"))) == ["a\n", "a\n\n", "a"]
 
 
 def test_the_last_line_need_not_end(write):
@@ -147,9 +208,127 @@ def test_a_missing_file(tmp_path, write):
         text.load_corpus(write("a\na\na\n"), test=tmp_path / "nowhere.txt")
 
 
-def test_a_folder(tmp_path):
+def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(ValueError, match="expected a text file, got the folder "):
         text.load_corpus(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_and_a_device_are_refused_before_they_are_read(write, tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link.txt"
+    os.mkfifo(pipe)  # nobody writes into it: to open it would wait for ever
+    link.symlink_to("/dev/zero")
+    for path in (pipe, link, "/dev/zero"):
+        with pytest.raises(ValueError, match=f"text file, got {path}, which is a device or a pipe"):
+            text.load_corpus(path)
+        with pytest.raises(ValueError, match="which is a device or a pipe"):
+            text.load_corpus(write(numbered(20)), valid=path)
+
+
+@pytest.mark.parametrize("name", ["my.txt.gz", "my.gz", "my.txt"])
+def test_a_compressed_file_is_read_like_another(write, name):
+    plain = text.load_corpus(write(numbered(100), "my.txt"))
+    packed = text.load_corpus(write(gzip.compress(numbered(100).encode()), name))
+    assert packed.name == plain.name == "my"
+    assert packed.vocabulary == plain.vocabulary
+    assert packed.split_hashes() == plain.split_hashes()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"a b c\n" * 100)[:-9], "is not an intact gzip file"),
+        (gzip.compress(b"a b c\n" * 100)[:12] + b"\xff" * 20, "is not an intact gzip file"),
+        (b"a b c\n" * 100, "is not an intact gzip file"),
+        (b"", "expected text, got 0 bytes"),
+        (gzip.compress(b""), "expected text, got 0 bytes"),
+        (gzip.compress(b"\xff"), "line 1: byte 0xff is not UTF-8"),
+    ],
+    ids=["cut", "damaged", "not compressed", "no bytes", "nothing inside", "not UTF-8 inside"],
+)
+def test_a_compressed_file_that_cannot_be_read_is_named(write, content, message):
+    with pytest.raises(ValueError, match=rf"my\.txt\.gz:? {message}"):
+        text.load_corpus(write(content, "my.txt.gz"))
+
+
+def test_the_name_tells_the_level(write):
+    path = write(numbered(20), "my.txt")
+    assert text.load_corpus(path).name == "my"
+    assert text.load_corpus(path, level="char").name == "my-char"
+    assert text.load_corpus(path, level="char", name="letters").name == "letters"
+
+
+def test_the_text_says_how_it_was_read(write):
+    path = write(numbered(100) + "\n\n")
+    assert text.load_corpus(path).about.splitlines() == [
+        f"{path}: words split on blanks, <eos> at the end of every line",
+        "lines 1 to 90 train, 91 to 95 valid, 96 to 100 test; 2 blank lines at the end left out",
+        "270 training, 15 validation and 15 test tokens",
+        "<unk> for tokens that training lacks: 33.3 % of valid, 33.3 % of test",
+    ]
+    by_characters = text.load_corpus(path, path, level="char").about.splitlines()
+    assert by_characters[0] == f"{path}: every character a token, the end of a line too"
+    assert by_characters[1].startswith("lines 1 to 95 train, 96 to 100 test; ")
+
+
+class TestFolder:
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("train.txt", "valid.txt", "test.txt"),
+            ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"),
+            ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"),
+            ("my_train", "my_val", "my_test"),
+            ("TRAIN.TXT", "Validation.txt", "test-2.txt"),
+            ("train.txt", "dev.txt", "test.txt"),
+        ],
+    )
+    def test_the_files_are_found_by_their_names(self, tmp_path, names):
+        folder = tmp_path / "mine"
+        (folder / "train").mkdir(parents=True)  # neither a folder
+        (folder / ".train.txt.swp").write_bytes(b"\0")  # nor a hidden file
+        (folder / "README.txt").write_text("about the training text")
+        for name, content in zip(names, ("a b\n\n", "a c\n", "b\n"), strict=True):
+            (folder / name).write_text(content)
+        corpus = text.load_folder(folder)
+        assert splits(corpus) == ["a b\n\n", "a <unk>\n", "b\n"]
+        assert corpus.name == "mine"
+        assert all(str(folder / name) in corpus.about for name in names)
+        assert text.load_folder(folder, level="char").name == "mine-char"
+
+    def test_compressed_files(self, tmp_path):
+        for split in ("train", "valid", "test"):
+            (tmp_path / f"{split}.txt.gz").write_bytes(gzip.compress(b"a b\n"))
+        assert splits(text.load_folder(tmp_path)) == ["a b\n"] * 3
+
+    def test_the_folder_that_one_is_in_has_a_name_too(self, tmp_path, monkeypatch):
+        for split in ("train", "valid", "test"):
+            (tmp_path / f"{split}.txt").write_text("a\n")
+        monkeypatch.chdir(tmp_path)
+        assert text.load_folder(".").name == tmp_path.name
+
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            ((), "for train there is none"),
+            (("train.txt", "test.txt"), "named such as valid.txt; for valid there is none"),
+            (("train.txt", "valid.txt", "test.txt", "test.txt.gz"), "is test.txt, test.txt.gz"),
+            (("train.txt", "valid.txt", "dev.txt", "test.txt"), "is dev.txt, valid.txt"),
+            (("training_set.txt", "invalid.txt", "test.txt"), "for valid there is none"),
+        ],
+    )
+    def test_a_split_with_no_file_or_with_two(self, tmp_path, names, message):
+        for name in names:
+            (tmp_path / name).write_text("a\n")
+        with pytest.raises(ValueError, match="expected exactly one file for each of") as caught:
+            text.load_folder(tmp_path)
+        assert str(tmp_path) in str(caught.value)
+        assert message in str(caught.value)
+
+    def test_what_is_no_folder(self, tmp_path, write):
+        for path in (write("a\n"), tmp_path / "nowhere"):
+            with pytest.raises(ValueError, match=f"expected a folder, got {path}"):
+                text.load_folder(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b" \t \r\n", b"\xef\xbb\xbf"])
@@ -214,7 +393,7 @@ def test_any_three_files_are_a_corpus_or_an_error_that_names_one_of_them(
         assert ids.size > 0 and ids.min() >= 0 and ids.max() < V
     assert set(corpus.word_to_id) - {"<unk>"} <= {corpus.id_to_word[i] for i in corpus.train}
     if files[1] is None and files[2] is None and level == "char":  # nothing is lost by cutting
-        whole = "".join(corpus.decode(ids) for ids in (corpus.train, corpus.valid, corpus.test))
+        whole = "".join(splits(corpus))
         read = files[0].decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
         if "<unk>" not in corpus.word_to_id:
-            assert whole == read.removesuffix("\n") + "\n"
+            assert whole.rstrip() == read.rstrip()

@@ -131,7 +131,8 @@ def test_a_second_signal_stops_at_once_and_leaves_what_was_written(text_file, tm
     *_, stop, last = out.splitlines()
     assert stop == "| stopped after iteration 5, checkpoint written"
     assert last.startswith("to go on: ") and "Traceback" not in err
-    assert {file.name for file in folder.iterdir()} == {"config.json", "log.jsonl", CHECKPOINT}
+    kept = {"config.json", "vocabulary.json", "log.jsonl", CHECKPOINT}
+    assert {file.name for file in folder.iterdir()} == kept
     read_checkpoint(folder / CHECKPOINT)
 
 

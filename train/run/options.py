@@ -26,14 +26,17 @@ class LanguageModelOptions(ABC):
 
     corpus: str = "pydoc"
     """pydoc (English prose that ships with Python), ptb (Penn Treebank), markov (a random source
-    of known entropy), or the path of your own UTF-8 text file."""
+    of known entropy), or the path of your own text: a UTF-8 file, whose last lines become
+    validation and test (5 % each), or a folder with a train, a valid and a test file. A file may
+    be compressed with gzip."""
     data_dir: Path | None = None
-    """Folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt; by default $TIMELAYERS_DATA, else
-    they are downloaded once."""
+    """For ptb: folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt; by default
+    $TIMELAYERS_DATA, else they are downloaded once."""
     level: Literal["word", "char"] = "word"
-    """How your own text file is cut into tokens."""
+    """What a token of your own text is: a word (split on blanks, <eos> at the end of a line) or a
+    char(acter)."""
     max_vocab: int | None = None
-    """Keep this many of the commonest tokens of your own text file; the rest become <unk>."""
+    """Keep this many of the commonest tokens of your own text or of pydoc; the rest are <unk>."""
     wordvec_size: int = 100
     """Width D of the word vectors."""
     hidden_size: int = 100
