@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from common.files.checkpoint import read_checkpoint, write_checkpoint
 from datasets.corpus import Corpus
 from train.run.folder import read_results
-from train.run.saved_options import fixed_options
+from train.run.saved_options import fixed_options, with_current_names
 
 if TYPE_CHECKING:
     from train.run.language_model import Training
@@ -84,7 +84,8 @@ def _check(training: Training, checkpoint: dict[str, Any]) -> None:
     options, file = training.options, training.run.checkpoint_file
     fixed = fixed_options(options, options.changeable())
     defaults = fixed_options(type(options)(), options.changeable())
-    then = {**defaults, **checkpoint["options"]}  # an option may be younger than the checkpoint
+    saved = with_current_names(checkpoint["options"], fixed)
+    then = {**defaults, **saved}  # an option may be younger than the checkpoint
     changed = [
         f"{name} {then.get(name)}, now {fixed.get(name)}"
         for name in sorted(then.keys() | fixed.keys())
