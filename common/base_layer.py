@@ -74,6 +74,11 @@ class Layer:
     backward: Callable[..., Any]
 
     def __init__(self, *params: Array) -> None:
+        for param in params:
+            if not hasattr(param, "shape"):
+                raise TypeError(
+                    f"{type(self).__name__}: expected arrays, got a {type(param).__name__}"
+                )
         self.params: list[Array] = list(params)
         self.grads: list[Array] = [np.zeros_like(p) for p in params]
         self.cache: tuple | None = None

@@ -175,6 +175,10 @@ class LanguageModel(BaseModel):
         if not ids:
             raise ValueError(f"{type(self).__name__}.generate: expected at least one start id")
         check_sampling(temperature, top_k, top_p)
+        if length < 0:
+            raise ValueError(
+                f"{type(self).__name__}.generate: expected a length of 0 or more, got {length}"
+            )
         num_ids = len(self.layers[-1].params[-1])
         skip = numpy.unique(numpy.asarray(list(skip_ids), dtype=int))
         if len(skip) and not (skip[0] >= 0 and skip[-1] < num_ids > len(skip)):

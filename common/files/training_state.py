@@ -135,7 +135,7 @@ def of_trainer(trainer: Any) -> dict[str, Any]:
             "iterations": progress.iterations,
             "seconds": progress.seconds,
         },
-        "curve": [dict(record) for record in trainer.curve],
+        "curve": _columns(trainer.curve),
     }
 
 
@@ -164,4 +164,21 @@ def give_trainer(trainer: Any, state: dict[str, Any]) -> None:
     progress.targets = int(saved_progress["targets"])
     progress.iterations = int(saved_progress["iterations"])
     progress.seconds = float(saved_progress["seconds"])
-    trainer.curve = [dict(record) for record in state["curve"]]
+    trainer.curve = _records(state["curve"])
+
+
+def _columns(records: list[dict[str, float]]) -> dict[str, Any]:
+    """Records with their values in one array (records, names), NaN where one has no such value."""
+    names = list(dict.fromkeys(name for record in records for name in record))
+    rows = [[record.get(name, numpy.nan) for name in names] for record in records]
+    return {"names": names, "values": numpy.array(rows).reshape(len(rows), len(names))}
+
+
+def _records(columns: dict[str, Any] | None) -> list[dict[str, float]]:
+    """What ``_columns`` was given; no record where somebody else keeps them."""
+    if columns is None:
+        return []
+    return [
+        {name: float(x) for name, x in zip(columns["names"], row, strict=True) if x == x}
+        for row in columns["values"]
+    ]

@@ -27,11 +27,11 @@ def save(training: Training) -> None:
     """
     options = training.options
     checkpoint = {
-        "trainer": training.trainer.state_dict(),
+        "trainer": {**training.trainer.state_dict(), "curve": None},  # the log has it
         "best": training.best,
         "valid_points": training.valid_points,
         "seconds": training.seconds(),
-        "log_length": training.run.log_length(),
+        "log": training.run.log_state(),
         "options": fixed_options(options, options.changeable()),
         "corpus": _fingerprint(training.corpus),
         "version": version("time-layers"),
@@ -46,15 +46,25 @@ def take_up(training: Training, script: str) -> bool:
         ValueError: where the checkpoint, the config and the corpus do not fit together, or
             more epochs are done than asked for.
     """
-    run, trainer, epochs = training.run, training.trainer, training.options.epochs
+    run = training.run
     if not run.checkpoint_file.exists():
         if run.weights_file.exists():
             raise ValueError(f"{run.path} has weights but no checkpoint to go on from")
         print("no checkpoint yet: starts from the beginning", flush=True)
-        run.take_up(0)
+        run.take_up()
         run.write_config(script, training.options)
         return True
     checkpoint = read_checkpoint(run.checkpoint_file)
+    try:
+        return _go_back(training, checkpoint, script)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{run.checkpoint_file}: not a checkpoint of this version ({error!r})"
+        ) from error
+
+
+def _go_back(training: Training, checkpoint: dict[str, Any], script: str) -> bool:
+    run, trainer, epochs = training.run, training.trainer, training.options.epochs
     _check(training, checkpoint)
     if checkpoint["trainer"].get("average") is not None:
         training.average()
@@ -73,7 +83,8 @@ def take_up(training: Training, script: str) -> bool:
         valid_points=[(step, valid) for step, valid in checkpoint["valid_points"]],
         seconds=float(checkpoint["seconds"]),
     )
-    run.take_up(checkpoint["log_length"])
+    records = run.take_up(checkpoint["log"])
+    trainer.curve = [record for record in records if "perplexity" in record]
     run.write_config(script, training.options)
     print(f"goes on after iteration {trainer.iteration}, {trainer.epoch} epochs done", flush=True)
     return True

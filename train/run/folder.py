@@ -11,9 +11,13 @@ run.lock             there while a process writes into the folder; says which
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import platform
+import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -44,6 +48,7 @@ class RunFolder:
         self.results_file = path / "results.json"
         self.curve_file = path / "curve.png"
         self.lock_file = path / "run.lock"
+        self._log_digest = hashlib.sha256()
 
     @classmethod
     def create(cls, script: str, subject: str, options: Any) -> RunFolder:
@@ -61,6 +66,8 @@ class RunFolder:
         """
         name = f"{script}-{subject}" if subject else script
         path = _next_free(name) if options.out is None else Path(options.out)
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(f"--out {path}: there is a file of that name; name a folder")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         with run.locked():
@@ -118,49 +125,93 @@ class RunFolder:
         self.write_json(self.config_file, about)
 
     def log(self, record: dict) -> None:
-        """Append one line to log.jsonl.
+        """Append one line to log.jsonl; a number that is not finite becomes null.
 
         Raises:
             OSError: where it cannot be written; what of it was written, ``take_up`` removes.
         """
+        line = (json.dumps(_finite(record), allow_nan=False) + "\n").encode()
         try:
-            with open(self.log_file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with open(self.log_file, "ab", opener=_no_link) as file:
+                file.write(line)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.log_file)) from error
+        self._log_digest.update(line)
 
-    def log_length(self) -> int:
-        """Bytes in log.jsonl, once all of them are on disk."""
-        with open(self.log_file, "ab") as file:
+    def log_state(self) -> dict[str, Any]:
+        """Length and checksum of log.jsonl, once all of it is on disk."""
+        with open(self.log_file, "ab", opener=_no_link) as file:
             os.fsync(file.fileno())
-            return file.tell()
+            return {"length": file.tell(), "sha256": self._log_digest.hexdigest()}
 
-    def take_up(self, log_length: int) -> None:
+    def take_up(self, log: Mapping[str, Any] | None = None) -> list[dict]:
         """Bring the folder back to where a checkpoint was made.
 
         The log is cut to the length that it had then, and files that a process left half written
         when it was killed are removed. The lock must be held.
+
+        Args:
+            log: what ``log_state`` was then; None for a log without a line.
+
+        Returns:
+            The records of the log.
+
+        Raises:
+            OSError: where the log cannot be read or written, or is a link.
         """
-        if self.log_file.exists() and self.log_file.stat().st_size > log_length:
-            os.truncate(self.log_file, log_length)
         for file in vars(self).values():
-            if file == self.path:
-                continue
-            for leftover in self.path.glob(f".{file.name}.*"):
-                leftover.unlink()
+            if isinstance(file, Path) and file != self.path:
+                for leftover in self.path.glob(f".{file.name}.*"):
+                    leftover.unlink()
+        with open(self.log_file, "a+b", opener=_no_link) as stream:
+            stream.truncate(min(stream.tell(), log["length"] if log else 0))
+            stream.seek(0)
+            text = stream.read()
+        self._log_digest = hashlib.sha256(text)
+        if log and self._log_digest.hexdigest() != log["sha256"]:
+            print(
+                f"note: {self.log_file} is not as the run left it; the curve lacks what is missing",
+                file=sys.stderr,
+            )
+        return [record for line in text.splitlines() if (record := _record(line)) is not None]
 
     def write_json(self, path: Path, content: dict) -> None:
-        """Write one file of the folder, whole."""
-        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+        """Write one file of the folder, whole; a number that is not finite becomes null."""
+        text = json.dumps(_finite(content), indent=2, allow_nan=False)
+        write_atomically(path, (text + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with null, which JSON has, in place of infinity and NaN, which it has not."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _record(line: bytes) -> dict | None:
+    """What a line of the log says; None where it is damaged."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file of the folder, never what a link in its place points to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _next_free(name: str) -> Path:
     """Make runs/NAME-K for the smallest K that nobody has."""
-    number = 1
+    number, runs = 1, Path("runs")
+    runs.mkdir(exist_ok=True)
     while True:
-        path = Path("runs") / f"{name}-{number}"
+        path = runs / f"{name}-{number}"
         try:
-            path.mkdir(parents=True)
+            path.mkdir()
             return path
         except FileExistsError:
             number += 1

@@ -191,6 +191,8 @@ class Training:
             return
         with self._averaged():
             valid = self.valid_perplexity()
+            if not math.isfinite(valid):
+                raise DivergenceError(f"the validation perplexity is {valid}")
             if not self.valid_points or valid < self.best:
                 self.best = valid
                 self.model.save_params(self.run.weights_file)
@@ -210,7 +212,7 @@ class Training:
         self.stop.check()
 
     def report(self) -> None:
-        """Measure the best weights, let them write, draw the curve; results.json comes last."""
+        """Measure the best weights, keep the results, let the weights write, draw the curve."""
         run, model, trainer, seconds = self.run, self.model, self.trainer, self.seconds()
         model.load_params(run.weights_file)
         results = {
@@ -220,11 +222,11 @@ class Training:
             "skipped": trainer.skipped,
             **evaluate(model, self.corpus),
         }
+        run.write_json(run.results_file, results)
         if trainer.skipped:
             print(f"{trainer.skipped} of {trainer.iteration} updates skipped: they were not finite")
         print_sample(model, self.corpus, self.options.seed)
         trainer.plot(path=str(run.curve_file), valid=self.valid_points)
-        run.write_json(run.results_file, results)
         print(f"run saved in {run.path} ({seconds:.0f} s of training)")
 
 

@@ -136,6 +136,8 @@ class LanguageModelOptions(ABC):
 
     def check(self) -> None:
         """Raise ValueError for a number with which no run can work."""
+        if self.seed < 0:
+            raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
         sizes = ("epochs", "batch_size", "time_size", "log_interval", "lr_decay", "average_window")
         for name in sizes:
             if not getattr(self, name) >= 1:

@@ -38,7 +38,7 @@ class Parts:
         self.finished[name] = result
         checkpoint = {
             "finished": self.finished,
-            "log_length": self.run.log_length(),
+            "log": self.run.log_state(),
             "options": self.options,
         }
         write_checkpoint(self.run.checkpoint_file, checkpoint)
@@ -49,15 +49,15 @@ class Parts:
         Raises:
             ValueError: where the checkpoint is damaged, or config.json has changed since.
         """
-        length = 0
+        log = None
         if self.run.checkpoint_file.exists():
             checkpoint = read_checkpoint(self.run.checkpoint_file)
             if checkpoint["options"] != self.options:
                 raise ValueError(
                     f"{self.run.checkpoint_file}: config.json has changed since it was written"
                 )
-            self.finished, length = checkpoint["finished"], checkpoint["log_length"]
-        self.run.take_up(length)
+            self.finished, log = checkpoint["finished"], checkpoint["log"]
+        self.run.take_up(log)
 
 
 @contextmanager

@@ -45,5 +45,7 @@ def open_run(path: Path, data_dir: Path | None = None) -> tuple[LanguageModel, C
         options = replace(options, data_dir=data_dir)
     corpus = options.load_corpus()
     model = options.build(corpus.vocab_size, numpy.random.default_rng(options.seed))
+    if not run.weights_file.exists():
+        raise FileNotFoundError(f"{path} has no weights yet: its first epoch has not ended")
     model.load_params(run.weights_file)
     return model, corpus

@@ -2,11 +2,12 @@
 
 import math
 import resource
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from common import progress
 from common.averaging import WeightAverage
 from common.base_model import BaseModel
 from common.files.checkpoint import read_checkpoint, write_checkpoint
@@ -188,10 +189,19 @@ def test_a_state_is_a_copy_that_later_training_does_not_change():
     expect_equal(again, trainer)
 
 
-def test_time_between_two_iterations_is_not_time_of_training():
-    trainer = build("Rnnlm", SGD(0.1), on_iteration=lambda trainer: time.sleep(0.02))
-    fit(trainer, 1)
-    assert max(r["ms_per_iteration"] for r in trainer.curve) < 20
+def test_time_between_two_iterations_is_not_time_of_training(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def pass_time(seconds):
+        clock.now += seconds
+
+    trainer = build("Rnnlm", SGD(0.1), on_iteration=lambda trainer: pass_time(5.0))
+    forward = trainer.model.forward
+    monkeypatch.setattr(trainer.model, "forward", lambda *xs: (pass_time(0.25), forward(*xs))[1])
+    fit(trainer, 2)
+    assert len(trainer.curve) > 4
+    assert {r["ms_per_iteration"] for r in trainer.curve} == {250.0}
 
 
 # ---- what does not fit ----

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.builders import PATIENCE
 from train import awd_rnnlm, better_rnnlm, rnnlm
 from train.run.command import run_command
 from train.run.folder import RunFolder
@@ -25,7 +26,7 @@ def command(*arguments, **environment):
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "100", **environment},
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
