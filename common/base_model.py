@@ -28,7 +28,7 @@ class BaseModel:
     loss_layer: Any
     params: list[Array]
     grads: list[Array]
-    _may_go_back = True  # nothing was predicted since the last forward pass
+    _predicted = False  # whether the layers hold a pass that ended without a loss
 
     def compose(self, layers: list[Any], loss_layer: Any) -> None:
         """Take the layers, let them share a workspace, collect their parameters, a tied one once.
@@ -57,18 +57,38 @@ class BaseModel:
         return self.run(self.layers, xs, train_flg)
 
     def run(self, layers: list[Any], xs: Array, train_flg: bool) -> Array:
-        """Forward through ``layers`` in order; dropout is on only while ``train_flg``."""
-        self._may_go_back = False
+        """Forward through ``layers`` in order; dropout is on only while ``train_flg``.
+
+        ``backward`` is refused until :meth:`loss_of` has made a loss of the result.
+        """
+        self._predicted = True
         for layer in layers:
             layer.train_flg = train_flg
             xs = layer.forward(xs)
         return xs
 
+    def loss_of(self, ys: Array, ts: Array) -> Scalar:
+        """The loss, a scalar, of what :meth:`run` returned, for targets ``ts``."""
+        loss = self.loss_layer.forward(ys, ts)
+        self._predicted = False
+        return loss
+
+    def loss_gradient(self, dout: float = 1) -> Any:
+        """The gradient of what :meth:`loss_of` was given.
+
+        Raises:
+            RuntimeError: where ``run`` or ``predict`` has replaced what the layers kept for it.
+        """
+        if self._predicted:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: predict has run since forward; "
+                "call forward again first"
+            )
+        return self.loss_layer.backward(dout)
+
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar, for inputs ``xs`` and targets ``ts``."""
-        loss = self.loss_layer.forward(self.predict(xs, train_flg), ts)
-        self._may_go_back = True
-        return loss
+        return self.loss_of(self.predict(xs, train_flg), ts)
 
     def backward(self, dout: float = 1) -> Any:
         """Write every gradient; return the gradient of the input (None for token ids).
@@ -76,19 +96,10 @@ class BaseModel:
         Raises:
             RuntimeError: where ``predict`` has run since ``forward``.
         """
-        self.expect_forward()
-        dout = self.loss_layer.backward(dout)
+        dout = self.loss_gradient(dout)
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
         return dout
-
-    def expect_forward(self) -> None:
-        """Raise RuntimeError where the layers hold a later prediction, not what the loss is of."""
-        if not self._may_go_back:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward: predict has run since forward; "
-                "call forward again first"
-            )
 
     def _recurrent_layers(self) -> list[Any]:
         return [

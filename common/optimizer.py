@@ -85,8 +85,11 @@ def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
         raise ValueError(f"clip_grads: expected max_norm above 0, got {max_norm}")
     before = norm(grads)
     rate = np.minimum(max_norm / (before + 1e-6), 1)
-    if isinstance(rate, numpy.floating) and rate == 1:  # known at no cost on the CPU only
-        return before
+    if isinstance(rate, numpy.floating):  # known at no cost on the CPU only
+        if rate == 1:
+            return before
+        if rate < numpy.finfo(rate.dtype).tiny:  # too small to have all its digits
+            rate = max_norm / numpy.float64(before)
     for grad in grads:
         scale(grad, rate)
     return before

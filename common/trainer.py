@@ -235,7 +235,8 @@ class Trainer:
         rate = self.optimizer.lr
         self.optimizer.lr = rate * share
         try:
-            self.optimizer.update(unique.params, unique.grads)
+            with numpy.errstate(over="ignore", invalid="ignore"):  # the next iteration looks
+                self.optimizer.update(unique.params, unique.grads)
         finally:
             self.optimizer.lr = rate
         if self.average is not None:

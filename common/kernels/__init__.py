@@ -1,8 +1,12 @@
 """Products and whole windows by compiled kernels where there are any, else by NumPy or CuPy.
 
 A kernel takes contiguous float32 arrays on the CPU. Every function here looks whether it is given
-such arrays, and gives the same bits for any number of threads. ``build`` compiles the C files in
-``c``; what runs over whole arrays is in ``passes``, the output layer's part in ``output``.
+such arrays, and gives the same bits for any number of threads where it is. What NumPy computes
+instead (other arrays, the layers without a kernel, everything where there is no compiler) may
+depend on the number of threads of its BLAS, which ``status`` tells.
+
+``build`` compiles the C files in ``c``; ``threads`` are those of Python and of the BLAS; what runs
+over whole arrays is in ``passes``, the output layer's part in ``output``.
 
 The threads of a BLAS go on spinning for some hundredths of a second after each product, in case
 another one comes. Until then they take a core away from everything else that has threads, and
@@ -14,18 +18,16 @@ Shapes: N batch, T time steps, D input width, H hidden width.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy
-from threadpoolctl import LibController, ThreadpoolController
 
-from common.kernels.build import FLOAT32, Library, address, load
+from common.kernels.build import FLOAT32, Library, address, attempt, load
+from common.kernels.threads import blas, num_threads, one_blas_thread, over_rows
 from common.np import Array, np
 
 __all__ = [
@@ -42,37 +44,124 @@ __all__ = [
     "library_to_write",
     "lstm_backward",
     "lstm_forward",
+    "notice",
     "num_threads",
     "one_blas_thread",
     "one_thread_if_small",
     "over_rows",
+    "prepare",
+    "print_notice",
     "product",
     "share_workspace",
+    "shares_memory",
+    "status",
+    "writeable",
 ]
 
 FEW_ROWS = 5  # fewer do not pay for bringing a matrix into the order of the kernels
 SMALL_PRODUCT = 1 << 22  # multiply-adds that take about as long as waking a thread, 0.1 ms
 SMALL_MATRIX = 1 << 18  # elements that are read in that time
 LARGE_STEP = 1 << 19  # multiply-adds of one step that are worth meeting another thread for
-BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: what one core's cache holds between two passes
 ALIGNMENT = 64  # bytes between the beginnings of two arrays of a workspace, a multiple of them
 
 
+# --- what there is
+
+
+def prepare() -> None:
+    """Compile now, so that no iteration waits for it; call it before the first one.
+
+    Raises:
+        ValueError: for a value of ``TIMELAYERS_NATIVE`` that is neither yes nor no.
+        RuntimeError: where a signal ended the compiler twice.
+    """
+    load()
+
+
+def status() -> dict[str, Any]:
+    """What the numbers of a run depend on beside its options; ready for JSON.
+
+    Returns:
+        ``compiled``: whether the kernels work; ``reason``: why not, or "".
+        ``compiler``, ``file``: its version, and what it made.
+        ``key``: stands for sources, flags, compiler and processor.
+        ``threads``: of the kernels, whose results do not depend on it.
+        ``blas``: name, version, processor and threads of NumPy's BLAS, a line for each. What NumPy
+        computes depends on all of them.
+
+    Raises:
+        ValueError, RuntimeError: as ``prepare`` does.
+    """
+    found = attempt()
+    return {
+        "compiled": found.library is not None,
+        "reason": found.reason,
+        "compiler": found.compiler,
+        "file": found.file,
+        "key": found.key,
+        "threads": num_threads(),
+        "blas": [_about(library) for library in blas()],
+    }
+
+
+def _about(library: Any) -> str:
+    architecture = getattr(library, "architecture", None) or "any processor"
+    threads = library.get_num_threads()
+    return f"{library.internal_api} {library.version} for {architecture}, {threads} threads"
+
+
+def notice() -> str | None:
+    """One line that says that there are no kernels, and why; None where there are."""
+    reason = attempt().reason
+    if not reason:
+        return None
+    return (
+        "computing with NumPy alone, which takes up to twice as long and rounds differently: "
+        f"no compiled kernels ({' '.join(reason.split())})"
+    )
+
+
+@functools.cache
+def print_notice() -> None:
+    """Print it to stderr, once in a process."""
+    line = notice()
+    if line is not None and sys.stderr is not None:
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            print(line, file=sys.stderr, flush=True)
+
+
 def library(*arrays: Array) -> Library | None:
-    """The kernels, if all ``arrays`` are contiguous float32 in NumPy; otherwise None."""
+    """The kernels, if all ``arrays`` are contiguous and aligned float32 in NumPy; else None."""
     for array in arrays:
-        if not (
-            isinstance(array, numpy.ndarray) and array.dtype == FLOAT32 and array.flags.c_contiguous
-        ):
+        if not isinstance(array, numpy.ndarray) or array.dtype != FLOAT32:
+            return None
+        flags = array.flags
+        if not (flags.c_contiguous and flags.aligned):
             return None
     return load()
 
 
 def library_to_write(out: Array, *arrays: Array) -> Library | None:
     """The same, if ``out`` can be written to as well; NumPy then says what is wrong with it."""
-    if isinstance(out, numpy.ndarray) and not out.flags.writeable:
-        return None
-    return library(out, *arrays)
+    return library(out, *arrays) if writeable(out) else None
+
+
+def writeable(*arrays: Array) -> bool:
+    """Whether all can be written to. A kernel that writes to a read-only page ends the process."""
+    for array in arrays:
+        if isinstance(array, numpy.ndarray) and not array.flags.writeable:
+            return False
+    return True
+
+
+def shares_memory(out: Array, *arrays: Array | None) -> bool:
+    """Whether one of ``arrays`` may lie in the memory of ``out``, which a kernel writes."""
+    if not isinstance(out, numpy.ndarray):
+        return False
+    for array in arrays:  # noqa: SIM110, twice as fast as any(...)
+        if array is not None and numpy.may_share_memory(out, array):
+            return True
+    return False
 
 
 def in_order(x: Array) -> Array:
@@ -137,72 +226,7 @@ def share_workspace(layers: Iterable[Any]) -> None:
             layer.workspace = workspace
 
 
-# --- threads
-
-
-@functools.cache
-def num_threads() -> int:
-    """As many as the products use: OPENBLAS_NUM_THREADS, OMP_NUM_THREADS, or all cores."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if os.environ.get(name, "").isdecimal():
-            return max(1, int(os.environ[name]))
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(num_threads(), thread_name_prefix="over_rows")
-
-
-def over_rows(work: Callable[[slice], None], array: Array) -> None:
-    """Call ``work(rows)`` for slices that cover the rows of ``array`` once, in any order.
-
-    On the CPU the slices are small and run in threads (NumPy's elementwise loops and the kernels
-    need no interpreter's lock), on a GPU there is one. ``work`` must write to its own rows only;
-    the result does then not depend on the threads.
-    """
-    num_rows = len(array)
-    if not isinstance(array, numpy.ndarray):
-        work(slice(0, num_rows))
-        return
-    block_rows = max(1, BLOCK_ELEMENTS * num_rows // max(1, array.size))
-
-    def run(begin: int, end: int) -> None:
-        for start in range(begin, end, block_rows):
-            work(slice(start, min(start + block_rows, end)))
-
-    parts = min(num_threads(), -(-num_rows // block_rows))
-    if parts <= 1:
-        run(0, num_rows)
-        return
-    edges = [num_rows * k // parts for k in range(parts + 1)]
-    for done in [_pool().submit(run, a, b) for a, b in itertools.pairwise(edges)]:
-        done.result()
-
-
-@functools.cache
-def _blas() -> list[LibController]:
-    return ThreadpoolController().select(user_api="blas").lib_controllers
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Inside, NumPy's products run on one thread.
-
-    ``ThreadpoolController.limit`` does the same, and asks each library for its name and version
-    every time: half a millisecond.
-    """
-    before = [library.get_num_threads() for library in _blas()]
-    for blas in _blas():
-        blas.set_num_threads(1)
-    try:
-        yield
-    finally:
-        for blas, threads in zip(_blas(), before, strict=True):
-            blas.set_num_threads(threads)
+# --- products
 
 
 def one_thread_if_small(a: Array, b: Array) -> AbstractContextManager:
@@ -225,29 +249,37 @@ def blas_at_rest(W: Array) -> AbstractContextManager:
     return one_blas_thread() if compiled else nullcontext()
 
 
-# --- products
-
-
 def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = None) -> Array:
     """``a @ b`` of matrices (M, K) and (K, N), in ``out`` (M, N) if given, plus ``bias`` (N,).
 
     Compiled for float32 on the CPU where each of them, or its transpose, is contiguous and ``out``
-    and ``bias`` are; else, and for few rows that are not a single one, by NumPy or CuPy.
+    and ``bias`` are; else by NumPy or CuPy. ``out`` may lie in the memory of the others.
+
+    Fewer than FEW_ROWS rows are multiplied one by one, which gives other bits than the same rows
+    among more.
 
     Raises:
         ValueError: where the shapes do not fit or ``out`` is read-only.
     """
     (M, K), N = a.shape, b.shape[1]
+    if out is not None and out.shape == (M, N) and shares_memory(out, a, b, bias):
+        out[...] = product(a, b, bias=bias)
+        return out
     C = np.empty((M, N), dtype=a.dtype) if out is None else out
     kernels = None
-    if (M == 1 or M >= FEW_ROWS) and len(b) == K and C.shape == (M, N) and C.size * K > 0:
+    if len(b) == K and C.shape == (M, N) and C.size * K > 0:
         kernels = library_to_write(C, in_order(a), in_order(b))
     if kernels is None or not _fits(bias, N):
         np.matmul(a, b, out=C)
         if bias is not None:
             C += bias
+    elif M == 1:
+        _single_row(kernels, a, b, bias, C)
+    elif M < FEW_ROWS:
+        for row in range(M):
+            _single_row(kernels, np.ascontiguousarray(a[row]), b, bias, C[row])
     else:
-        (_single_row if M == 1 else _rows)(kernels, a, b, bias, C)
+        _rows(kernels, a, b, bias, C)
     return C
 
 
@@ -262,7 +294,7 @@ def _fits(bias: Array | None, N: int) -> bool:
 
 
 def _single_row(kernels: Library, x: Array, B: Array, bias: Array | None, y: Array) -> None:
-    """y = x B + bias for a single row."""
+    """y = x B + bias for a single row x, (K,) or (1, K)."""
     (K, N), (row, column) = B.shape, B.strides
     x_at, B_at, bias_at, y_at = map(address, (x, B, bias, y))
     threads = num_threads() if K * N >= SMALL_MATRIX else 1
@@ -329,7 +361,7 @@ def lstm_backward(
     workspace: Workspace,
 ) -> bool:
     """Write dA (T, N, 4H); dh and dc (N, H) go from the last states to the first, in place."""
-    return _backward("lstm_backward", Wh, (gates, cs, dhs, dh, dc, dA), workspace)
+    return _backward("lstm_backward", Wh, (gates, cs, dhs), (dh, dc, dA), workspace)
 
 
 def gru_backward(
@@ -344,7 +376,7 @@ def gru_backward(
     workspace: Workspace,
 ) -> bool:
     """Write dA and dAh (T, N, 3H); dh (N, H) goes from the last state to the first, in place."""
-    return _backward("gru_backward", Wh, (gates, hs, hns, dhs, dh, dA, dAh), workspace)
+    return _backward("gru_backward", Wh, (gates, hs, hns, dhs), (dh, dA, dAh), workspace)
 
 
 def _forward(
@@ -360,7 +392,7 @@ def _forward(
 ) -> bool:
     (T, N, D), H = xs.shape, len(Wh)
     kernels = library(xs, Wx, Wh, b, *biases, gates, *outputs)
-    if kernels is None:
+    if kernels is None or not writeable(gates, *outputs):
         return False
     packed = None
     if N * T >= FEW_ROWS:  # of fewer rows the kernel computes xs Wx + b itself
@@ -371,10 +403,17 @@ def _forward(
     return True
 
 
-def _backward(name: str, Wh: Array, arrays: tuple[Array, ...], workspace: Workspace) -> bool:
+def _backward(
+    name: str,
+    Wh: Array,
+    read: tuple[Array, ...],
+    written: tuple[Array, ...],
+    workspace: Workspace,
+) -> bool:
+    arrays = (*read, *written)
     kernels = library(Wh, *arrays)
     T, N, _ = arrays[0].shape
-    if kernels is None or N * T < FEW_ROWS:
+    if kernels is None or not writeable(*written):
         return False
     packed = _room_for_panels(kernels, Wh, workspace)  # held by this name until the call is over
     at = map(address, (Wh, *arrays, packed))

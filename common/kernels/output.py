@@ -25,6 +25,8 @@ def compiled_scores(
     library = kernels.library(in_order(W), b, db)
     if library is None or W.strides != dW.strides or W.dtype != dW.dtype:
         return None
+    if not (kernels.writeable(dW, db) and dW.flags.aligned) or kernels.shares_memory(dW, W, b):
+        return None
     return CompiledScores(params, grads, workspace, library)
 
 
@@ -68,7 +70,7 @@ class CompiledScores:
         """
         (R, H), V = X.shape, len(self.b)
         panels, threads = self._panels(V), self._threads(R)
-        X = np.ascontiguousarray(X)
+        X = np.require(X, self.W.dtype, ["C", "ALIGNED"])
         self._turn = self.workspace.begin()
         room = (panels, R, self.columns)
         self.S = self.workspace.empty(room, self.W.dtype) if keep else None

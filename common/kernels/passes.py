@@ -1,11 +1,13 @@
 """Passes over whole arrays: the rows of an embedding's gradient, clipping, descent.
 
 Compiled for float32 on the CPU, where the result does not depend on the number of threads; else by
-NumPy or CuPy.
+NumPy or CuPy. An argument may lie in the memory of the array that is changed: the result is that of
+NumPy on a copy.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy
@@ -17,6 +19,7 @@ from common.np import Array, Scalar, np
 __all__ = ["add_rows", "add_scaled", "descend", "norm", "scale"]
 
 SMALL = 1 << 16  # elements; a pass over them takes as long as waking a thread
+TINY = float(numpy.finfo(numpy.float32).tiny)  # below it float32 has fewer digits
 
 
 def _threads(x: Array) -> int:
@@ -28,6 +31,11 @@ def _library(x: Array, *others: Array) -> kernels.Library | None:
     if any((other.shape, other.strides) != (x.shape, x.strides) for other in others):
         return None
     return kernels.library_to_write(*map(in_order, (x, *others)))
+
+
+def _apart(x: Array, y: Array) -> Array:
+    """``y``, or a copy where it lies in the memory of ``x``, which is changed block by block."""
+    return y.copy() if kernels.shares_memory(x, y) else y
 
 
 def add_rows(table: Array, ids: Array, rows: Array) -> None:
@@ -51,6 +59,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
             raise ValueError(
                 f"add_rows: expected ids in 0..{len(table) - 1}, got {low if low < 0 else high}"
             )
+    rows = _apart(table, rows)
     compiled = kernels.library_to_write(in_order(table), rows)
     if compiled is not None:
         ids = np.ascontiguousarray(ids, dtype="int64")
@@ -68,6 +77,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
 
 def add_scaled(x: Array, factor: Array | float, y: Array) -> None:
     """``x += factor * y`` in place; both of one shape."""
+    y = _apart(x, y)
     compiled = _library(x, y)
     if compiled is not None:
         compiled.add_scaled(address(x), factor, address(y), x.size, _threads(x))
@@ -81,6 +91,7 @@ def add_scaled(x: Array, factor: Array | float, y: Array) -> None:
 
 def descend(x: Array, y: Array, target: Array, rate: Array, pull: Array) -> None:
     """``x -= rate * y - pull * (target - x)`` in place; all of one shape."""
+    y, target, rate, pull = (_apart(x, array) for array in (y, target, rate, pull))
     compiled = _library(x, y, target, rate, pull)
     if compiled is not None:
         at = map(address, (x, y, target, rate, pull))
@@ -97,8 +108,10 @@ def descend(x: Array, y: Array, target: Array, rate: Array, pull: Array) -> None
 
 
 def scale(x: Array, factor: Array | float) -> None:
-    """``x *= factor`` in place."""
-    compiled = _library(x)
+    """``x *= factor`` in place; ``factor`` is a number or an array without dimensions."""
+    if isinstance(factor, numpy.ndarray):
+        factor = _apart(x, factor)
+    compiled = _library(x) if isinstance(x, numpy.ndarray) and _is_normal(factor) else None
     if compiled is not None:
         compiled.scale(address(x), factor, x.size, _threads(x))
         return
@@ -109,9 +122,30 @@ def scale(x: Array, factor: Array | float) -> None:
     kernels.over_rows(work, x)
 
 
+def _is_normal(factor: Scalar) -> bool:
+    """Whether float32 holds it with all its digits, or it is 0, infinite or NaN."""
+    return not 0 < abs(factor) < TINY
+
+
 def norm(arrays: Sequence[Array]) -> Scalar:
-    """The L2 norm of all elements of all arrays together, a scalar."""
-    return np.sqrt(sum(_squares(array) for array in arrays))
+    """The L2 norm of all elements of all arrays together, a scalar.
+
+    It has the arrays' dtype; float64 where that cannot hold it, and on a GPU. It is finite where
+    all elements are, unless even float64 cannot hold it.
+    """
+    with numpy.errstate(over="ignore"):  # it is computed again
+        total = np.sqrt(sum(_squares(array) for array in arrays))
+    if not isinstance(total, numpy.floating) or 1e-14 < total < numpy.inf or numpy.isnan(total):
+        return total
+    # The squares of finite elements may be infinite, those of small ones 0: divide first.
+    largest = max((float(abs(array).max()) for array in arrays if array.size), default=0.0)
+    if largest == 0 or not math.isfinite(largest):
+        return total
+    squares = sum(float(np.square(x / numpy.float64(largest)).sum()) for x in arrays)
+    exact = numpy.float64(largest) * math.sqrt(squares)
+    with numpy.errstate(over="ignore"):
+        rounded = total.dtype.type(exact)
+    return rounded if numpy.isfinite(rounded) else exact
 
 
 def _squares(x: Array) -> Scalar:
@@ -119,7 +153,8 @@ def _squares(x: Array) -> Scalar:
     if compiled is not None:
         sums = numpy.empty(-(-x.size // compiled.vector_block()))
         compiled.squares(address(x), address(sums), x.size, _threads(x))
-        with numpy.errstate(over="ignore"):  # infinite, as it is in float32
-            return numpy.float32(sums.sum())
+        return numpy.float32(sums.sum())
     flat = x.ravel(order="K")  # a view, whatever the memory order
-    return np.dot(flat, flat)
+    if isinstance(flat, numpy.ndarray):
+        return np.dot(flat, flat)
+    return np.square(flat, dtype="float64").sum()  # no look at a device's value

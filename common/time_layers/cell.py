@@ -7,13 +7,13 @@ import pkgutil
 from typing import Any
 
 from common import cells
-from common.base_layer import KeptState, Layer, batch_first, time_major
+from common.base_layer import KeptState, Layer, Recurrent, batch_first, time_major, uniform
 from common.np import Array, np
 from common.time_layers.gru import TimeGRU
 from common.time_layers.lstm import TimeLSTM
 from common.time_layers.rnn import TimeRNN
 
-__all__ = ["TimeCell", "cell_named", "cells_by_name", "time_layer"]
+__all__ = ["TimeCell", "cell_named", "cells_by_name", "time_layer", "uniform_cell"]
 
 
 class TimeCell(KeptState):
@@ -206,3 +206,30 @@ def time_layer(cell: Any, D: int, H: int, rng: Any, dtype: str) -> KeptState:
             raise ValueError(f"cell {cell!r}: {error}") from error
     made = getattr(cell, "build", cell)(D, H, rng, dtype)
     return made if isinstance(made, KeptState) else TimeCell(made)
+
+
+def uniform_cell(cell: Any, k: int | None = None) -> Any:
+    """``cell`` for :func:`time_layer`, with the initial weights that PyTorch gives its cells.
+
+    Wx, Wh and b are drawn from U(-1/sqrt(k), 1/sqrt(k)). A cell with a ``build`` of its own keeps
+    the initial weights that it chooses there.
+
+    Args:
+        cell: as for :func:`time_layer`.
+        k: H if None.
+
+    Raises:
+        ValueError: for a name that is not known.
+    """
+    kind = cell_named(cell) if isinstance(cell, str) else cell
+    if not (isinstance(kind, type) and issubclass(kind, Recurrent)):
+        return kind
+    if next(base for base in kind.__mro__ if "build" in vars(base)) is not Recurrent:
+        return kind
+
+    def build(D: int, H: int, rng: Any, dtype: str) -> Layer:
+        width = kind.num_gates * H
+        shapes = (D, width), (H, width), (width,)
+        return kind(*(uniform(rng, k or H, shape, dtype) for shape in shapes))
+
+    return build

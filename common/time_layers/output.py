@@ -233,7 +233,7 @@ class Scores:
     def _score(self, X: Array) -> None:
         self._turn = self.workspace.begin()
         self.S = self.workspace.empty((len(X), len(self.b)), self.W.dtype)
-        np.matmul(X, self.W, out=self.S)
+        kernels.product(X, self.W, out=self.S)
 
     def _exponentiate(self, added: Array) -> Array:
         """S := exp(S + added), (V,) or (R, 1); return the row sums."""
@@ -253,6 +253,6 @@ class Scores:
         """Write dW = (scale * X)' S and db = scale' S; return S W'. ``scale`` is (R, 1)."""
         if self.workspace.turn != self._turn:  # other layers' arrays are in its place by now
             (self.shifted_exponentials if self._shifted else self.exponentials)(X)
-        np.matmul((scale * X).T, self.S, out=self.dW)
+        kernels.product((scale * X).T, self.S, out=self.dW)
         self.db[...] = scale[:, 0] @ self.S
-        return self.S @ self.W.T
+        return kernels.product(self.S, self.W.T)

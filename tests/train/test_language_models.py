@@ -18,7 +18,7 @@ from tests.train.processes import expect_same_run
 from train import awd_rnnlm, better_rnnlm, evaluate, generate, rnnlm, simple_rnnlm
 from train.run.language_model import Training
 from train.run.saved_options import saved_options
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 700
 

@@ -13,7 +13,7 @@ from tests.train.run.test_command import command
 from tests.train.test_import_book import MODELS, save_as_the_book, trained
 from tests.train.test_import_book import corpus as corpus  # the fixture
 from train import import_book, torch_weights
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 
 @pytest.fixture

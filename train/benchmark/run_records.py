@@ -12,7 +12,7 @@ from typing import Any
 from common.files.atomic import write_atomically
 from train import dynamic_evaluation, neural_cache
 from train.run.folder import RunFolder, read_results
-from train.run.trained import SCRIPTS
+from train.run.saved_run import SCRIPTS, options_of
 
 __all__ = [
     "ADAPTIVE_EVALUATIONS",
@@ -60,7 +60,7 @@ class RunRecord:
     def command(self) -> str:
         """The command that trains it again, with the current defaults and presets."""
         script = self.config["script"]
-        return command(script, SCRIPTS[script].Options, self.config["options"])
+        return command(script, options_of(script), self.config["options"])
 
     @property
     def corpus(self) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy
+
+from common import kernels
 from common.files.checkpoint import read_checkpoint, write_checkpoint
-from datasets.corpus import Corpus
-from train.run.folder import read_results
+from train.run.folder import RunFolder, read_results
 from train.run.saved_options import fixed_options, with_current_names
 
 if TYPE_CHECKING:
@@ -33,7 +36,6 @@ def save(training: Training) -> None:
         "seconds": training.seconds(),
         "log": training.run.log_state(),
         "options": fixed_options(options, options.changeable()),
-        "corpus": _fingerprint(training.corpus),
         "version": version("time-layers"),
     }
     write_checkpoint(training.run.checkpoint_file, checkpoint)
@@ -52,7 +54,7 @@ def take_up(training: Training, script: str) -> bool:
             raise ValueError(f"{run.path} has weights but no checkpoint to go on from")
         print("no checkpoint yet: starts from the beginning", flush=True)
         run.take_up()
-        run.write_config(script, training.options)
+        run.write_config(script, training.options, training.corpus)
         return True
     checkpoint = read_checkpoint(run.checkpoint_file)
     try:
@@ -85,7 +87,7 @@ def _go_back(training: Training, checkpoint: dict[str, Any], script: str) -> boo
     )
     records = run.take_up(checkpoint["log"])
     trainer.curve = [record for record in records if "perplexity" in record]
-    run.write_config(script, training.options)
+    run.write_config(script, training.options, training.corpus)
     print(f"goes on after iteration {trainer.iteration}, {trainer.epoch} epochs done", flush=True)
     return True
 
@@ -104,18 +106,26 @@ def _check(training: Training, checkpoint: dict[str, Any]) -> None:
     ]
     if changed:
         raise ValueError(f"{file}: made with {'; '.join(changed)} in config.json")
-    if checkpoint["corpus"] != _fingerprint(training.corpus):
-        raise ValueError(f"{file}: the corpus {training.corpus.name} has changed since")
-    if checkpoint["version"] != version("time-layers"):
-        print(
-            f"note: the checkpoint is by version {checkpoint['version']}, this is "
-            f"{version('time-layers')}; the last digits may differ from here on",
-            file=sys.stderr,
-        )
+    _, config = RunFolder.open(training.run.path)
+    training.run.expect_text(config, training.corpus)
+    _note_differences(config, checkpoint["version"])
 
 
-def _fingerprint(corpus: Corpus) -> str:
-    """SHA-256 of what a run reads while it trains."""
-    digest = hashlib.sha256(corpus.train.tobytes())
-    digest.update(corpus.valid.tobytes())
-    return digest.hexdigest()
+def _note_differences(config: Mapping[str, Any], made_by: str) -> None:
+    """Say what computes otherwise than it did when the run began."""
+    then, now = config.get("machine", {}), kernels.status()
+    versions = config.get("versions", {})
+    pairs = [
+        ("time-layers", made_by, version("time-layers")),
+        ("NumPy", versions.get("numpy"), numpy.__version__),
+        ("Python", versions.get("python"), platform.python_version()),
+        ("compiled kernels", then.get("key"), now["key"]),
+        ("BLAS", then.get("blas"), now["blas"]),
+    ]
+    for what, before, today in pairs:
+        if before != today:
+            print(
+                f"note: {what} {before} when the run began, {today} now; the last digits may "
+                "differ from here on",
+                file=sys.stderr,
+            )

@@ -1,6 +1,7 @@
 """The folder of a run and its files.
 
-config.json          the script, its options and the versions
+config.json          the script, its options, the text, the versions, and what computes
+vocabulary.json      the words in the order of their ids
 log.jsonl            one line for each report and each validation
 checkpoint.safetensors  everything that the rest of the run depends on, while it trains and after
 weights.safetensors  the best weights so far
@@ -26,7 +27,10 @@ from typing import Any
 
 import numpy
 
+from common import kernels
 from common.files.atomic import write_atomically
+from datasets.corpus import SPLITS, Corpus
+from datasets.vocabulary import Vocabulary
 from train.run.lock import locked
 
 __all__ = ["RunFolder", "add_result", "read_results", "require_finished"]
@@ -47,17 +51,21 @@ class RunFolder:
         self.weights_file = path / "weights.safetensors"
         self.results_file = path / "results.json"
         self.curve_file = path / "curve.png"
+        self.vocabulary_file = path / "vocabulary.json"
         self.lock_file = path / "run.lock"
         self._log_digest = hashlib.sha256()
 
     @classmethod
-    def create(cls, script: str, subject: str, options: Any) -> RunFolder:
+    def create(
+        cls, script: str, subject: str, options: Any, corpus: Corpus | None = None
+    ) -> RunFolder:
         """Make ``options.out``, or the next free ``runs/SCRIPT-SUBJECT-K``, and write config.json.
 
         Args:
             script: the command, by which config.json is found to be its run.
             subject: what the run is of, such as the corpus; may be empty.
             options: the command's; ``out`` is a folder or None.
+            corpus: the text, whose words the folder keeps; None for a run without one.
 
         Raises:
             FileExistsError: where the folder holds a run already.
@@ -74,7 +82,9 @@ class RunFolder:
             if run.config_file.exists():
                 go_on = f", or go on with it: --resume {path}" if hasattr(options, "resume") else ""
                 raise FileExistsError(f"{path} holds a run already; name another --out{go_on}")
-            run.write_config(script, options)
+            if corpus is not None:
+                write_atomically(run.vocabulary_file, corpus.vocabulary.to_json().encode())
+            run.write_config(script, options, corpus)
         return run
 
     @classmethod
@@ -99,6 +109,42 @@ class RunFolder:
             )
         return run, config
 
+    def read_vocabulary(self) -> Vocabulary:
+        """The words of the run in the order of their ids.
+
+        Raises:
+            FileNotFoundError: where the folder has none.
+            ValueError: where the file is damaged.
+        """
+        try:
+            return Vocabulary.from_json(self.vocabulary_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.vocabulary_file}: {error}") from error
+
+    def expect_text(self, config: Mapping[str, Any], corpus: Corpus) -> None:
+        """Compare a text with what ``config`` says of the run's.
+
+        Raises:
+            ValueError: where words or a split differ; says which, and how to name the right text.
+        """
+        hashes, sizes, differs = corpus.split_hashes(), corpus.split_sizes(), []
+        try:
+            then, about = config["corpus"], config["corpus"]["about"]
+            if then["vocabulary"] != corpus.vocabulary.hash():
+                differs.append("the vocabulary")
+            for split in SPLITS:
+                before = then["splits"][split]
+                if before["sha256"] != hashes[split]:
+                    differs.append(f"{split} ({before['tokens']} tokens then, {sizes[split]} now)")
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.config_file}: it does not say which text it is of") from error
+        if differs:
+            raise ValueError(
+                f"{self.path} is a run of another text: {', '.join(differs)} differ.\n"
+                f"then: {about}\nnow:  {corpus.about}\n"
+                "Name the text of the run with --corpus or --data-dir"
+            )
+
     def locked(self) -> AbstractContextManager[None]:
         """Keep every other process out for as long as the block runs.
 
@@ -107,9 +153,9 @@ class RunFolder:
         """
         return locked(self.lock_file)
 
-    def write_config(self, script: str, options: Any) -> None:
-        """Write config.json: which script, with which options, by which versions."""
-        about = {
+    def write_config(self, script: str, options: Any, corpus: Corpus | None = None) -> None:
+        """Write config.json: script, options, text, versions, and what computes."""
+        about: dict[str, Any] = {
             "script": script,
             "options": {
                 key: str(value) if isinstance(value, Path) else value
@@ -121,7 +167,16 @@ class RunFolder:
                 "numpy": numpy.__version__,
                 "python": platform.python_version(),
             },
+            "machine": kernels.status(),
         }
+        if corpus is not None:
+            hashes, sizes = corpus.split_hashes(), corpus.split_sizes()
+            about["corpus"] = {
+                "name": corpus.name,
+                "about": corpus.about,
+                "vocabulary": corpus.vocabulary.hash(),
+                "splits": {s: {"tokens": sizes[s], "sha256": hashes[s]} for s in SPLITS},
+            }
         self.write_json(self.config_file, about)
 
     def log(self, record: dict) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -39,7 +40,7 @@ def train(script: str, options: LanguageModelOptions) -> None:
         ValueError: for options that cannot work, or that do not belong to the run to resume.
     """
     options.check()
-    options = replace(options, gpu=options.gpu or config.GPU)
+    options = replace(options, gpu=options.gpu or config.GPU).with_whole_paths()
     run = None
     if options.resume is not None:
         run, options = options_to_resume(script, options, options.changeable())
@@ -49,17 +50,16 @@ def train(script: str, options: LanguageModelOptions) -> None:
     options.check_length(corpus)
     rng = numpy.random.default_rng(options.seed)
     model = options.build(corpus.vocab_size, rng)
+    model.vocabulary_hash = corpus.vocabulary.hash()
     if options.unigram_bias:
         model.set_output_bias(numpy.bincount(corpus.train, minlength=corpus.vocab_size))
     if run is None:  # what is wrong with an option has been said before there is a folder
-        run = RunFolder.create(script, corpus.name, options)
+        run = RunFolder.create(script, corpus.name, options, corpus)
     with StopSignals() as stop, run.locked():
         training = Training(run, options, corpus, model, optimizer, rng, stop)
         training.trainer.schedule = lambda done: rate(done) / options.lr_decay**training.decays
-        print(
-            f"{type(model).__name__}, {training.num_params:,} parameters; {corpus.name}: "
-            f"{len(corpus.train):,} training tokens, vocabulary {corpus.vocab_size:,}; {run.path}"
-        )
+        print(f"{type(model).__name__}, {training.num_params:,} parameters; {run.path}")
+        print(corpus.about, flush=True)
         try:
             if options.resume is not None and not checkpoint.take_up(training, script):
                 return
@@ -221,6 +221,8 @@ class Training:
             "seconds": seconds,
             "skipped": trainer.skipped,
             **evaluate(model, self.corpus),
+            "corpus": self.corpus.about,
+            "python": platform.python_version(),
         }
         run.write_json(run.results_file, results)
         if trainer.skipped:

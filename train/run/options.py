@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy
 
 from common.optimizer import SGD, Adam, AdamW, Optimizer
-from datasets import load_corpus
+from datasets import NAMES, load_corpus
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 
@@ -94,6 +94,13 @@ class LanguageModelOptions(ABC):
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
         """The model that these options describe."""
 
+    def with_whole_paths(self) -> Self:
+        """The same, so that a run can be opened from another folder."""
+        is_file = Path(self.corpus).exists() and self.corpus not in NAMES
+        data_dir = None if self.data_dir is None else self.data_dir.absolute()
+        corpus = str(Path(self.corpus).absolute()) if is_file else self.corpus
+        return replace(self, corpus=corpus, data_dir=data_dir)
+
     def load_corpus(self) -> Corpus:
         """The corpus that these options name."""
         return load_corpus(
@@ -131,7 +138,7 @@ class LanguageModelOptions(ABC):
         Not the epochs where the learning rate is to end with them: what has been done was done
         with rates that belong to another run.
         """
-        always = ("data_dir", "checkpoint_every", "on_nan")
+        always = ("corpus", "data_dir", "checkpoint_every", "on_nan")
         return ("epochs", *always) if self.lr_schedule == "constant" else always
 
     def check(self) -> None:

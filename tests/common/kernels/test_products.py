@@ -1,5 +1,9 @@
 """Products by the project's own threads."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -115,3 +119,64 @@ def test_what_does_not_fit_is_refused(rows, monkeypatch):
 def test_nothing_to_multiply(size):
     a, b = matrices(*size, False, False)
     np.testing.assert_array_equal(product(a, b), a @ b)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+@pytest.mark.parametrize("form", ["compiled", "numpy"])
+@pytest.mark.parametrize("inside", ["a", "b", "bias", "a, one place further"])
+def test_the_result_may_lie_in_the_memory_of_what_is_multiplied(rows, form, inside, monkeypatch):
+    if form == "numpy":
+        monkeypatch.setattr(kernels, "library", lambda *arrays: None)
+    memory = floats(generator(), 40 * 40 + 1).astype("float32")
+    a, b = matrices(rows, 40, 40, False, False)
+    bias = floats(generator(), 40).astype("float32")
+    a, b = a.copy(), b.copy()
+    out = {"a": a, "b": b[:rows]}.get(inside)
+    if inside == "bias":
+        out = memory[: rows * 40].reshape(rows, 40)
+        bias = out[-1]
+    elif out is None:
+        a, out = (memory[k : k + rows * 40].reshape(rows, 40) for k in (0, 1))
+    expected = a.astype("float64") @ b + bias
+    assert product(a, b, out=out, bias=bias) is out
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("rows", [2, 3, 4])
+@pytest.mark.parametrize("a_turned", [False, True])
+@pytest.mark.parametrize("b_turned", [False, True])
+def test_a_few_rows_are_multiplied_as_each_is_alone(rows, a_turned, b_turned):
+    a, b = matrices(rows, 700, 500, a_turned, b_turned)
+    alone = [product(a[row : row + 1].copy(), b) for row in range(rows)]
+    np.testing.assert_array_equal(product(a, b), np.concatenate(alone))
+
+
+BITS_OF_A_WINDOW = """
+import hashlib, sys
+import numpy as np
+from common.time_layers import TimeAffine, TimeLSTM, TimeOutputWithLoss
+rng = np.random.default_rng(0)
+def floats(*shape):
+    return (rng.standard_normal(shape) * 0.1).astype("float32")
+N, T, H, V = 1, int(sys.argv[1]), 400, 3000
+lstm = TimeLSTM(floats(H, 4 * H), floats(H, 4 * H), floats(4 * H), stateful=True)
+output = TimeOutputWithLoss(TimeAffine(floats(H, V), floats(V)))
+found = hashlib.sha256()
+for _ in range(2):
+    loss = output.forward(lstm.forward(floats(N, T, H)), rng.integers(0, V, (N, T)))
+    lstm.backward(output.backward())
+    found.update(np.float64(loss).tobytes() + b"".join(g.tobytes() for g in lstm.grads))
+print(found.hexdigest())
+"""
+
+
+@needs_kernels
+@pytest.mark.parametrize("steps", [3, 4, 9])
+def test_a_window_of_few_rows_has_the_same_bits_on_any_number_of_threads(steps):
+    found = set()
+    for threads in ("1", "2", "4"):
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads}
+        command = [sys.executable, "-c", BITS_OF_A_WINDOW, str(steps)]
+        found.add(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    assert len(found) == 1

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from common import kernels, vectors
-from common.kernels.passes import add_scaled, descend, norm, scale
+from common import kernels
+from common.kernels import passes
+from common.kernels import threads as python_threads
+from common.kernels.passes import add_rows, add_scaled, descend, norm, scale
+from common.optimizer import clip_grads
 from tests.builders import floats, generator
 
 SHAPES = [(1,), (63,), (5, 7), (300, 200), (0, 4)]
@@ -77,10 +80,51 @@ def test_the_norm_of_several_arrays(form, turned):
     np.testing.assert_allclose(found, exact, rtol=1e-6)
 
 
-def test_the_norm_of_nan_is_nan_and_that_of_numbers_too_large_infinite(form):
+def test_the_norm_of_what_is_not_finite_is_not(form):
     assert np.isnan(norm([np.array([1.0, np.nan], "float32")]))
-    with np.errstate(over="ignore"):
-        assert np.isinf(norm([np.full(100, 3e38, "float32")]))
+    assert np.isnan(norm([np.array([1e30, np.nan], "float32")]))
+    assert np.isinf(norm([np.array([1.0, -np.inf], "float32")]))
+
+
+@pytest.mark.parametrize("value", [1e-42, 1e-30, 1e-19, 1e18, 1e19, 1e30, 3e38])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_norm_of_numbers_whose_squares_have_no_room(form, value, dtype):
+    arrays = [np.full((300, 200), value, dtype), np.full(7, -value, dtype)]
+    expected = float(arrays[0][0, 0]) * 60_007**0.5
+    np.testing.assert_allclose(norm(arrays), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [1e10, 1e19, 1e30, 3e38])
+@pytest.mark.parametrize("max_norm", [0.25, 1e-8])
+def test_large_gradients_are_clipped_to_the_norm_that_is_asked_for(form, value, max_norm):
+    grads = [np.full((300, 200), value, "float32"), np.full(7, -value, "float32")]
+    length = clip_grads(grads, max_norm)
+    np.testing.assert_allclose(length, np.float64(np.float32(value)) * 60_007**0.5, rtol=1e-5)
+    expected = max_norm / 60_007**0.5
+    np.testing.assert_allclose(grads[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(grads[1], -expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 5000])
+def test_arguments_in_the_memory_that_is_changed_are_read_as_they_were(form, shift):
+    changes = [
+        (lambda x, y: add_scaled(x, 0.5, y), lambda x, y: x + np.float32(0.5) * y),
+        (lambda x, y: descend(x, y, y, y, y), lambda x, y: x - (y * y - y * (y - x))),
+        (lambda x, y: add_rows(x, np.arange(len(x)), y), lambda x, y: x + y),
+    ]
+    for change, right in changes:
+        memory = array((90_000 + shift,))
+        x, y = (memory[a : a + 90_000].reshape(300, 300) for a in (shift, 0))
+        expected = right(x.copy(), y.copy())
+        change(x, y)
+        np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_factor_out_of_the_array_that_it_scales(form):
+    x = array((600, 300))
+    expected = x * x[0, 0]
+    scale(x, x[0, 0:1].reshape(()))
+    np.testing.assert_array_equal(x, expected)
 
 
 def test_what_is_read_only_is_refused(form):
@@ -103,11 +147,12 @@ def test_a_shape_that_does_not_fit_is_refused(form):
 
 
 def test_the_number_of_threads_changes_nothing(form, monkeypatch):
-    monkeypatch.setattr(vectors, "SMALL", 0)
-    monkeypatch.setattr(kernels, "BLOCK_ELEMENTS", 1 << 12)
+    monkeypatch.setattr(passes, "SMALL", 0)
+    monkeypatch.setattr(python_threads, "BLOCK_ELEMENTS", 1 << 12)
     found = []
     for threads in (1, 2, 5):
-        monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
+        for module in (kernels, python_threads):
+            monkeypatch.setattr(module, "num_threads", lambda threads=threads: threads)
         x, y, target, rate, pull = (array((400, 300), seed=seed) for seed in range(5))
         add_scaled(x, 0.1, y)
         scale(x, 1.7)

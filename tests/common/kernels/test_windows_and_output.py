@@ -1,15 +1,14 @@
 """Fast forms against the clear ones: compiled kernels, threads, the output layer with its loss."""
 
-import subprocess
 import tracemalloc
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from common import kernels
-from common.kernels import Workspace, build
+from common.kernels import Workspace
 from common.kernels import output as output_kernels
+from common.kernels import threads as python_threads
 from common.time_layers import (
     TimeAffine,
     TimeGRU,
@@ -107,9 +106,9 @@ def test_every_width_of_the_output_layer_fits_the_panels(H, tied, monkeypatch):
         np.testing.assert_allclose(fast, clear, rtol=2e-5, atol=2e-6 * abs(clear).max())
 
 
-@pytest.mark.parametrize("kernels", [True, False])
-def test_an_evaluation_has_the_same_loss_and_refuses_to_go_back(kernels, rng, monkeypatch):
-    if not kernels:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_evaluation_has_the_same_loss_and_refuses_to_go_back(compiled, rng, monkeypatch):
+    if not compiled:
         monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     layer = TimeOutputWithLoss(TimeAffine(floats(rng, H, V), floats(rng, V)))
     xs, ts = floats(rng, N, T, H), rng.integers(0, V, (N, T))
@@ -176,9 +175,9 @@ def test_the_exponential_of_nan_is_nan():
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
-@pytest.mark.parametrize("kernels", [True, False])
-def test_the_output_with_loss_equals_the_two_layers_it_joins(scale, kernels, tied, monkeypatch):
-    if not kernels:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_output_with_loss_equals_the_two_layers_it_joins(scale, compiled, tied, monkeypatch):
+    if not compiled:
         monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     joined = loss_and_gradients(np.random.default_rng(2), scale, tied=tied)
     monkeypatch.setattr(kernels, "library", lambda *arrays: None)
@@ -236,48 +235,14 @@ def test_bad_targets_are_refused(ts, message, rng):
 def test_the_number_of_threads_changes_nothing(monkeypatch):
     found = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(kernels, "num_threads", lambda threads=threads: threads)
-        monkeypatch.setattr(kernels, "BLOCK_ELEMENTS", 2 * V)
+        for module in (kernels, python_threads):
+            monkeypatch.setattr(module, "num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(python_threads, "BLOCK_ELEMENTS", 2 * V)
         monkeypatch.setattr(output_kernels, "SMALL_PRODUCT", 0)
         found.append(loss_and_gradients(np.random.default_rng(3)))
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("shape", [(1,), (1000, 3), (7, 100_000), (0, 4)])
-def test_every_row_is_visited_once(shape):
-    visits = np.zeros(shape)
-
-    def work(rows):
-        visits[rows] += 1
-
-    kernels.over_rows(work, visits)
-    assert (visits == 1).all()
-
-
-def test_small_products_run_on_one_thread_and_large_ones_as_before():
-    def threads():
-        return {blas["num_threads"] for blas in threadpool_info() if blas["user_api"] == "blas"}
-
-    x = np.zeros((20, 100))
-    with threadpool_limits(2, user_api="blas"):
-        before = threads()
-        with kernels.one_thread_if_small(x, np.zeros((100, 400))):
-            assert threads() == {1}
-        with kernels.one_thread_if_small(x, np.zeros((100, 4000))):
-            assert threads() == before == {2}
-        assert threads() == before
-
-
-def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
-    monkeypatch.setattr(kernels, "num_threads", lambda: 2)
-
-    def work(rows):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        kernels.over_rows(work, np.zeros((10, 1 << 17)))
 
 
 def test_an_address_is_that_of_the_first_element(rng):
@@ -297,40 +262,49 @@ def test_kernels_are_for_contiguous_float32_only(rng):
     x = floats(rng, 4, 6)
     assert kernels.library(x.astype("float64")) is None
     assert kernels.library(x.T) is None
+    assert kernels.library(misaligned(x)) is None
 
 
-class TestCompiling:
-    @pytest.fixture(autouse=True)
-    def empty_cache(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        monkeypatch.delenv("TIMELAYERS_NATIVE", raising=False)
-        build.load.cache_clear()
-        yield
-        build.load.cache_clear()
+def misaligned(x):
+    """The same numbers in memory that begins at an odd address."""
+    memory = np.empty(x.nbytes + 1, "uint8")[1:]
+    found = memory.view(x.dtype).reshape(x.shape)
+    found[...] = x
+    return found
 
-    def test_it_can_be_switched_off(self, monkeypatch):
-        monkeypatch.setenv("TIMELAYERS_NATIVE", "0")
-        assert build.load() is None
 
-    def test_a_missing_compiler_leaves_numpy(self, monkeypatch):
-        monkeypatch.setenv("CC", "/nowhere/cc")
-        assert build.load() is None
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_window_with_weights_at_an_odd_address_is_right(which, rng):
+    shapes = [(D, 4 * H), (H, 4 * H), (4 * H,)]
+    params = [0.1 * floats(rng, *shape) for shape in shapes]
+    xs, dhs = floats(rng, N, T, D), floats(rng, N, T, H)
+    other = list(params)
+    other[which] = misaligned(params[which])
+    found = []
+    for layer in (TimeLSTM(*params), TimeLSTM(*other)):
+        found.append([layer.forward(xs), layer.backward(dhs), *layer.grads])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5 * abs(b).max())
 
-    def test_a_compiler_that_fails_leaves_numpy_and_no_file(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("CC", "false")
-        assert build.load() is None
-        assert not list(tmp_path.rglob("*.so"))
 
-    @needs_kernels
-    def test_it_compiles_once_for_one_source(self, tmp_path, monkeypatch):
-        assert build.load() is not None
-        (made,) = tmp_path.rglob("*.so")
-        build.load.cache_clear()
-        calls = []
-        run = subprocess.run
-        monkeypatch.setattr(
-            subprocess, "run", lambda *a, **k: (calls.append(a[0]), run(*a, **k))[1]
-        )
-        assert build.load() is not None
-        assert [call[1:] for call in calls] == [["--version"]]
-        assert [*tmp_path.rglob("*.so")] == [made]
+@pytest.mark.parametrize("which", [0, 1])
+def test_gradients_of_the_output_layer_that_are_read_only_are_refused(which, rng, tmp_path):
+    layer = TimeOutputWithLoss(TimeAffine(floats(rng, H, V), floats(rng, V)))
+    grads = layer.output.grads
+    grads[which].tofile(tmp_path / "grad")  # a kernel that wrote there would end the process
+    grads[which] = np.memmap(tmp_path / "grad", "float32", "r", shape=grads[which].shape)
+    layer.forward(floats(rng, N, T, H), rng.integers(0, V, (N, T)))
+    with pytest.raises(ValueError, match="read-only"):
+        layer.backward()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_gradients_of_a_window_that_are_read_only_are_refused(which, rng, tmp_path):
+    layer = TimeLSTM(floats(rng, D, 4 * H), floats(rng, H, 4 * H), floats(rng, 4 * H))
+    layer.grads[which].tofile(tmp_path / "grad")
+    layer.grads[which] = np.memmap(
+        tmp_path / "grad", "float32", "r", shape=layer.grads[which].shape
+    )
+    layer.forward(floats(rng, N, T, D))
+    with pytest.raises(ValueError, match="read-only"):
+        layer.backward(floats(rng, N, T, H))

@@ -62,7 +62,7 @@ def test_an_array_without_elements(shape):
 def test_the_layers_of_a_model_share_one_and_models_do_not(name):
     def workspaces(model):
         layers = [*model.layers, model.loss_layer]
-        return {id(layer.workspace) for layer in layers if hasattr(layer, "workspace")}
+        return {id(layer.workspace) for layer in layers if layer.workspace is not None}
 
     one, other = tiny_model(name), tiny_model(name)
     assert len(workspaces(one)) == 1

@@ -96,7 +96,9 @@ def parsed(monkeypatch, script, options, *arguments):
     """What a command's main is called with."""
     started = SimpleNamespace(__spec__=SimpleNamespace(name=f"train.{script}"))  # python -m
     monkeypatch.setitem(sys.modules, "__main__", started)
-    monkeypatch.setattr("sys.argv", [script, *arguments])
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    for name in ("stdout", "stderr"):  # a command puts its own in their place
+        monkeypatch.setattr(sys, name, getattr(sys, name))
     got = []
     run_command(got.append, options)
     return got[0]

@@ -10,7 +10,7 @@ from models import Rnnlm
 from train import better_rnnlm, rnnlm
 from train.run.folder import RunFolder
 from train.run.saved_options import read_options
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 TEXT = "the cat sat .\nthe dog ran .\n" * 30
 

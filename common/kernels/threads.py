@@ -1,0 +1,169 @@
+"""Threads for passes over arrays in Python, and how many the kernels and NumPy's BLAS use.
+
+After a fork the child has none of the parent's threads, so that what is kept here is kept anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import queue
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy
+from threadpoolctl import LibController, ThreadpoolController
+
+from common.np import Array
+
+__all__ = ["blas", "num_threads", "one_blas_thread", "over_rows"]
+
+BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: what one core's cache holds between two passes
+MOST_THREADS = 63  # that c/threads.c starts
+
+
+@functools.cache
+def num_threads() -> int:
+    """As many as the products use: OPENBLAS_NUM_THREADS, OMP_NUM_THREADS, or all cores."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name, "").isdecimal():
+            return min(max(1, int(os.environ[name])), MOST_THREADS)
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        cores = os.cpu_count() or 1
+    return min(cores, MOST_THREADS)
+
+
+# --- passes over rows
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num_threads(), thread_name_prefix="over_rows")
+
+
+def over_rows(work: Callable[[slice], None], array: Array) -> None:
+    """Call ``work(rows)`` for slices that cover the rows of ``array`` once, in any order.
+
+    On the CPU the slices are small and run in threads (NumPy's elementwise loops and the kernels
+    need no interpreter's lock), on a GPU there is one. ``work`` must write to its own rows only;
+    the result does then not depend on the threads. Where no thread can be had, the calling one
+    does all the work.
+    """
+    num_rows = len(array)
+    if not isinstance(array, numpy.ndarray):
+        work(slice(0, num_rows))
+        return
+    block_rows = max(1, BLOCK_ELEMENTS * num_rows // max(1, array.size))
+
+    def run(begin: int, end: int) -> None:
+        for start in range(begin, end, block_rows):
+            work(slice(start, min(start + block_rows, end)))
+
+    num_parts = min(num_threads(), -(-num_rows // block_rows))
+    if num_parts <= 1:
+        run(0, num_rows)
+        return
+    edges = [num_rows * k // num_parts for k in range(num_parts + 1)]
+    parts = deque(itertools.pairwise(edges))
+    results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def help_out() -> None:
+        """Take parts until none is left: a helper that comes late finds nothing to do."""
+        while True:
+            try:
+                begin, end = parts.popleft()
+            except IndexError:
+                return
+            try:
+                run(begin, end)
+                results.put(None)
+            except BaseException as error:
+                results.put(error)
+
+    for _ in range(num_parts - 1):
+        try:
+            _pool().submit(help_out)
+        except RuntimeError:  # the limit is reached, or the main thread has ended
+            break
+    help_out()
+    errors = [results.get() for _ in range(num_parts)]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+# --- the threads of the BLAS
+
+
+@functools.cache
+def blas() -> list[LibController]:
+    """The BLAS libraries of this process."""
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+class _Limit:
+    """One thread for the BLAS from the first entry to the last exit, whoever they are made by."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.entries: Counter[int] = Counter()  # by thread
+        self.before: list[int] = []
+
+    def enter(self) -> int:
+        """Returns who entered."""
+        me = threading.get_ident()
+        with self.lock:
+            is_first = not self.entries
+            if is_first:
+                self.before = [library.get_num_threads() for library in blas()]
+            self.entries[me] += 1
+            if is_first:
+                for library in blas():
+                    library.set_num_threads(1)
+        return me
+
+    def leave(self, who: int) -> None:
+        with self.lock:
+            self.entries -= Counter({who: 1})  # what falls to 0 is dropped
+            self._restore_if_last()
+
+    def forget_other_threads(self) -> None:
+        """In a child process there is only the thread that forked."""
+        self.lock = threading.Lock()
+        me, were_some = threading.get_ident(), bool(self.entries)
+        self.entries = +Counter({me: self.entries[me]})  # without those of 0
+        if were_some:
+            self._restore_if_last()
+
+    def _restore_if_last(self) -> None:
+        if not self.entries:
+            for library, threads in zip(blas(), self.before, strict=True):
+                library.set_num_threads(threads)
+
+
+_limit = _Limit()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Inside, NumPy's products run on one thread, those of all threads of the program.
+
+    ``ThreadpoolController.limit`` does the same for a single thread of the program, and asks each
+    library for its name and version every time: half a millisecond.
+    """
+    who = _limit.enter()
+    try:
+        yield
+    finally:
+        _limit.leave(who)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_limit.forget_other_threads)
