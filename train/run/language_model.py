@@ -14,7 +14,7 @@ import numpy
 from common import config
 from common.averaging import WeightAverage, validation_got_worse
 from common.divergence import DivergenceError
-from common.optimizer import Optimizer, UniqueParameters, schedule
+from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import eval_perplexity, eval_perplexity_exact
 from common.trainer import RnnlmTrainer, print_record
 from datasets.corpus import Corpus
@@ -45,7 +45,7 @@ def train(script: str, options: LanguageModelOptions) -> None:
     if options.resume is not None:
         run, options = options_to_resume(script, options, options.changeable())
     optimizer = options.build_optimizer()
-    rate = schedule(options.lr_schedule, options.lr, options.epochs, options.warmup)
+    rate = options.build_schedule()
     corpus = options.load_corpus()
     options.check_length(corpus)
     rng = numpy.random.default_rng(options.seed)
@@ -57,7 +57,8 @@ def train(script: str, options: LanguageModelOptions) -> None:
         run = RunFolder.create(script, corpus.name, options, corpus)
     with StopSignals() as stop, run.locked():
         training = Training(run, options, corpus, model, optimizer, rng, stop)
-        training.trainer.schedule = lambda done: rate(done) / options.lr_decay**training.decays
+        if rate is not None:
+            training.trainer.schedule = lambda epochs_done: rate(epochs_done, training.decays)
         print(f"{type(model).__name__}, {training.num_params:,} parameters; {run.path}")
         print(corpus.about, flush=True)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -11,6 +12,7 @@ from typing import Literal, Self
 import numpy
 
 from common.optimizer import SGD, Adam, AdamW, Optimizer
+from common.schedules import schedule
 from datasets import NAMES, load_corpus
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
@@ -131,6 +133,17 @@ class LanguageModelOptions(ABC):
         if self.weight_decay:
             raise ValueError("--weight-decay: Adam has none that works; name --optimizer adamw")
         return Adam(self.lr)
+
+    def build_schedule(self) -> Callable[[float, int], float] | None:
+        """The learning rate after so many epochs, and decays on a plateau; None if it stays.
+
+        Raises:
+            ValueError: for a number out of range.
+        """
+        if (self.lr_schedule, self.warmup, self.lr_decay) == ("constant", 0, 1):
+            return None
+        rate = schedule(self.lr_schedule, self.lr, self.epochs, self.warmup)
+        return lambda epochs_done, decays: rate(epochs_done) / self.lr_decay**decays
 
     def changeable(self) -> tuple[str, ...]:
         """Names of the options that may change when a run is resumed.
