@@ -176,7 +176,7 @@ def cell_named(name: str) -> Any:
     if colon:
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:  # ".:Cell", ":Cell"
             raise ValueError(f"cell {name!r}: it cannot be imported ({error})") from error
     if name not in known:
         raise ValueError(
@@ -197,10 +197,14 @@ def time_layer(cell: Any, D: int, H: int, rng: Any, dtype: str) -> KeptState:
         dtype: of the weights.
 
     Raises:
-        ValueError: for a name that is not known.
+        ValueError: for a name that is not known, or that is not one of a cell.
     """
-    kind = cell_named(cell) if isinstance(cell, str) else cell
-    made = getattr(kind, "build", kind)(D, H, rng, dtype)
+    if isinstance(cell, str):
+        try:
+            return time_layer(cell_named(cell), D, H, rng, dtype)
+        except TypeError as error:  # any module:Class may have been named, such as one for a layer
+            raise ValueError(f"cell {cell!r}: {error}") from error
+    made = getattr(cell, "build", cell)(D, H, rng, dtype)
     return made if isinstance(made, KeptState) else TimeCell(made)
 
 

@@ -10,7 +10,7 @@ from common.util import eval_perplexity_exact
 from datasets import load_corpus
 from models import BetterRnnlm, Rnnlm
 from tests.builders import floats, generator, same
-from tests.train.test_command_line import command
+from tests.train.run.test_command import command
 from train import evaluate, generate, import_book
 from train.run.saved_run import open_run
 

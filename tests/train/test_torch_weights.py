@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from common.files.tensors import read_tensors
 from datasets import load_corpus
 from tests.builders import PATIENCE, floats, generator, same
-from tests.train.test_command_line import command
+from tests.train.run.test_command import command
 from tests.train.test_import_book import MODELS, save_as_the_book, trained
 from tests.train.test_import_book import corpus as corpus  # the fixture
 from train import import_book, torch_weights

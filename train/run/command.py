@@ -118,6 +118,11 @@ class Output(io.TextIOBase):
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """By which boxes around the help are drawn; the base class would answer None."""
+        return getattr(self._stream, "encoding", "ascii")
+
     def isatty(self) -> bool:
         """Whether a person looks at it."""
         return self._stream is not None and self._stream.isatty()

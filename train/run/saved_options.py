@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import UnionType
@@ -18,12 +18,28 @@ __all__ = [
     "options_to_resume",
     "read_options",
     "saved_options",
+    "with_current_names",
 ]
 
 Options = TypeVar("Options")
 
 UNIONS = (Union, UnionType)
 OF_THE_CALL = ("resume", "out")  # not of the run
+RENAMED = {"dropout_ratio": "dropout"}  # what an option is called in older runs, and what today
+
+
+def with_current_names(saved: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The options of a run under the names that they have today.
+
+    Args:
+        saved: as a config or a checkpoint holds them.
+        known: names of the options that the script has.
+    """
+    current = dict(saved)
+    for before, today in RENAMED.items():
+        if before in current and today in known and today not in current:
+            current[today] = current.pop(before)
+    return current
 
 
 def read_options(options: type[Options], config: dict, config_file: Path) -> Options:
@@ -35,7 +51,7 @@ def read_options(options: type[Options], config: dict, config_file: Path) -> Opt
     hints = get_type_hints(options)
     names = [field.name for field in fields(options)]  # type: ignore[arg-type]
     hints, values = {name: hints[name] for name in names}, {}
-    for name, value in config["options"].items():
+    for name, value in with_current_names(config["options"], names).items():
         if name not in hints:
             raise ValueError(f"{config_file}: there is no option {name!r}")
         kinds = get_args(hints[name]) if get_origin(hints[name]) in UNIONS else (hints[name],)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from train import lock
+from train.run import lock
 from train.run.lock import InUseError, locked
 
 HOLD = """

@@ -1,23 +1,21 @@
 """Scripts broken off at every kind of place go on as if nothing had been."""
 
-import importlib
 import json
 import math
 import os
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from common.files.checkpoint import read_checkpoint, write_checkpoint
 from common.trainer import RnnlmTrainer
 from models import Rnnlm
 from tests.train.processes import TEXT, expect_same_run, log_of
-from train import better_rnnlm, char_rnn, memory, rnnlm, simple_rnnlm, training
-from train.run.command import run_command
-from train.run.language_model import Training
+from tests.train.run.interrupting import Broken, after_iterations, break_at
+from train import better_rnnlm, rnnlm, simple_rnnlm
+from train.run import checkpoint
 from train.run.saved_options import saved_options
 from train.run.signals import Stopped
 
@@ -45,10 +43,6 @@ def quick():
         yield
 
 
-class Broken(BaseException):
-    """Stands for a process that is gone."""
-
-
 @pytest.fixture
 def text_file(tmp_path):
     path = tmp_path / "cats.txt"
@@ -65,31 +59,16 @@ def resumed(script, folder, **changes):
     return replace(saved_options(script, SCRIPTS[script].Options, folder), **changes)
 
 
-def break_at(monkeypatch, where, call):
-    """Let the given call of a function, named with its module or class, raise instead."""
-    owner, _, name = where.rpartition(".")
-    target = RnnlmTrainer if owner == "RnnlmTrainer" else importlib.import_module(owner)
-    original, calls = getattr(target, name), []
-
-    def broken(*arguments, **options):
-        calls.append(1)
-        if len(calls) == call:
-            raise Broken
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(target, name, broken)
-
-
 PLACES = {
-    "before the first checkpoint": ("RnnlmTrainer._learn", 1),
-    "after one iteration": ("RnnlmTrainer._learn", 2),
-    "within an interval": ("RnnlmTrainer._learn", 18),
-    "at the short last window": ("RnnlmTrainer._learn", WINDOWS),
-    "in the first validation": ("train.training.eval_perplexity_exact", 1),
-    "in the second epoch": ("RnnlmTrainer._learn", WINDOWS + 5),
-    "in the last validation": ("train.training.eval_perplexity_exact", 3),
-    "in the final evaluation": ("train.language_model.evaluate", 1),
-    "in the final sample": ("train.language_model.print_sample", 1),
+    "before the first checkpoint": ("RnnlmTrainer._gradients", 1),
+    "after one iteration": ("RnnlmTrainer._gradients", 2),
+    "within an interval": ("RnnlmTrainer._gradients", 18),
+    "at the short last window": ("RnnlmTrainer._gradients", WINDOWS),
+    "in the first validation": ("train.run.language_model.eval_perplexity_exact", 1),
+    "in the second epoch": ("RnnlmTrainer._gradients", WINDOWS + 5),
+    "in the last validation": ("train.run.language_model.eval_perplexity_exact", 3),
+    "in the final evaluation": ("train.run.language_model.evaluate", 1),
+    "in the final sample": ("train.run.language_model.print_sample", 1),
 }
 
 
@@ -126,7 +105,7 @@ def test_every_script_goes_on(script, text_file, tmp_path, monkeypatch, unbroken
     for call in (20, WINDOWS + 3):  # broken off twice
         options = resumed(script, out) if out.exists() else options_of(script, text_file, out)
         with monkeypatch.context() as context, pytest.raises(Broken):
-            break_at(context, "RnnlmTrainer._learn", call)
+            break_at(context, "RnnlmTrainer._gradients", call)
             SCRIPTS[script].main(options)
     SCRIPTS[script].main(resumed(script, out))
     expect_same_run(out, unbroken(script))
@@ -137,7 +116,7 @@ def test_without_timed_checkpoints_the_end_of_an_epoch_is_one(
 ):
     out = tmp_path / "run"
     with monkeypatch.context() as context, pytest.raises(Broken):
-        break_at(context, "RnnlmTrainer._learn", 2 * WINDOWS - 1)
+        break_at(context, "RnnlmTrainer._gradients", 2 * WINDOWS - 1)
         better_rnnlm.main(options_of("better_rnnlm", text_file, out, checkpoint_every=0))
     capsys.readouterr()
     better_rnnlm.main(resumed("better_rnnlm", out))
@@ -150,7 +129,7 @@ def test_a_half_written_last_line_and_a_half_written_file_are_removed(
 ):
     out = tmp_path / "run"
     with monkeypatch.context() as context, pytest.raises(Broken):
-        break_at(context, "RnnlmTrainer._learn", 30)
+        break_at(context, "RnnlmTrainer._gradients", 30)
         better_rnnlm.main(options_of("better_rnnlm", text_file, out))
     with open(out / "log.jsonl", "a") as file:
         file.write('{"epoch": 1, "itera')
@@ -169,14 +148,12 @@ def test_a_finished_run_says_so_and_more_epochs_go_on_with_it(
     better_rnnlm.main(resumed("better_rnnlm", out))
     assert "is finished: 2 epochs done; more with a larger --epochs" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in out.iterdir()} == files
-    between_iterations = Training._between_iterations
 
-    def stop(training, trainer):
-        between_iterations(training, trainer)
+    def stop(trainer):
         raise Stopped(15)
 
     with monkeypatch.context() as context, pytest.raises(Stopped):
-        context.setattr(Training, "_between_iterations", stop)
+        after_iterations(context, stop)
         better_rnnlm.main(resumed("better_rnnlm", out, epochs=3))
     assert not (out / "results.json").exists()  # it was of other weights
     better_rnnlm.main(resumed("better_rnnlm", out))
@@ -187,15 +164,15 @@ def test_a_finished_run_says_so_and_more_epochs_go_on_with_it(
 def test_a_stop_within_the_run_keeps_it_and_says_how_to_go_on(
     text_file, tmp_path, monkeypatch, unbroken, capsys
 ):
-    out, learn = tmp_path / "run", RnnlmTrainer._learn
+    out, gradients = tmp_path / "run", RnnlmTrainer._gradients
 
     def signalled(trainer, *arguments):
         if trainer.iteration == 30:
             signal.raise_signal(signal.SIGTERM)
-        return learn(trainer, *arguments)
+        return gradients(trainer, *arguments)
 
     with monkeypatch.context() as context, pytest.raises(Stopped) as stopped:
-        context.setattr(RnnlmTrainer, "_learn", signalled)
+        context.setattr(RnnlmTrainer, "_gradients", signalled)
         better_rnnlm.main(options_of("better_rnnlm", text_file, out, checkpoint_every=0))
     assert stopped.value.exit_code == 143
     printed = capsys.readouterr().out.splitlines()
@@ -272,58 +249,23 @@ class TestWhatDoesNotFit:
             saved_options("rnnlm", rnnlm.Options, tmp_path)
 
 
+def test_a_run_from_before_an_option_was_renamed_goes_on(text_file, tmp_path, unbroken):
+    out = tmp_path / "run"
+    better_rnnlm.main(options_of("better_rnnlm", text_file, out, epochs=2))
+    config = json.loads((out / "config.json").read_text())
+    saved = read_checkpoint(out / "checkpoint.safetensors")
+    for options in (config["options"], saved["options"]):
+        options["dropout_ratio"] = options.pop("dropout")
+    (out / "config.json").write_text(json.dumps(config))
+    write_checkpoint(out / "checkpoint.safetensors", saved)
+    better_rnnlm.main(resumed("better_rnnlm", out, epochs=3))
+    expect_same_run(out, unbroken("better_rnnlm"))
+
+
 def test_another_version_is_told(text_file, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     with monkeypatch.context() as context:
-        context.setattr(training, "version", lambda _: "0.0.1")
+        context.setattr(checkpoint, "version", lambda _: "0.0.1")
         rnnlm.main(options_of("rnnlm", text_file, out, epochs=1))
     rnnlm.main(resumed("rnnlm", out, epochs=2))
     assert "the checkpoint is by version 0.0.1" in capsys.readouterr().err
-
-
-# ---- runs of many short trainings ----
-
-
-@pytest.mark.parametrize(
-    ("module", "options", "where", "call"),
-    [
-        (char_rnn, {"corpus": "vector", "iterations": 15}, "train.char_rnn.train_start", 3),
-        (memory, {"sentence": "to be", "starts": 2, "epochs": 20}, "train.memory.train", 5),
-    ],
-)
-def test_finished_trainings_are_kept_and_only_the_others_are_trained(
-    module, options, where, call, tmp_path, monkeypatch, capsys
-):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    module.main(module.Options(out=whole, **options))
-    with monkeypatch.context() as context, pytest.raises(Broken):
-        break_at(context, where, call)
-        module.main(module.Options(out=broken, **options))
-    script = module.__name__.rpartition(".")[2]
-    again = saved_options(script, module.Options, broken)
-    capsys.readouterr()
-    module.main(again)
-    assert f"{broken}: {call - 1} trainings are finished" in capsys.readouterr().out
-    for name in ("results.json", "log.jsonl"):
-        assert (broken / name).read_text() == (whole / name).read_text()
-    with pytest.raises(ValueError, match=r"--seed 1, got 2; a run goes on with its own options$"):
-        module.main(replace(again, seed=2))
-
-
-# ---- the command line ----
-
-
-def test_options_that_are_not_given_come_from_the_run(text_file, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "run"
-    rnnlm.main(options_of("rnnlm", text_file, out, epochs=1))
-    started = SimpleNamespace(__spec__=SimpleNamespace(name="train.rnnlm"))  # python -m
-    monkeypatch.setitem(sys.modules, "__main__", started)
-    for arguments, expected in [
-        (["--epochs", "4"], {"epochs": 4, "lr": 2.0}),  # 4 is the default, too
-        (["--lr", "20"], {"epochs": 1, "lr": 20.0}),
-    ]:
-        monkeypatch.setattr("sys.argv", ["rnnlm", "--resume", str(out), *arguments])
-        got = []
-        run_command(got.append, rnnlm.Options)
-        assert {name: getattr(got[0], name) for name in expected} == expected
-        assert (got[0].hidden_size, got[0].resume) == (6, out)

@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from tests.builders import PATIENCE
+from train import awd_rnnlm, better_rnnlm, rnnlm
+from train.run.command import run_command
+from train.run.folder import RunFolder
 
 SCRIPTS = [
     *("rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"),
@@ -72,8 +77,56 @@ def test_a_folder_that_cannot_be_written_stops_the_run_before_it_starts(tmp_path
     assert "epoch" not in done.stdout
 
 
+def test_a_cell_that_nobody_knows_is_one_line_with_the_names_before_there_is_a_folder(tmp_path):
+    done = command("train.rnnlm", "--cell", "lstn", "--out", str(tmp_path / "run"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cell 'lstn': expected rnn, lstm, gru, ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_check_gradients_counts_what_is_right():
     done = command("train.check_gradients", "--only", "embedding", "--verbose")
     assert done.returncode == 0
     assert "by differences" in done.stdout
     assert done.stdout.endswith("3 of 3 right\n")
+
+
+def parsed(monkeypatch, script, options, *arguments):
+    """What a command's main is called with."""
+    started = SimpleNamespace(__spec__=SimpleNamespace(name=f"train.{script}"))  # python -m
+    monkeypatch.setitem(sys.modules, "__main__", started)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    for name in ("stdout", "stderr"):  # a command puts its own in their place
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    got = []
+    run_command(got.append, options)
+    return got[0]
+
+
+def test_options_that_are_not_given_come_from_the_run(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    RunFolder.create("rnnlm", "cats", rnnlm.Options(out=out, epochs=1, lr=2.0, hidden_size=6))
+    for arguments, expected in [
+        (["--epochs", "4"], {"epochs": 4, "lr": 2.0}),  # 4 is the default, too
+        (["--lr", "20"], {"epochs": 1, "lr": 20.0}),
+    ]:
+        got = parsed(monkeypatch, "rnnlm", rnnlm.Options, "--resume", str(out), *arguments)
+        assert {name: getattr(got, name) for name in expected} == expected
+        assert (got.hidden_size, got.resume) == (6, out)
+
+
+def test_presets_are_the_defaults_of_all_other_options(monkeypatch):
+    preset, changed, full = (
+        parsed(monkeypatch, "awd_rnnlm", awd_rnnlm.Options, *arguments)
+        for arguments in (["--preset", "cpu10"], ["--preset", "cpu10", "--lr", "3"], [])
+    )
+    assert preset.num_layers == awd_rnnlm.Options.PRESETS["cpu10"]["num_layers"]
+    assert changed == replace(preset, lr=3.0)
+    assert full == awd_rnnlm.Options()
+
+
+def test_the_parts_of_the_model_are_chosen_on_the_command_line(monkeypatch):
+    arguments = ["--cell", "gru", "--num-layers", "3", "--dropout", "0.2", "--no-tied"]
+    got = parsed(monkeypatch, "better_rnnlm", better_rnnlm.Options, *arguments)
+    assert got == better_rnnlm.Options(cell="gru", num_layers=3, dropout=0.2, tied=False)

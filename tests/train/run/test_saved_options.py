@@ -7,8 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models import Rnnlm
-from train import rnnlm
+from train import better_rnnlm, rnnlm
 from train.run.folder import RunFolder
+from train.run.saved_options import read_options
 from train.run.saved_run import open_run
 
 TEXT = "the cat sat .\nthe dog ran .\n" * 30
@@ -104,3 +105,16 @@ def test_a_config_that_is_a_folder(run, tmp_path):
     (tmp_path / "config.json").mkdir()
     with pytest.raises(OSError):
         open_run(tmp_path)
+
+
+def test_an_option_of_an_older_run_is_read_under_the_name_that_it_has_today():
+    def read(script, **options):
+        return read_options(script.Options, {"options": options}, "config.json")
+
+    assert read(better_rnnlm, dropout_ratio=0.25) == better_rnnlm.Options(dropout=0.25)
+    for script, options in [
+        (rnnlm, {"dropout_ratio": 0.25}),  # never had one
+        (better_rnnlm, {"dropout_ratio": 0.25, "dropout": 0.5}),  # which of them?
+    ]:
+        with pytest.raises(ValueError, match=r"config\.json: there is no option 'dropout_ratio'"):
+            read(script, **options)

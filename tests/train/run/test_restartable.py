@@ -1,0 +1,35 @@
+"""Runs of many short trainings: what was finished is kept, and only the rest is trained."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.train.run.interrupting import Broken, break_at
+from train import char_rnn, memory
+from train.run.saved_options import saved_options
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "where", "call"),
+    [
+        (char_rnn, {"corpus": "vector", "iterations": 15}, "train.char_rnn.train_start", 3),
+        (memory, {"sentence": "to be", "starts": 2, "epochs": 20}, "train.memory.train", 5),
+    ],
+)
+def test_finished_trainings_are_kept_and_only_the_others_are_trained(
+    module, options, where, call, tmp_path, monkeypatch, capsys
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    module.main(module.Options(out=whole, **options))
+    with monkeypatch.context() as context, pytest.raises(Broken):
+        break_at(context, where, call)
+        module.main(module.Options(out=broken, **options))
+    script = module.__name__.rpartition(".")[2]
+    again = saved_options(script, module.Options, broken)
+    capsys.readouterr()
+    module.main(again)
+    assert f"{broken}: {call - 1} trainings are finished" in capsys.readouterr().out
+    for name in ("results.json", "log.jsonl"):
+        assert (broken / name).read_text() == (whole / name).read_text()
+    with pytest.raises(ValueError, match=r"--seed 1, got 2; a run goes on with its own options$"):
+        module.main(replace(again, seed=2))
