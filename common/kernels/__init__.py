@@ -21,7 +21,7 @@ import functools
 import math
 import sys
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy
@@ -126,10 +126,8 @@ def print_notice() -> None:
     """Print it to stderr, once in a process."""
     line = notice()
     if line is not None and sys.stderr is not None:
-        try:
+        with suppress(OSError, ValueError):  # nobody reads it any more
             print(line, file=sys.stderr, flush=True)
-        except (OSError, ValueError):  # nobody reads it any more
-            pass
 
 
 def library(*arrays: Array) -> Library | None:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -240,10 +241,8 @@ def _run(compiler: list[str], *arguments: str) -> bytes:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the compiler and what it started."""
-    try:
+    with suppress(OSError):  # gone by itself
         os.killpg(process.pid, signal.SIGKILL)
-    except OSError:  # gone by itself
-        pass
     process.communicate()
 
 
@@ -328,10 +327,8 @@ def _name(key: str, content: bytes) -> str:
 
 
 def _mark_as_used(path: Path) -> None:
-    try:
+    with suppress(OSError):  # of a folder that is read-only
         os.utime(path)
-    except OSError:  # of a folder that is read-only
-        pass
 
 
 def _store(content: bytes, folder: Path, key: str) -> Path:

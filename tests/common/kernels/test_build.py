@@ -34,6 +34,7 @@ def folders(monkeypatch, tmp_path):
     monkeypatch.setattr(build.tempfile, "tempdir", str(temporary))
     monkeypatch.delenv("TIMELAYERS_NATIVE", raising=False)
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(build, "FLAGS", ["-O0", "-shared", "-fPIC", "-pthread"])  # quickly
     forget()
     yield cache, temporary
     forget()
@@ -92,7 +93,7 @@ def test_they_can_be_switched_on(value, monkeypatch):
 
 def test_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch):
     monkeypatch.setenv("TIMELAYERS_NATIVE", "maybe")
-    with pytest.raises(ValueError, match="TIMELAYERS_NATIVE: expected one of .*, got 'maybe'"):
+    with pytest.raises(ValueError, match=r"TIMELAYERS_NATIVE: expected one of .*, got 'maybe'"):
         kernels.prepare()
 
 
@@ -249,7 +250,9 @@ class TestWithACompiler:
         self, folders, monkeypatch, tmp_path
     ):
         monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setattr(build.os.path, "expanduser", lambda path: path)  # as where none is known
+        monkeypatch.setattr(
+            build.os.path, "expanduser", lambda path: path
+        )  # as where none is known
         monkeypatch.chdir(tmp_path)
         assert build.load() is not None
         assert kernels.status()["file"].startswith(str(folders[1]))
@@ -297,7 +300,7 @@ class TestWithACompiler:
 def test_a_compiler_that_a_signal_ends_is_no_answer(ending, script, calls):
     script(ending)
     for _ in range(2):  # nor is it one at the next call
-        with pytest.raises(RuntimeError, match="a signal ended the compiler .* TIMELAYERS_NATIVE=0"):
+        with pytest.raises(RuntimeError, match=r"a signal ended .*TIMELAYERS_NATIVE=0"):
             build.load()
     assert compilations(calls) == 4
 
