@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 
 from common import kernels
-from common.np import Array, np
+from common.np import Array, Scalar, np
 
 __all__ = [
     "GRU_GATES",
@@ -67,13 +67,18 @@ class Layer:
     gates: str = ""
     stateful: bool = False
     train_flg: bool = True
-    penalty: Array = 0.0
+    penalty: Scalar = 0.0
     dout: float = 1.0
     workspace: kernels.Workspace | None = None
     forward: Callable[..., Any]
     backward: Callable[..., Any]
 
     def __init__(self, *params: Array) -> None:
+        for param in params:
+            if not hasattr(param, "shape"):
+                raise TypeError(
+                    f"{type(self).__name__}: expected arrays, got a {type(param).__name__}"
+                )
         self.params: list[Array] = list(params)
         self.grads: list[Array] = [np.zeros_like(p) for p in params]
         self.cache: tuple | None = None
@@ -342,7 +347,9 @@ class TimeRecurrent(Recurrent, KeptState):
         self.workspace.begin()
         return xs, np.empty((T, N, Wx.shape[1]), dtype=Wx.dtype)
 
-    def begin_backward(self, dhs: Array, shape: tuple[int, ...], *dstates: Array) -> list[Array]:
+    def begin_backward(
+        self, dhs: Array, shape: tuple[int, ...], *dstates: Array | None
+    ) -> list[Array]:
         """``dhs`` (N, T, H) with time first, then copies of the gradients of the last states.
 
         Args:

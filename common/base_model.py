@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy
-
 from common.base_layer import Layer
 from common.files import weights
 from common.kernels import share_workspace
-from common.np import Array, memory_address, np
+from common.masks import Masks
+from common.np import Array, Scalar, memory_address, np
 
 __all__ = ["BaseModel", "np"]
 
@@ -28,16 +27,22 @@ class BaseModel:
     loss_layer: Any
     params: list[Array]
     grads: list[Array]
-    _may_go_back = True  # nothing was predicted since the last forward pass
+    _predicted = False  # whether the layers hold a pass that ended without a loss
 
     def compose(self, layers: list[Any], loss_layer: Any) -> None:
         """Take the layers, let them share a workspace, collect their parameters, a tied one once.
+
+        What drops is numbered in this order and has one seed, that of the first: a layer more that
+        drops changes the masks of those behind it, a layer that does not changes none.
 
         Raises:
             ValueError: where a tied parameter has gradients that do not share their memory.
         """
         self.layers, self.loss_layer = layers, loss_layer
         share_workspace([*layers, loss_layer])
+        all_masks = self.masks()
+        for number, masks in enumerate(all_masks):
+            masks.seed, masks.layer = all_masks[0].seed, number
         self.params, self.grads = [], []
         gradient_at: dict[int, int] = {}
         for layer in layers:
@@ -57,38 +62,49 @@ class BaseModel:
         return self.run(self.layers, xs, train_flg)
 
     def run(self, layers: list[Any], xs: Array, train_flg: bool) -> Array:
-        """Forward through ``layers`` in order; dropout is on only while ``train_flg``."""
-        self._may_go_back = False
+        """Forward through ``layers`` in order; dropout is on only while ``train_flg``.
+
+        ``backward`` is refused until :meth:`loss_of` has made a loss of the result.
+        """
+        self._predicted = True
         for layer in layers:
             layer.train_flg = train_flg
             xs = layer.forward(xs)
         return xs
 
-    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
-        """The loss, a scalar, for inputs ``xs`` and targets ``ts``."""
-        loss = self.loss_layer.forward(self.predict(xs, train_flg), ts)
-        self._may_go_back = True
+    def loss_of(self, ys: Array, ts: Array) -> Scalar:
+        """The loss, a scalar, of what :meth:`run` returned, for targets ``ts``."""
+        loss = self.loss_layer.forward(ys, ts)
+        self._predicted = False
         return loss
 
-    def backward(self, dout: float = 1) -> Array:
+    def loss_gradient(self, dout: float = 1) -> Any:
+        """The gradient of what :meth:`loss_of` was given.
+
+        Raises:
+            RuntimeError: where ``run`` or ``predict`` has replaced what the layers kept for it.
+        """
+        if self._predicted:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: predict has run since forward; "
+                "call forward again first"
+            )
+        return self.loss_layer.backward(dout)
+
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
+        """The loss, a scalar, for inputs ``xs`` and targets ``ts``."""
+        return self.loss_of(self.predict(xs, train_flg), ts)
+
+    def backward(self, dout: float = 1) -> Any:
         """Write every gradient; return the gradient of the input (None for token ids).
 
         Raises:
             RuntimeError: where ``predict`` has run since ``forward``.
         """
-        self.expect_forward()
-        dout = self.loss_layer.backward(dout)
+        dout = self.loss_gradient(dout)
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
         return dout
-
-    def expect_forward(self) -> None:
-        """Raise RuntimeError where the layers hold a later prediction, not what the loss is of."""
-        if not self._may_go_back:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward: predict has run since forward; "
-                "call forward again first"
-            )
 
     def _recurrent_layers(self) -> list[Any]:
         return [
@@ -114,14 +130,10 @@ class BaseModel:
             else:
                 layer.set_state(*kept)
 
-    def generators(self) -> list[numpy.random.Generator]:
-        """Every random generator in the layers, each once: what dropout masks are drawn from."""
-        found: list[numpy.random.Generator] = []
-        for layer in self._sublayers():
-            for rng in vars(layer).values():
-                if isinstance(rng, numpy.random.Generator) and not any(rng is g for g in found):
-                    found.append(rng)
-        return found
+    def masks(self) -> list[Masks]:
+        """The masks of all layers that drop, and of layers inside them, in order, each once."""
+        found = (masks for layer in self._sublayers() for masks in vars(layer).values())
+        return list({id(masks): masks for masks in found if isinstance(masks, Masks)}.values())
 
     def _sublayers(self) -> Iterator[Layer]:
         """Every layer and every layer inside one, a shared one as often as it occurs."""

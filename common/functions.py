@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.np import Array, np
+from common.np import Array, Scalar, np
 
 __all__ = [
     "cross_entropy_error",
@@ -44,7 +44,7 @@ def log_softmax(x: Array) -> Array:
     return y - np.log(np.exp(y).sum(axis=-1, keepdims=True))
 
 
-def cross_entropy_error(y: Array, t: Array) -> Array:
+def cross_entropy_error(y: Array, t: Array) -> Scalar:
     """Mean of -log(y[n, t[n]]) over the rows.
 
     For the loss of raw scores use :func:`log_softmax` or a layer with loss: once a probability

@@ -6,11 +6,14 @@ the two together. Shapes: N batch, D input width, H hidden width, V classes.
 
 from __future__ import annotations
 
+import math
+
 import numpy
 
 from common.base_layer import GRU_GATES, LSTM_GATES, Layer, Recurrent, check_ratio, split_gates
 from common.functions import log_softmax, relu, sigmoid, softmax, tanh
-from common.np import Array, np
+from common.masks import Masks
+from common.np import Array, Scalar, np
 
 __all__ = [
     "GRU",
@@ -103,7 +106,7 @@ class Softmax(Layer):
 class SoftmaxWithLoss(Layer):
     """Mean of -log softmax(x)[t] over the rows, from the scores themselves."""
 
-    def forward(self, x: Array, t: Array) -> Array:
+    def forward(self, x: Array, t: Array) -> Scalar:
         """Scores (N, V) and class ids (N,) or one-hot rows (N, V) -> the loss, a scalar."""
         self.expect_shape("x", x, "N", "V")
         N, V = x.shape
@@ -146,7 +149,7 @@ class SigmoidWithLoss(Layer):
     Computed as max(x, 0) - x t + log(1 + exp(-|x|)), which is finite at any score.
     """
 
-    def forward(self, x: Array, t: Array) -> Array:
+    def forward(self, x: Array, t: Array) -> Scalar:
         """Scores and targets 0 or 1, both of one shape -> the loss, a scalar."""
         self.expect_shape("t", t, *x.shape)
         self.cache = (sigmoid(x), t.astype(x.dtype))
@@ -164,22 +167,23 @@ class Dropout(Layer):
     Srivastava et al. (2014), in the inverted form: evaluation changes nothing.
 
     Args:
-        dropout_ratio: probability of dropping, in [0, 1).
-        rng: where the masks come from; a fresh generator if None.
+        dropout_ratio: probability of dropping, in [0, 1), taken to 16 bits.
+        rng: gives the masks their seed (``common.masks``); a fresh generator if None.
     """
 
     def __init__(self, dropout_ratio: float = 0.5, rng: numpy.random.Generator | None = None):
         super().__init__()
         self.dropout_ratio = check_ratio(type(self).__name__, dropout_ratio)
-        self.rng = rng if rng is not None else numpy.random.default_rng()
+        self.masks = Masks(rng)
 
     def forward(self, x: Array, train_flg: bool = True) -> Array:
-        """Any shape."""
+        """(N, ...), each row with a mask of its own."""
         if not train_flg:
             self.cache = None
             return x
-        keep = self.rng.random(x.shape) >= self.dropout_ratio
-        mask = np.asarray(keep).astype(x.dtype) / (1 - self.dropout_ratio)
+        size = math.prod(x.shape[1:])
+        kept, scale = self.masks.of_streams(self.dropout_ratio, len(x), 1, size)
+        mask = kept.reshape(x.shape).astype(x.dtype) * scale
         self.cache = (mask,)
         return x * mask
 

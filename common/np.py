@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import functools
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
 from common import config
 
-__all__ = ["Array", "memory_address", "np", "to_cpu", "to_gpu"]
+__all__ = ["Array", "Scalar", "memory_address", "np", "to_cpu", "to_gpu"]
 
-Array = Any  # a numpy.ndarray or a cupy.ndarray
+# A cupy.ndarray has the same methods; a type checker knows it by this name too.
+Array = numpy.ndarray[Any, numpy.dtype[Any]]
+Scalar = Any  # a number, or an array without axes that may still be on the device
 
 
 @functools.cache
@@ -57,7 +59,10 @@ class _ArrayModule:
         return getattr(_cupy() if config.GPU else numpy, name)
 
 
-np: Any = _ArrayModule()
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = _ArrayModule()
 
 
 def to_gpu(x: Array) -> Array:

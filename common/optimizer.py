@@ -1,4 +1,4 @@
-"""What stands between gradients and weights: ties, clipping, learning rates, update rules.
+"""What stands between gradients and weights: ties, clipping, update rules.
 
 A rule changes the parameters in place: ``update(params, grads)``. Formulas and defaults are
 PyTorch's, so that both give the same weights step by step. State is kept by the parameter's place
@@ -7,7 +7,6 @@ in the list; ``state_dict`` gives it as one flat dict of arrays and numbers, rea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy
@@ -16,7 +15,6 @@ from common.kernels.passes import add_scaled, norm, scale
 from common.np import Array, memory_address, np
 
 __all__ = [
-    "SCHEDULES",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -29,7 +27,6 @@ __all__ = [
     "clip_grads",
     "clip_grads_value",
     "np",
-    "schedule",
 ]
 
 
@@ -142,8 +139,7 @@ class Optimizer:
         for k, (param, grad) in enumerate(zip(params, grads, strict=True)):
             self._step(param, grad, *(self.state[slot][k] for slot in self.slots))
 
-    def _step(self, param: Array, grad: Array, *slots: Array) -> None:
-        add_scaled(param, -self.lr, grad)
+    _step: Callable[..., None]
 
     def state_dict(self) -> dict[str, Array | float]:
         """``{"lr": 0.1, "iter": 3, "m.0": array, ...}``; the arrays are copies."""
@@ -187,7 +183,7 @@ class SGD(Optimizer):
     def _step(self, param: Array, grad: Array) -> None:
         if self.weight_decay:
             param *= 1 - self.lr * self.weight_decay
-        super()._step(param, grad)
+        add_scaled(param, -self.lr, grad)
 
 
 class Momentum(Optimizer):
@@ -282,47 +278,3 @@ class AdamW(Adam):
     def _step(self, param: Array, grad: Array, m: Array, v: Array) -> None:
         param *= 1 - self.lr * self.weight_decay
         super()._step(param, grad, m, v)
-
-
-# How far above ``final`` the rate is, as a share, after a share p of the epochs since warm-up.
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda p: 1.0,
-    "cosine": lambda p: (1 + math.cos(math.pi * p)) / 2,  # Loshchilov and Hutter (2017), eq. 5
-    "linear": lambda p: 1 - p,
-}
-
-
-def schedule(
-    name: str, lr: float, epochs: float, warmup: float = 0.0, final: float = 0.0
-) -> Callable[[float], float]:
-    """The learning rate as a function of epochs done, such as 2.5 in mid epoch 3.
-
-    It rises in a straight line from 0 to ``lr`` over ``warmup`` epochs. Then "constant" stays;
-    "cosine" and "linear" reach ``final`` after ``epochs`` and stay there.
-
-    Raises:
-        ValueError: for another name or a number out of range, also of epochs done.
-    """
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule: expected a name of {', '.join(SCHEDULES)}, got {name!r}")
-    for what, value in (("lr", lr), ("warmup", warmup)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"schedule: expected {what} of 0 or more, got {value}")
-    if name == "constant" and final != 0:
-        raise ValueError(f"schedule: 'constant' has no final rate, got {final}")
-    if name != "constant" and not warmup < epochs < math.inf:
-        raise ValueError(
-            f"schedule: expected more epochs than the {warmup} of warm-up, got {epochs}"
-        )
-    if not 0 <= final <= lr:
-        raise ValueError(f"schedule: expected final in 0..{lr}, got {final}")
-
-    def rate(epochs_done: float) -> float:
-        if not epochs_done >= 0:
-            raise ValueError(f"schedule: expected epochs done of 0 or more, got {epochs_done}")
-        if epochs_done < warmup:
-            return lr * epochs_done / warmup
-        p = min((epochs_done - warmup) / (epochs - warmup), 1.0) if epochs > warmup else 1.0
-        return final + (lr - final) * SCHEDULES[name](p)
-
-    return rate

@@ -9,10 +9,9 @@ of its own, which acts on a_prev stacked on xt, and ``parameters`` is a dict:
     GRU    Wr, Wz, Wc (n_a, n_a + n_x), br, bz, bc (n_a, 1); Wy (n_y, n_a), by (n_y, 1)
            for the gates r, z (reset, update; z keeps the old state) and the candidate c
 
-The equations stand at the cells that compute them, in ``common.layers``. Here is only the way from
-one layout to the other (``_cell``, ``_weight_gradients``) and the walk along the sequence. Every
-function raises ValueError for a shape that does not fit, a key that is missing, or a cache that
-another function made.
+The equations are in the cells of ``common.layers``. This file converts between the two layouts
+(``_cell``, ``_weight_gradients``) and loops over the steps. Every function raises ValueError for a
+shape that does not fit, a key that is missing, or a cache that another function made.
 """
 
 from __future__ import annotations
@@ -185,7 +184,7 @@ def lstm_forward(x: Array, a0: Array, parameters: Parameters) -> tuple[Array, Ar
 
 
 def lstm_backward(da: Array, caches: Caches) -> Gradients:
-    """Back through :func:`lstm_forward`; nothing comes in from behind the last step of ``da``.
+    """Back through :func:`lstm_forward`; the gradients after the last step of ``da`` are zero.
 
     Args:
         da: the gradient of the hidden states from outside (n_a, m, T); of as many steps as it
@@ -205,9 +204,9 @@ def gru_cell_forward(
 ) -> tuple[Array, Array, tuple]:
     """One step of the GRU, and softmax(Wy a_next + by).
 
-    Of the two published candidates it is the one that resets after the product: Wc is read as
-    its part for a_prev beside its part for xt, and cct = tanh(part_x xt + bc + rt * act) with
-    act = part_a a_prev.
+    Of the two published candidates this is the one whose reset gate acts after the product: Wc has
+    a part for a_prev and a part for xt, act = part_a a_prev, and
+    cct = tanh(part_x xt + bc + rt * act).
 
     Args:
         xt: (n_x, m).
@@ -275,18 +274,18 @@ def gru_backward(da: Array, caches: Caches) -> Gradients:
     return _walk_back("gru_backward", gru_cell_backward, da, caches, ["da_prev"])
 
 
-# ---------------------------------------------------------------- from one layout to the other
+# ---------------------------------------------------------------- between the two layouts
 
 
 def _letters(kind: type[Recurrent]) -> list[str]:
-    """The letters of the gates in ``parameters``, in the order in which the cell has them."""
+    """The letters of the gates in ``parameters``, in the order of the cell's blocks."""
     return [{"g": "c", "n": "c"}.get(gate, gate) for gate in _GATES[kind]]
 
 
 def _cell(
     who: str, kind: type[Recurrent], parameters: Parameters, xt: Array, **states: Array
 ) -> Any:
-    """The cell of ``common.layers`` with these parameters, once all shapes are known to fit."""
+    """Check all shapes; return the cell of ``common.layers`` with these parameters."""
     _expect(who, "xt", xt, "n_x", "m")
     n_x, m = xt.shape
     n_a = _check_parameters(who, kind, parameters, n_x)
@@ -301,7 +300,7 @@ def _cell(
 
 
 def _weight_gradients(cell: Recurrent) -> Gradients:
-    """What the cell's backward pass left in ``grads``, by the keys of ``parameters``."""
+    """The cell's weight gradients, by the keys of ``parameters``."""
     dWx, dWh, db = cell.grads
     if type(cell) is RNN:
         return {"dWax": dWx.T, "dWaa": dWh.T, "dba": db[:, None]}
@@ -331,7 +330,7 @@ def _predict(kind: type[Recurrent], parameters: Parameters, a_next: Array) -> Ar
 def _walk(
     cell_forward: Callable[..., tuple], x: Array, states: list[Array], parameters: Parameters
 ) -> tuple[list[Array], Caches]:
-    """Call ``cell_forward`` at every step; its results but the cache, each with a T at the end."""
+    """Call ``cell_forward`` at every step; return its results, T last, and the caches."""
     results, caches = [], []
     for t in range(x.shape[2]):
         *states, yt_pred, cache = cell_forward(x[:, :, t], *states, parameters)
@@ -347,7 +346,7 @@ def _walk_back(
     caches: Caches,
     carried: list[str],
 ) -> Gradients:
-    """Call ``cell_backward`` at every step of ``da``, from its last; ``carried`` goes along."""
+    """Call ``cell_backward`` from the last step of ``da``; hand on the gradients in ``carried``."""
     steps, _ = _unpack(who, ("list of caches", "x"), caches)
     _expect(who, "da", da, "n_a", "m", "T")
     T = da.shape[2]
@@ -368,7 +367,7 @@ def _walk_back(
 
 
 def _expect(who: str, name: str, x: Array, *shape: int | str) -> None:
-    """Raise ValueError unless ``x`` has these numbers, and anything at the letters."""
+    """Raise ValueError unless ``x`` has these sizes; a letter stands for any size."""
     got = getattr(x, "shape", None)
     if got is None:
         raise ValueError(f"{who}: expected {name} to be an array, got {type(x).__name__}")
@@ -380,7 +379,7 @@ def _expect(who: str, name: str, x: Array, *shape: int | str) -> None:
 
 
 def _check_parameters(who: str, kind: type[Recurrent], parameters: Parameters, n_x: int) -> int:
-    """Every matrix and bias is there and fits; n_a."""
+    """Check that every matrix and bias is there and fits; return n_a."""
     output = _OUTPUT[kind]
     if kind is RNN:
         weights, biases = ["Wax", "Waa"], ["ba"]
@@ -407,7 +406,7 @@ def _check_parameters(who: str, kind: type[Recurrent], parameters: Parameters, n
 def _check_sequence(
     who: str, kind: type[Recurrent], parameters: Parameters, x: Array, a0: Array
 ) -> None:
-    """The sequence has steps, and everything fits that the cells would name as a step's own."""
+    """Check the sequence itself, so that an error names ``x`` and not the ``xt`` of a step."""
     _expect(who, "x", x, "n_x", "m", "T")
     n_x, m, T = x.shape
     if T == 0:
@@ -416,7 +415,7 @@ def _check_sequence(
 
 
 def _unpack(who: str, names: tuple[str, ...], cache: tuple) -> tuple:
-    """``cache`` if it is a tuple of as many entries as there are names."""
+    """Check that ``cache`` is a tuple with an entry for each name; return it."""
     if not isinstance(cache, tuple) or len(cache) != len(names):
         got = f"{len(cache)} entries" if isinstance(cache, tuple) else type(cache).__name__
         raise ValueError(f"{who}: expected a cache ({', '.join(names)}), got {got}")

@@ -13,16 +13,17 @@ Window k + 1 goes on where window k stopped, stream by stream: that is what lets
 carry its state. A last window that is shorter than T is not dropped.
 
 With fixed windows the gradient stops at the same tokens in every epoch, so their sizes may be
-drawn. One is drawn at a time: the column where it begins and the state of the generator are all
-that a run needs to go on in mid-epoch. A token of a short window would count for more, since the
-loss is a mean over the window: the update of a window of S steps is scaled by S / T (Merity et al.
-2018, section 5).
+drawn. One is drawn at a time, by the seed and the number of the iteration: with the column where it
+begins, that is all a run needs to go on in mid-epoch. A token of a short window would count for
+more, since the loss is a mean over the window: the update of a window of S steps is scaled by S / T
+(Merity et al. 2018, section 5).
 """
 
 from __future__ import annotations
 
 import math
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,8 @@ from common.averaging import WeightAverage
 from common.divergence import DivergenceError, all_finite, first_not_finite
 from common.files import training_state
 from common.kernels.passes import norm
-from common.np import Array, np
+from common.kernels.philox import MAX, SHARED, random_words, seed_of
+from common.np import Array, Scalar, np
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
 from common.perplexity.protocols import num_counted, perplexity_of, streams
 from common.plotting import perplexity_curve, show_or_save
@@ -59,6 +61,8 @@ SPREAD = 5.0  # standard deviation of a random size, in steps
 SMALLEST = 5  # steps of a random window, if T and the corpus have so many
 LARGEST_EXCESS = 20  # steps beyond T at most, which bounds the memory of a window
 
+WINDOWS = MAX  # what random windows have for the number of a layer
+
 
 class Trainer:
     """Trains on plain (x, t) data in shuffled batches; repeated ``fit`` calls continue.
@@ -72,7 +76,7 @@ class Trainer:
         model: has ``forward(x, t)``, ``backward()``, ``params`` and ``grads``.
         optimizer: has ``update(params, grads)`` and ``lr``.
         on_record: called by ``fit`` with each record instead of printing it.
-        rng: decides the order of the examples.
+        rng: decides the order of the examples, and gives the seed of whatever else is random.
         on_nan: "stop" raises DivergenceError; "skip" leaves out such updates and counts them, and
             raises where a weight is not finite or nothing was learned for a whole epoch.
 
@@ -85,8 +89,12 @@ class Trainer:
             epoch has just ended.
         iteration: windows or batches read, over all epochs.
         skipped: how many of them did not change the weights.
+        seed: 64 bits that ``rng`` gives without drawing.
+        shuffles: whether each epoch has an order of its own, drawn from ``rng``.
         curve: one record for every report so far.
     """
+
+    shuffles = True
 
     def __init__(
         self,
@@ -102,6 +110,7 @@ class Trainer:
         self.model, self.optimizer = model, optimizer
         self.on_record = on_record if on_record is not None else print_record
         self.rng = rng if rng is not None else numpy.random.default_rng()
+        self.seed = seed_of(self.rng)
         self.on_nan = on_nan
         self.schedule: Callable[[float], float] | None = None
         self.average: WeightAverage | None = None
@@ -207,9 +216,11 @@ class Trainer:
 
     def _gradients(
         self, x: Array, t: Array, unique: UniqueParameters, max_grad: float | None
-    ) -> tuple[Array, str | None]:
+    ) -> tuple[Scalar, str | None]:
         """The loss without penalties, and what is wrong with it or with the gradients."""
         state = self.model.get_state() if hasattr(self.model, "get_state") else None
+        masks = self.model.masks() if hasattr(self.model, "masks") else []
+        passes = [of_layer.passes for of_layer in masks]
         try:
             with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
                 loss = self.model.forward(x, t)
@@ -225,6 +236,8 @@ class Trainer:
         except BaseException:
             if state is not None:
                 self.model.set_state(state)
+            for of_layer, before_it in zip(masks, passes, strict=True):
+                of_layer.passes = before_it
             raise
         return loss - getattr(self.model, "penalty", 0.0), trouble
 
@@ -333,7 +346,11 @@ class RnnlmTrainer(Trainer):
     The corpus is read as parallel streams; each epoch starts at their beginning with a zero state.
     ``fit`` again and it continues, also in mid-epoch after an interruption: epoch, curve, and
     ``column``, where the next window begins in the streams.
+
+    Random windows are drawn by ``seed`` and ``iteration`` alone.
     """
+
+    shuffles = False
 
     def fit(  # type: ignore[override]
         self,
@@ -398,7 +415,8 @@ class RnnlmTrainer(Trainer):
         def batches() -> Iterator[Batch]:
             start = self.column
             while start < length:
-                window = next_window(length, time_size, start, self.rng, **chance)
+                place = self.seed, self.iteration
+                window = next_window(length, time_size, start, *place, **chance)
                 share = (window.stop - start) / time_size if chance.get("random_sizes") else 1.0
                 yield xs[:, window], ts[:, window], share
                 start = window.stop
@@ -427,8 +445,8 @@ class Progress:
 
     def begin(self) -> None:
         """Forget what was added up."""
-        self.total: Array = 0.0
-        self.targets: Array | int = 0
+        self.total: Scalar = 0.0
+        self.targets: Scalar = 0
         self.iterations, self.seconds = 0, 0.0
 
     def go_on(self) -> None:
@@ -440,7 +458,7 @@ class Progress:
         self.seconds += time.perf_counter() - self._since
         self._since = time.perf_counter()
 
-    def add(self, loss: Array, targets: Array | int) -> None:
+    def add(self, loss: Scalar, targets: Scalar) -> None:
         """Count one iteration with its mean ``loss`` over so many targets."""
         self.total = self.total + loss * targets
         self.targets = self.targets + targets
@@ -475,7 +493,7 @@ def print_record(record: Record) -> None:
 
 
 def next_window(
-    length: int, time_size: int, start: int, rng: numpy.random.Generator, **chance: bool
+    length: int, time_size: int, start: int, seed: int, iteration: int, **chance: bool
 ) -> slice:
     """The window of streams of ``length`` columns that begins at column ``start``.
 
@@ -483,7 +501,8 @@ def next_window(
         length: columns of the streams.
         time_size: T.
         start: the column where the window begins.
-        rng: what a random size is drawn from; left alone where nothing is drawn.
+        seed: 64 bits.
+        iteration: windows read before this one, over all epochs.
         chance: ``random_offset`` and ``random_sizes``, as for ``RnnlmTrainer.fit``.
 
     Raises:
@@ -493,18 +512,24 @@ def next_window(
         raise ValueError(f"next_window: expected a time size of 1 or more, got {time_size}")
     if not 0 <= start < length:
         raise ValueError(f"next_window: expected a start in 0..{length - 1}, got {start}")
-    size = _random_size(time_size, start, rng, **chance) if any(chance.values()) else time_size
+    if any(chance.values()):
+        words = random_words(seed, WINDOWS, iteration, SHARED, 2)
+        first, second = ((int(word) + 0.5) / (MAX + 1) for word in words)  # above 0 and below 1
+        size = _random_size(time_size, start, first, second, **chance)
+    else:
+        size = time_size
     return slice(start, min(start + size, length))
 
 
 def _random_size(
     T: int,
     start: int,
-    rng: numpy.random.Generator,
+    first: float,
+    second: float,
     random_offset: bool = False,
     random_sizes: bool = False,
 ) -> int:
-    """Steps of a window that begins at ``start``.
+    """Steps of a window that begins at ``start``, of two uniform draws between 0 and 1.
 
     With ``random_offset`` the first window of an epoch has 1 .. T steps, all equally likely.
     With ``random_sizes`` the size is normal with a standard deviation of 5 around T, or with a
@@ -512,12 +537,13 @@ def _random_size(
     whichever is less. Merity et al. (2018), section 5.
     """
     if random_offset and start == 0:
-        return int(rng.integers(1, T + 1))
+        return 1 + int(T * first)
     if not random_sizes:
         return T
-    mean = T / 2 if rng.random() < HALVED else T
+    mean = T / 2 if first < HALVED else T
     smallest, largest = min(SMALLEST, T), min(T + LARGEST_EXCESS, 2 * T)
-    return min(max(int(rng.normal(mean, SPREAD)), smallest), largest)
+    size = int(statistics.NormalDist(mean, SPREAD).inv_cdf(second))
+    return min(max(size, smallest), largest)
 
 
 def check_counts(who: str, **counts: int | None) -> None:

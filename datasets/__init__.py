@@ -2,11 +2,12 @@
 
     pydoc   the language reference that ships with Python: no file, no network
     ptb     the Penn Treebank, downloaded once or read from a folder
-    text    text files of your own, by words or by characters
+    text    text files of your own, by words or by characters; one file or one for each split
     markov  an artificial source whose best perplexity is known exactly
 
 Every one of them has ``load_corpus``, which returns a ``Corpus``: three splits and one
-vocabulary. ``datasets.load_corpus`` finds the one that a name or a path means.
+vocabulary. ``datasets.load_corpus`` finds the one that a name or a path means. What the ids mean is a
+``Vocabulary``, which can be kept and read again without the text.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Literal
 
 from datasets import markov, ptb, pydoc, text
 from datasets.corpus import Corpus
+from datasets.vocabulary import Vocabulary
 
-__all__ = ["NAMES", "Corpus", "load_corpus", "markov", "ptb", "pydoc", "text"]
+__all__ = ["NAMES", "Corpus", "Vocabulary", "load_corpus", "markov", "ptb", "pydoc", "text"]
 
 NAMES = ("pydoc", "ptb", "markov")
 
@@ -30,29 +32,33 @@ def load_corpus(
     level: Literal["word", "char"] = "word",
     max_vocab: int | None = None,
 ) -> Corpus:
-    """Load a corpus by its name, or from a text file.
+    """Load a corpus by its name, or from text files.
 
     Args:
-        name_or_path: "pydoc", "ptb", "markov", or the path of a text file (``./ptb`` for a file
-            that has one of the names).
+        name_or_path: "pydoc", "ptb", "markov", or the path of a text file or of a folder with
+            one for each split (``./ptb`` for a path that is one of the names).
         data_dir: Folder with the files of "ptb"; the others read nothing from it.
-        level: For a text file, what a token is; the named corpora are words (or symbols).
-        max_vocab: For a text file and "pydoc", V at most; None for no limit and for the default
+        level: For text files, what a token is; the named corpora are words (or symbols).
+        max_vocab: For text files and "pydoc", V at most; None for no limit and for the default
             of "pydoc".
 
     Raises:
-        FileNotFoundError: Neither a known name nor a file.
-        ValueError: An option that the corpus does not have, or see its ``load_corpus``.
+        FileNotFoundError: Neither a known name nor a path.
+        ValueError: An option that the corpus does not have, a ``data_dir`` that is not a folder,
+            or see the ``load_corpus`` of the corpus and ``datasets.text.load_folder``.
         RuntimeError: See ``datasets.ptb`` and ``datasets.pydoc``.
     """
     name = os.fspath(name_or_path)
+    if data_dir is not None and not Path(data_dir).expanduser().is_dir():
+        raise ValueError(f"--data-dir: expected a folder, got {os.fspath(data_dir)!r}")
     if name not in NAMES:
-        if not Path(name).exists():
+        if not name or not Path(name).exists():
             raise FileNotFoundError(
-                f"load_corpus: expected one of {', '.join(NAMES)}, or the path of a text file; "
-                f"got {name!r}, and there is no such file"
+                f"--corpus: expected one of {', '.join(NAMES)}, or the path of a text file or of a "
+                f"folder of text files; got {name!r}, and there is no such path"
             )
-        return text.load_corpus(name, level=level, max_vocab=max_vocab)
+        load = text.load_folder if Path(name).is_dir() else text.load_corpus
+        return load(name, level=level, max_vocab=max_vocab)
     if level != "word":
         raise ValueError(f"load_corpus: {name} has no level {level!r}; only text files do")
     if name == "pydoc":

@@ -8,6 +8,7 @@ from bisect import bisect_right
 import numpy as np
 
 from datasets.corpus import Corpus
+from datasets.vocabulary import Vocabulary
 
 __all__ = ["MarkovSource", "load_corpus"]
 
@@ -162,10 +163,11 @@ def load_corpus(
         train=ids[:train_size],
         valid=ids[train_size : train_size + valid_size],
         test=ids[train_size + valid_size :],
-        word_to_id={name: i for i, name in enumerate(names)},
-        id_to_word=dict(enumerate(names)),
-        level="symbol",
-        eos_id=None,
+        vocabulary=Vocabulary(tuple(names), "symbol"),
+        about=(
+            f"a Markov source of {num_symbols} symbols, order {order} and seed {seed}; no model "
+            f"does better than perplexity {source.perplexity_floor:.4f} over a long text"
+        ),
     )
 
 

@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 import pooch
 
-from datasets.corpus import EOS, Corpus, corpus_from_tokens, split_words
+from datasets.corpus import Corpus, corpus_from_tokens
+from datasets.vocabulary import EOS, split_words
 
 __all__ = ["load_corpus", "load_data"]
 
@@ -94,12 +95,16 @@ def load_corpus(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
 
     Raises:
         FileNotFoundError: The named folder lacks a file.
-        ValueError: A file in the named folder is not the one expected.
+        ValueError: What is named is not a folder, or a file in it is not the one expected.
         RuntimeError: Neither mirror has delivered a file.
     """
     folder = data_dir or os.environ.get(DATA_VARIABLE)
     if folder:
-        corpus = _load(Path(folder).expanduser().resolve(), download=False)
+        path = Path(folder).expanduser().resolve()
+        if not path.is_dir():
+            who = "--data-dir" if data_dir else DATA_VARIABLE
+            raise ValueError(f"ptb: expected {who} to name a folder, got {folder}")
+        corpus = _load(path, download=False)
     else:
         corpus = _load(Path(pooch.os_cache("time-layers")), download=True)
     return copy.deepcopy(corpus)
@@ -112,7 +117,8 @@ def _load(folder: Path, download: bool) -> Corpus:
         split_words(_read(find(FILES[split], folder), FILES[split]))
         for split in ("train", "valid", "test")
     )
-    return corpus_from_tokens("ptb", train, valid, test, level="word", eos=EOS)
+    about = f"the Penn Treebank of Mikolov et al., words split on blanks, {EOS} at the end of every line"
+    return corpus_from_tokens("ptb", train, valid, test, level="word", about=about)
 
 
 def _find(file: _File, folder: Path) -> Path:

@@ -6,10 +6,12 @@ that runs, so a perplexity on it compares runs of one Python version only.
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Iterator
 
-from datasets.corpus import EOS, Corpus, corpus_from_tokens
+from datasets.corpus import Corpus, corpus_from_tokens
+from datasets.vocabulary import EOS
 
 __all__ = ["load_corpus", "tokenize"]
 
@@ -40,7 +42,8 @@ def load_corpus(max_vocab: int = 2000) -> Corpus:
             word that occurs twice.
 
     Returns:
-        A corpus of some 50,000 tokens; the exact number depends on the version of Python.
+        A corpus of some 50,000 tokens. Their number and the words depend on the version of
+        Python, which ``about`` names.
 
     Raises:
         RuntimeError: This Python came without ``pydoc_data``.
@@ -55,7 +58,16 @@ def load_corpus(max_vocab: int = 2000) -> Corpus:
         split += tokens
         split.append(EOS)
     return corpus_from_tokens(
-        "pydoc", train, valid, test, level="word", eos=EOS, max_vocab=max_vocab
+        "pydoc",
+        train,
+        valid,
+        test,
+        level="word",
+        max_vocab=max_vocab,
+        about=(
+            f"the language reference of Python {platform.python_version()}, {EOS} after every "
+            "paragraph; of 20 paragraphs the 10th valid, the 20th test"
+        ),
     )
 
 

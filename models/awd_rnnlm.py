@@ -43,7 +43,7 @@ class AwdRnnlm(LanguageModel):
         projection: whether an affine layer, with a bias, stands before the output layer.
         forget_bias: where the biases of the forget gates begin; for LSTMs only.
         embed_scale: standard deviation of the initial embedding.
-        rng: draws the initial weights, then the dropout masks; a generator or a seed.
+        rng: draws the initial weights and gives the masks their seed; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
         cell: in place of the LSTM: a name, a time layer or a cell
             (``common.time_layers.time_layer``).

@@ -25,7 +25,7 @@ class BetterRnnlm(LanguageModel):
         wordvec_size: D; must equal H where the weight is tied.
         hidden_size: H.
         dropout_ratio: probability of dropping, between all layers.
-        rng: draws the initial weights, then the dropout masks; a generator or a seed.
+        rng: draws the initial weights and gives the masks their seed; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
         cell: in place of the LSTM: a name, a time layer or a cell
             (``common.time_layers.time_layer``).

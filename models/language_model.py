@@ -1,4 +1,4 @@
-"""What every language model can do besides training: continue a text."""
+"""What every language model can do: learn the next token, and continue a text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from typing import Any
 import numpy
 
 from common import kernels
-from common.base_layer import KeptState, Layer, TimeRecurrent, split_gates, zeros
+from common.base_layer import KeptState, Layer, TimeRecurrent, split_gates
 from common.base_model import BaseModel
-from common.np import Array, np, to_cpu
+from common.np import Array, Scalar, np, to_cpu
 from common.perplexity.protocols import evaluation
-from common.time_layers import TimeAffine, TimeBidirectional, TimeEmbedding, time_layer
+from common.time_layers import (
+    TimeAffine,
+    TimeBidirectional,
+    TimeEmbedding,
+    TimeOutputWithLoss,
+    time_layer,
+)
 
 __all__ = ["LanguageModel", "check_sampling", "recurrent", "sample_id", "tied_output"]
 
@@ -72,7 +78,7 @@ def tied_output(embedding: TimeEmbedding) -> TimeAffine:
     The output layer is first in the backward pass and writes the gradient; the embedding adds.
     """
     (W,) = embedding.params
-    output = TimeAffine(W.T, zeros(len(W), W.dtype))
+    output = TimeAffine(W.T, np.zeros(len(W), dtype=W.dtype))
     output.grads[0] = embedding.grads[0].T
     embedding.accumulate = True
     return output
@@ -81,12 +87,24 @@ def tied_output(embedding: TimeEmbedding) -> TimeAffine:
 class LanguageModel(BaseModel):
     """Predicts the next token at every step: ``forward(xs, ts)`` with ids (N, T) is the loss.
 
-    The last layer makes the scores. ``predict`` returns them; ``forward`` and ``backward`` leave
-    it to the loss layer, which shares its weights and needs the scores only on the way.
+    The last layer makes the scores, which ``predict`` returns. A ``TimeOutputWithLoss`` holds that
+    layer: ``forward`` and ``backward`` then leave it to the loss layer, which needs the scores only
+    on the way.
+
+    Attributes:
+        vocabulary_hash: stands for the words behind the ids. Weights that are saved carry it, and
+            those of other words are not loaded; "" where the words are not known.
     """
 
+    vocabulary_hash: str = ""
+
     @property
-    def penalty(self) -> Array:
+    def layers_below_loss(self) -> list[Any]:
+        """The layers whose output the loss layer reads."""
+        return self.layers[:-1] if isinstance(self.loss_layer, TimeOutputWithLoss) else self.layers
+
+    @property
+    def penalty(self) -> Scalar:
         """What the layers' penalties added to the loss of the last ``forward``, a scalar.
 
         0 after an evaluation, and for a model without such layers. The perplexity of a window is
@@ -94,22 +112,19 @@ class LanguageModel(BaseModel):
         """
         return sum(layer.penalty for layer in self.layers if isinstance(layer, Layer))
 
-    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar, for ids ``xs`` and the ids ``ts`` that follow them, both (N, T).
 
         While training it includes ``penalty``.
         """
-        hs = self.run(self.layers[:-1], xs, train_flg)
+        hs = self.run(self.layers_below_loss, xs, train_flg)
         self.loss_layer.train_flg = train_flg
-        loss = self.loss_layer.forward(hs, ts) + self.penalty
-        self._may_go_back = True
-        return loss
+        return self.loss_of(hs, ts) + self.penalty
 
-    def backward(self, dout: float = 1) -> None:
+    def backward(self, dout: float = 1) -> Any:
         """Write every gradient; ``dout`` scales those of the penalties too."""
-        self.expect_forward()
-        dhs = self.loss_layer.backward(dout)
-        for layer in reversed(self.layers[:-1]):
+        dhs = self.loss_gradient(dout)
+        for layer in reversed(self.layers_below_loss):
             layer.dout = dout
             dhs = layer.backward(dhs)
 
@@ -175,6 +190,10 @@ class LanguageModel(BaseModel):
         if not ids:
             raise ValueError(f"{type(self).__name__}.generate: expected at least one start id")
         check_sampling(temperature, top_k, top_p)
+        if length < 0:
+            raise ValueError(
+                f"{type(self).__name__}.generate: expected a length of 0 or more, got {length}"
+            )
         num_ids = len(self.layers[-1].params[-1])
         skip = numpy.unique(numpy.asarray(list(skip_ids), dtype=int))
         if len(skip) and not (skip[0] >= 0 and skip[-1] < num_ids > len(skip)):

@@ -16,14 +16,18 @@ Shapes: N batch, T steps read, S steps written, D input width, H hidden width, V
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 
-from common.base_layer import TimeRecurrent, check_sizes, uniform
+from common.base_layer import KeptState, check_sizes, uniform
 from common.base_model import BaseModel
 from common.functions import one_hot
 from common.layers import Affine, Sigmoid, SoftmaxWithLoss
-from common.np import Array, np
-from common.time_layers import TimeAffine, TimeLSTM, TimeSoftmaxWithLoss, TimeStack
+from common.np import Array, Scalar, np
+from common.time_layers import TimeAffine, TimeLSTM, TimeSoftmaxWithLoss, TimeStack, time_layer
+from common.time_layers.cell import uniform_cell
+from common.time_layers.steps import TimeFirstStep, TimeLastStep
 
 __all__ = ["ManyToOne", "OneToMany", "OneToOne", "ReadThenWrite", "StepByStep"]
 
@@ -34,10 +38,8 @@ def _affine(kind: type, D: int, V: int, rng: Rng, dtype: str) -> Affine | TimeAf
     return kind(uniform(rng, D, (D, V), dtype), uniform(rng, D, (V,), dtype))
 
 
-def _recurrent(cell: type[TimeRecurrent], D: int, H: int, rng: Rng, dtype: str) -> TimeRecurrent:
-    width = cell.num_gates * H
-    Wx, Wh = (uniform(rng, H, (rows, width), dtype) for rows in (D, H))
-    return cell(Wx, Wh, uniform(rng, H, (width,), dtype))
+def _recurrent(cell: Any, D: int, H: int, rng: Rng, dtype: str) -> KeptState:
+    return time_layer(uniform_cell(cell), D, H, rng, dtype)
 
 
 class OneToOne(BaseModel):
@@ -80,12 +82,13 @@ class StepByStep(BaseModel):
         input_size: D.
         hidden_size: H.
         num_classes: V.
-        cell: TimeRNN, TimeLSTM or TimeGRU.
+        cell: a name, a time layer or a cell (``common.time_layers.time_layer``); initial
+            weights as PyTorch's (``common.time_layers.cell.uniform_cell``).
         rng: draws the initial weights; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
 
     Raises:
-        ValueError: for a size below 1.
+        ValueError: for a size below 1, or a cell that is not known.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class StepByStep(BaseModel):
         input_size: int,
         hidden_size: int,
         num_classes: int,
-        cell: type[TimeRecurrent] = TimeLSTM,
+        cell: Any = TimeLSTM,
         rng: Rng | int | None = None,
         dtype: str = "float32",
     ) -> None:
@@ -120,23 +123,13 @@ class OneToMany(StepByStep):
         hidden_size: int,
         num_classes: int,
         num_answers: int,
-        cell: type[TimeRecurrent] = TimeLSTM,
+        cell: Any = TimeLSTM,
         rng: Rng | int | None = None,
         dtype: str = "float32",
     ) -> None:
-        super().__init__(input_size, hidden_size, num_classes, cell, rng, dtype)
         check_sizes(type(self).__name__, num_answers=num_answers)
-        self.num_answers = num_answers
-
-    def predict(self, xs: Array, train_flg: bool = False) -> Array:
-        """(N, D) -> scores (N, S, V)."""
-        steps = np.zeros((len(xs), self.num_answers, *xs.shape[1:]), dtype=xs.dtype)
-        steps[:, 0] = xs
-        return super().predict(steps, train_flg)
-
-    def backward(self, dout: float = 1) -> Array:
-        """Write every gradient; return dxs (N, D)."""
-        return super().backward(dout)[:, 0]
+        super().__init__(input_size, hidden_size, num_classes, cell, rng, dtype)
+        self.compose([TimeFirstStep(num_answers), *self.layers], self.loss_layer)
 
 
 class ManyToOne(BaseModel):
@@ -153,31 +146,15 @@ class ManyToOne(BaseModel):
         input_size: int,
         hidden_size: int,
         num_classes: int,
-        cell: type[TimeRecurrent] = TimeLSTM,
+        cell: Any = TimeLSTM,
         rng: Rng | int | None = None,
         dtype: str = "float32",
     ) -> None:
         D, H, V = input_size, hidden_size, num_classes
         check_sizes(type(self).__name__, input_size=D, hidden_size=H, num_classes=V)
         rng = numpy.random.default_rng(rng)
-        self.recurrent = _recurrent(cell, D, H, rng, dtype)
-        self.output = _affine(Affine, H, V, rng, dtype)
-        self.compose([self.recurrent, self.output], SoftmaxWithLoss())
-
-    def predict(self, xs: Array, train_flg: bool = False) -> Array:
-        """(N, T, D) -> scores (N, V)."""
-        self._may_go_back = False
-        hs = self.recurrent.forward(xs)
-        self._shape = hs.shape
-        return self.output.forward(hs[:, -1])
-
-    def backward(self, dout: float = 1) -> Array:
-        """Write every gradient; return dxs (N, T, D)."""
-        self.expect_forward()
-        dh = self.output.backward(self.loss_layer.backward(dout))
-        dhs = np.zeros(self._shape, dtype=dh.dtype)  # no other step is asked
-        dhs[:, -1] = dh
-        return self.recurrent.backward(dhs)
+        recurrent, output = _recurrent(cell, D, H, rng, dtype), _affine(Affine, H, V, rng, dtype)
+        self.compose([recurrent, TimeLastStep(), output], SoftmaxWithLoss())
 
 
 class ReadThenWrite(BaseModel):
@@ -191,7 +168,7 @@ class ReadThenWrite(BaseModel):
     Args:
         input_size, hidden_size, num_classes, rng, dtype: as for :class:`StepByStep`.
         num_answers: S.
-        cell: "rnn", "lstm" or "gru".
+        cell: a name, a time layer or a cell (``common.time_layers.time_layer``).
 
     Raises:
         ValueError: for a size below 1, or a cell that is not known.
@@ -203,7 +180,7 @@ class ReadThenWrite(BaseModel):
         hidden_size: int,
         num_classes: int,
         num_answers: int,
-        cell: str = "lstm",
+        cell: Any = "lstm",
         rng: Rng | int | None = None,
         dtype: str = "float32",
     ) -> None:
@@ -218,9 +195,8 @@ class ReadThenWrite(BaseModel):
         self.compose([self.encoder, self.decoder, self.output], TimeSoftmaxWithLoss())
 
     def predict(self, xs: Array, train_flg: bool = False) -> Array:
-        """(N, T, D) -> scores (N, S, V), each step having read the likeliest symbol before it."""
-        self._may_go_back = False
-        self.encoder.forward(xs)
+        """(N, T, D) -> scores (N, S, V); each step reads the likeliest symbol of the one before."""
+        self.run([self.encoder], xs, train_flg)
         state = self.encoder.state
         written = np.zeros((len(xs), 1, self.num_classes), dtype=self.dtype)
         ys = []
@@ -231,18 +207,19 @@ class ReadThenWrite(BaseModel):
             written = one_hot(ys[-1].argmax(axis=2), self.num_classes, self.dtype)
         return np.concatenate(ys, axis=1)
 
-    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Array:
+    def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar, for (N, T, D) and the ids to write (N, S)."""
-        self.encoder.forward(xs)
-        self._may_go_back = True
+        self.run([self.encoder], xs, train_flg)
         written = np.zeros((*ts.shape, self.num_classes), dtype=self.dtype)
         written[:, 1:] = one_hot(ts[:, :-1], self.num_classes, self.dtype)
         hs = self.decoder.forward(written, self.encoder.state)
-        return self.loss_layer.forward(self.output.forward(hs), ts)
+        return self.loss_of(self.output.forward(hs), ts)
 
     def backward(self, dout: float = 1) -> Array:
-        """Write every gradient; return dxs (N, T, D). The two meet in the state alone."""
-        self.expect_forward()
-        dhs = self.output.backward(self.loss_layer.backward(dout))
+        """Write every gradient; return dxs (N, T, D).
+
+        Encoder and decoder meet in the state alone.
+        """
+        dhs = self.output.backward(self.loss_gradient(dout))
         self.decoder.backward(dhs)
         return self.encoder.backward(None, self.decoder.dstate)

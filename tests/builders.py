@@ -9,6 +9,7 @@ from common.np import np, to_cpu
 from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm
 
 N, T, D, H, V = 2, 3, 4, 5, 7
+PATIENCE = 600  # seconds; no machine is so slow: what takes longer hangs
 
 MODELS = {
     "SimpleRnnlm": SimpleRnnlm,

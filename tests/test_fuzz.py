@@ -1,6 +1,7 @@
 """The fuzzer itself: a few hundred cases of it, and that it sees what is planted."""
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,8 +10,16 @@ from tests import fuzz
 TARGETS = pytest.mark.parametrize("target", fuzz.TARGETS)
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """One that stands still unless a test moves it."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(fuzz, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
 def options(target, tmp_path):
-    return fuzz.Options(target, minutes=1.0, failures=tmp_path / "failures")
+    return fuzz.Options(target, failures=tmp_path / "failures")
 
 
 @TARGETS
@@ -38,6 +47,17 @@ def test_a_reader_that_fails_otherwise_is_seen_and_the_file_kept(
     kept = sorted((tmp_path / "failures").iterdir())
     assert [path.name for path in kept] == [f"{target}-1-0", f"{target}-1-1"]
     assert [path.read_bytes() for path in kept] == seen
+
+
+@TARGETS
+def test_a_reader_that_takes_long_is_seen_and_the_time_ends(target, tmp_path, monkeypatch, clock):
+    def read(self, path):
+        clock.now += 2.5
+        raise ValueError(str(path))
+
+    monkeypatch.setattr(fuzz.TARGETS[target], "read", read)
+    outcomes = fuzz.fuzz(fuzz.Options(target, minutes=0.2, failures=tmp_path / "failures"))
+    assert outcomes == {"failure": 5}  # in 12 seconds
 
 
 def test_a_reader_that_reads_something_else_is_seen(tmp_path, monkeypatch):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from train.benchmark.perplexity_records import read_record
-from train.benchmark.perplexity_table import markdown
+from train.benchmark.perplexity import markdown
+from train.benchmark.run_records import read_record
 
 ROOT = Path(__file__).parents[1]
 RECORDS = sorted((ROOT / "results").glob("*.json"))

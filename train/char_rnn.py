@@ -1,4 +1,4 @@
-"""Teach a character RNN a list of words, by two backward rules side by side.
+"""Train a character RNN on a list of words, by two backward rules side by side.
 
 python -m train.char_rnn                                # the two built-in lists
 python -m train.char_rnn --words banana bandana cabana
@@ -18,7 +18,7 @@ import numpy
 from tqdm import trange
 
 from common.base_layer import check_sizes
-from common.np import Array, np
+from common.np import Array, Scalar, np
 from common.optimizer import SGD
 from common.plotting import show_or_save
 from common.util import clip_grads_value
@@ -26,12 +26,15 @@ from datasets import text
 from datasets.corpus import Corpus, corpus_from_tokens
 from models.char_rnn import CharRnn
 from train.run.command import run_command
-from train.run.restartable import Parts, run_in_parts
+from train.run.restartable import RestartableRun, restartable_run
 
 BUILT_IN = {"vector": ["vector"], "ectoaxg": ["vector", *["ectoaxg"] * 14]}
 HIDDEN_SIZES = {"vector": 50}
 RULES = {"one_step": "one step", "full": "full BPTT"}  # how far the gradient flows
-COLORS = {"one_step": "#D55E00", "full": "#0072B2"}  # told apart by every kind of eye
+COLORS = {
+    "one_step": "#D55E00",
+    "full": "#0072B2",
+}  # for colour-blind readers too
 
 
 @dataclass(frozen=True)
@@ -43,38 +46,37 @@ class Options:
     """
 
     corpus: Literal["both", "vector", "ectoaxg"] = "both"
-    """vector (that one word), ectoaxg (vector and fourteen times ectoaxg: after "vecto" only the
-    first letter tells how to go on), or both, one after the other."""
+    """vector (that one word), ectoaxg (vector once and ectoaxg fourteen times: after "ecto" only
+    what comes before it decides the next letter), or both, one after the other."""
     words: tuple[str, ...] | None = None
-    """Your own words instead."""
+    """Your own words instead of the built-in lists."""
     file: Path | None = None
-    """Your own UTF-8 text file instead, one word or sentence a line."""
+    """Your own UTF-8 text file instead of the built-in lists, one word or sentence a line."""
     prompt: str = ""
-    """What the samples begin with; by default the first letter of the first word."""
+    """Beginning of every sample; by default the first letter of the first word."""
     samples: int = 10
-    """How many samples each trained network writes."""
+    """Number of samples that each trained network writes."""
     starts: int = 3
-    """How many random starts; the rule that is cut fails from many of them, not from all."""
+    """Number of random starts; the one-step rule fails from many of them, not from all."""
     iterations: int = 1000
-    """How often the list is read."""
+    """Number of passes over the list."""
     hidden_size: int | None = None
     """Width H of the RNN; by default 50 for vector and 30 for every other list."""
     lr: float = 0.1
     """Learning rate of plain SGD, on the loss summed over the letters of a word."""
     max_grad: float = 1.0
-    """Every element of every gradient is clipped to this size."""
+    """Bound of the absolute value of every element of every gradient."""
     seed: int = 1
     """Decides the initial weights and the samples."""
     out: Path | None = None
     """Folder of the run; runs/char_rnn-CORPUS-NUMBER if not named."""
     resume: Path | None = None
-    """Go on with the run in this folder: what is finished is kept, the rest is done. Its options
-    are taken from there."""
+    """Resume the run in this folder with its own options; finished trainings are kept."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one rule made of one start."""
+class Result:
+    """The result of training one start by one rule."""
 
     rule: str
     start: int
@@ -82,13 +84,13 @@ class Outcome:
     """The loss of each iteration, a mean over the words."""
     samples: list[str]
     right: int
-    """How many samples are words of the list."""
+    """Number of samples that are words of the list."""
     greedy: str
-    """What always taking the likeliest letter writes."""
+    """The text that comes from always taking the likeliest letter."""
 
 
 def load_corpora(options: Options) -> list[Corpus]:
-    """The lists that the options name; every word is a line of the training split.
+    """The lists that the options name, each as a corpus with one word a line.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -128,15 +130,15 @@ def words_of(corpus: Corpus) -> list[str]:
 def to_sequences(corpus: Corpus) -> list[tuple[Array, Array]]:
     """For each word the ids (1, T) of its letters and those (1, T) of the letters that follow.
 
-    The last letter is followed by a newline. The newline also stands in the list as a word of its
-    own, as in the experiment that is repeated here: its losses are means that count it.
+    The last letter is followed by a newline. The newline is also a word of its own at the end of
+    the list, as in the experiment that is repeated here, whose mean losses count it.
     """
     lines = [corpus.encode(word + "\n") for word in [*words_of(corpus), "\n"]]
     return [(np.asarray([ids[:-1]]), np.asarray([ids[1:]])) for ids in lines]
 
 
 def last_letter_loss(sequences: list[tuple[Array, Array]]) -> float:
-    """The least loss per word for whoever knows the last letter only."""
+    """The least possible loss per word of a model that sees the last letter only."""
     pairs = Counter(
         pair for xs, ts in sequences for pair in zip(xs[0].tolist(), ts[0].tolist(), strict=True)
     )
@@ -147,14 +149,14 @@ def last_letter_loss(sequences: list[tuple[Array, Array]]) -> float:
     return total / len(sequences)
 
 
-def learn(
+def train(
     model: CharRnn,
     sequences: list[tuple[Array, Array]],
     iterations: int = 1000,
     lr: float = 0.1,
     max_grad: float = 1.0,
 ) -> list[float]:
-    """Read the words in order, one update each; return the mean loss of each iteration.
+    """Train on the words in order, one update each; return the mean loss of each iteration.
 
     Raises:
         RuntimeError: when the loss is no longer finite.
@@ -162,7 +164,7 @@ def learn(
     optimizer = SGD(lr)
     losses: list[float] = []
     for _ in trange(iterations, unit=" iterations", leave=False, disable=None):
-        total: Array = 0.0
+        total: Scalar = 0.0
         for xs, ts in sequences:
             total = total + model.forward(xs, ts)
             model.backward()
@@ -177,28 +179,32 @@ def learn(
     return losses
 
 
-def spell(model: CharRnn, corpus: Corpus, prompt: str, length: int, **how: Any) -> str:
+def write(model: CharRnn, corpus: Corpus, prompt: str, length: int, **how: Any) -> str:
     """Continue ``prompt`` until a newline, by at most ``length`` letters."""
     ids = model.generate(corpus.encode(prompt), length, stop_ids=[corpus.first_id], **how)
     return corpus.decode(ids).removesuffix("\n")
 
 
-def try_start(corpus: Corpus, hidden_size: int, options: Options, start: int, rule: str) -> Outcome:
-    """Train one start by one rule and let it write."""
+def train_start(
+    corpus: Corpus, hidden_size: int, options: Options, start: int, rule: str
+) -> Result:
+    """Train a network from one random start by one rule, then draw its samples."""
     words = words_of(corpus)
     prompt, length = options.prompt or words[0][0], 2 * max(map(len, words))
     rng = numpy.random.default_rng([options.seed, start])  # the same for both rules
     model = CharRnn(corpus.vocab_size, hidden_size, rule == "one_step", rng)
     sequences = to_sequences(corpus)
-    losses = learn(model, sequences, options.iterations, options.lr, options.max_grad)
-    samples = [spell(model, corpus, prompt, length, rng=rng) for _ in range(options.samples)]
+    losses = train(model, sequences, options.iterations, options.lr, options.max_grad)
+    samples = [write(model, corpus, prompt, length, rng=rng) for _ in range(options.samples)]
     right = sum(sample in words for sample in samples)
-    greedy = spell(model, corpus, prompt, length, greedy=True)
-    return Outcome(rule, start, losses, samples, right, greedy)
+    greedy = write(model, corpus, prompt, length, greedy=True)
+    return Result(rule, start, losses, samples, right, greedy)
 
 
-def train(corpus: Corpus, hidden_size: int, options: Options, parts: Parts) -> list[Outcome]:
-    """Train every start by both rules, except what is finished; print a line for each, log it."""
+def train_starts(
+    corpus: Corpus, hidden_size: int, options: Options, run: RestartableRun
+) -> list[Result]:
+    """Train every start by both rules unless it is finished; print and log a line for each."""
     words = words_of(corpus)
     shown = sorted({math.ceil(options.iterations * tenths / 10) for tenths in range(1, 11)})
     print(
@@ -206,36 +212,36 @@ def train(corpus: Corpus, hidden_size: int, options: Options, parts: Parts) -> l
         f"hidden units {hidden_size}; loss per word at iteration\n"
         f"start  rule      {''.join(f'{k:7}' for k in shown)}  right samples"
     )
-    outcomes = []
+    trained = []
     for start in range(1, options.starts + 1):
         for rule, name in RULES.items():
-            part = f"{corpus.name} {start} {rule}"
-            kept = parts.finished.get(part)
-            outcome = (
-                try_start(corpus, hidden_size, options, start, rule)
+            training = f"{corpus.name} {start} {rule}"
+            kept = run.finished.get(training)
+            result = (
+                train_start(corpus, hidden_size, options, start, rule)
                 if kept is None
-                else Outcome(**kept)
+                else Result(**kept)
             )
-            outcomes.append(outcome)
-            printed = {k: outcome.losses[k - 1] for k in shown}
+            trained.append(result)
+            printed = {k: result.losses[k - 1] for k in shown}
             columns = "".join(f"{loss:7.4f}" for loss in printed.values())
-            right = f"{outcome.right} of {options.samples}"
+            right = f"{result.right} of {options.samples}"
             print(f"{start:5}  {name:10}{columns}  {right}", flush=True)
             if kept is None:
                 place = {"corpus": corpus.name, "start": start, "rule": rule}
-                parts.run.log({**place, "loss": printed})
-                parts.keep(part, asdict(outcome))
-    return outcomes
+                run.folder.log({**place, "loss": printed})
+                run.save(training, asdict(result))
+    return trained
 
 
-def report(words: list[str], outcomes: list[Outcome]) -> dict[str, Any]:
-    """Print what each rule wrote; return the numbers for results.json."""
+def report(words: list[str], trained: list[Result]) -> dict[str, Any]:
+    """Print the samples of each rule; return the numbers for results.json."""
     results = {}
     for rule, name in RULES.items():
-        starts = [outcome for outcome in outcomes if outcome.rule == rule]
-        samples = Counter(sample for outcome in starts for sample in outcome.samples)
-        starts_right = sum(outcome.greedy in words for outcome in starts)
-        samples_right = sum(outcome.right for outcome in starts)
+        starts = [result for result in trained if result.rule == rule]
+        samples = Counter(sample for result in starts for sample in result.samples)
+        starts_right = sum(result.greedy in words for result in starts)
+        samples_right = sum(result.right for result in starts)
         commonest = ", ".join(f"{sample} ({count})" for sample, count in samples.most_common(4))
         print(
             f"{name}: likeliest text right from {starts_right} of {len(starts)} starts, "
@@ -246,25 +252,25 @@ def report(words: list[str], outcomes: list[Outcome]) -> dict[str, Any]:
             "samples_right": samples_right,
             "starts": [
                 {
-                    "start": outcome.start,
-                    "loss": outcome.losses[-1],
-                    "greedy": outcome.greedy,
-                    "right": outcome.right,
-                    "samples": outcome.samples,
+                    "start": result.start,
+                    "loss": result.losses[-1],
+                    "greedy": result.greedy,
+                    "right": result.right,
+                    "samples": result.samples,
                 }
-                for outcome in starts
+                for result in starts
             ],
         }
     return results
 
 
-def draw(axes: Any, corpus: Corpus, outcomes: list[Outcome]) -> None:
-    """Loss curves into ``axes``: every start thin, the median of each rule thick."""
+def draw(axes: Any, corpus: Corpus, trained: list[Result]) -> None:
+    """Draw the loss curves: a thin line for each start, a thick one for the median of a rule."""
     for rule, name in RULES.items():
-        starts = [outcome for outcome in outcomes if outcome.rule == rule]
-        curves = numpy.array([outcome.losses for outcome in starts])
+        starts = [result for result in trained if result.rule == rule]
+        curves = numpy.array([result.losses for result in starts])
         iterations = numpy.arange(1, curves.shape[1] + 1)
-        right = sum(outcome.right for outcome in starts)
+        right = sum(result.right for result in starts)
         label = f"{name}: {right} of {len(starts) * len(starts[0].samples)} samples right"
         axes.plot(iterations, curves.T, color=COLORS[rule], linewidth=0.6, alpha=0.6)
         median = numpy.median(curves, axis=0)
@@ -300,7 +306,7 @@ def main(options: Options) -> None:
         hidden_size=min(hidden_sizes),
     )
     subject = "-".join(corpus.name for corpus in corpora)
-    with run_in_parts("char_rnn", subject, options) as parts:
+    with restartable_run("char_rnn", subject, options) as run:
         _, panels = plt.subplots(
             1,
             len(corpora),
@@ -312,11 +318,11 @@ def main(options: Options) -> None:
         panels[0, 0].set_ylabel("loss per word")
         results = {}
         for corpus, hidden_size, axes in zip(corpora, hidden_sizes, panels[0], strict=True):
-            outcomes = train(corpus, hidden_size, options, parts)
-            results[corpus.name] = report(words_of(corpus), outcomes)
-            draw(axes, corpus, outcomes)
-        show_or_save(parts.run.curve_file)
-        parts.run.write_json(parts.run.results_file, results)
+            trained = train_starts(corpus, hidden_size, options, run)
+            results[corpus.name] = report(words_of(corpus), trained)
+            draw(axes, corpus, trained)
+        show_or_save(run.folder.curve_file)
+        run.folder.write_json(run.folder.results_file, results)
 
 
 if __name__ == "__main__":

@@ -108,17 +108,17 @@ def squared_error(name: str, rng: numpy.random.Generator) -> Report:
 
 @case("Dropout", "TimeDropout", "TimeDropout variational")
 def dropout(name: str, rng: numpy.random.Generator) -> Report:
-    """The mask is drawn anew in each forward pass, so each begins with the same generator."""
+    """The mask is drawn anew in each forward pass, so each is made the same one."""
     if name == "Dropout":
-        layer: Any = layers.Dropout(0.4)
+        layer: Any = layers.Dropout(0.4, rng)
     else:
-        layer = time_layers.TimeDropout(0.4, variational="variational" in name)
+        layer = time_layers.TimeDropout(0.4, "variational" in name, rng)
 
-    def reseed() -> None:
-        layer.rng = numpy.random.default_rng(3)
+    def repeat() -> None:
+        layer.masks.passes = 0
 
     x = floats(rng, N, D) if name == "Dropout" else floats(rng, N, T, D)
-    return check_layer(layer, x, rng=rng, prepare=reseed, subject=name)
+    return check_layer(layer, x, rng=rng, prepare=repeat, subject=name)
 
 
 def relu(name: str) -> dict[str, Any]:
@@ -147,13 +147,13 @@ def time_layer(name: str, rng: numpy.random.Generator) -> Report:
 
 @case("TimeEmbedding with dropout")
 def embedding_dropout(name: str, rng: numpy.random.Generator) -> Report:
-    """Some words are dropped; each forward pass begins with the same generator."""
-    layer = time_layers.TimeEmbedding(floats(rng, V, D), 0.4)
+    """Some words are dropped, the same in each forward pass."""
+    layer = time_layers.TimeEmbedding(floats(rng, V, D), 0.4, rng)
 
-    def reseed() -> None:
-        layer.rng = numpy.random.default_rng(3)
+    def repeat() -> None:
+        layer.masks.passes = 0
 
-    return check_layer(layer, ids(rng, V, N, 2 * T), rng=rng, prepare=reseed, subject=name)
+    return check_layer(layer, ids(rng, V, N, 2 * T), rng=rng, prepare=repeat, subject=name)
 
 
 @case("TimeActivationPenalty", "TimeActivationPenalty temporal")
@@ -200,8 +200,8 @@ def second_window(layer: Any, rng: numpy.random.Generator, subject: str) -> Repo
     def prepare() -> None:
         layer.set_state(*state)
         for part in layer.sublayers():
-            if hasattr(part, "rng"):
-                part.rng = numpy.random.default_rng(3)
+            if hasattr(part, "masks"):
+                part.masks.passes = 1
 
     def gradients_of_state() -> dict[str, tuple[Array, Array]]:
         pairs = [
@@ -270,7 +270,7 @@ def both_directions(name: str, rng: numpy.random.Generator) -> Report:
 def weight_drop(name: str, rng: numpy.random.Generator) -> Report:
     """The recurrent weights, or every matrix where there are none, with elements dropped."""
     inner = time_layers.TimeCell(found_cell(name.split()[1], rng), stateful=True)
-    return second_window(time_layers.TimeWeightDrop(inner, 0.4), rng, name)
+    return second_window(time_layers.TimeWeightDrop(inner, 0.4, rng), rng, name)
 
 
 @case("TimeWeightDrop TimeRNN", "TimeWeightDrop TimeLSTM", "TimeWeightDrop TimeGRU")
@@ -278,7 +278,7 @@ def weight_drop_of_a_window(name: str, rng: numpy.random.Generator) -> Report:
     """The same around the layers with a window of their own."""
     inner = getattr(time_layers, name.split()[1])
     layer = inner(*recurrent_weights(rng, inner.num_gates), stateful=True)
-    return second_window(time_layers.TimeWeightDrop(layer, 0.4), rng, name)
+    return second_window(time_layers.TimeWeightDrop(layer, 0.4, rng), rng, name)
 
 
 @case(
@@ -301,9 +301,9 @@ def stack(name: str, rng: numpy.random.Generator) -> Report:
         **relu(name),
     )
 
-    def reseed() -> None:
+    def repeat() -> None:
         for between in layer.dropouts:
-            between.rng = numpy.random.default_rng(3)
+            between.masks.passes = 0
 
     def forward(xs: Array, *state: Array) -> tuple[Array, ...]:
         ys = layer.forward(xs, state)
@@ -323,7 +323,7 @@ def stack(name: str, rng: numpy.random.Generator) -> Report:
     sizes = layer.parts[0].state_sizes
     state = [floats(rng, 2 * layer.directions, N, size) for size in sizes]
     xs = floats(rng, N, T, D)
-    return check_layer(flat_layer, xs, *state, rng=rng, prepare=reseed, subject=name)
+    return check_layer(flat_layer, xs, *state, rng=rng, prepare=repeat, subject=name)
 
 
 @case(
@@ -348,9 +348,8 @@ def language_model(name: str, rng: numpy.random.Generator) -> Report:
 
     def prepare() -> None:
         model.set_state(state)
-        for layer in model.layers:
-            if hasattr(layer, "rng"):
-                layer.rng = numpy.random.default_rng(3)
+        for masks in model.masks():
+            masks.passes = 1
 
     xs, ts = ids(rng, V, N, T), ids(rng, V, N, T)
     return check_model(model, xs, ts, prepare, subject=f"{name}, second window")

@@ -22,7 +22,7 @@ from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.folder import add_result, require_finished
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 NAME = "dynamic_evaluation"
 LEARNING_RATES = {"rms": (1e-4, 2e-4, 4e-4), "sgd": (0.1, 0.2, 0.4)}
@@ -56,6 +56,8 @@ class Options:
     """Parallel streams in which the training text is read to learn the usual size of gradients."""
     statistics_windows: int = 500
     """Windows of the training text that are read for it."""
+    corpus: str | None = None
+    """Where the text of the run lies now, if not where it lay when the model was trained."""
     data_dir: Path | None = None
     """Where the files of ptb lie, if not where they lay when the model was trained."""
     gpu: bool = False
@@ -121,7 +123,7 @@ def tuned(
 def main(options: Options) -> None:
     """Run the command."""
     check_options(options)
-    model, corpus = open_run(options.run, options.data_dir)
+    model, corpus = open_run(options.run, options.corpus, options.data_dir)
     require_finished(options.run)
     if options.lr is None:
         options = replace(options, lr=LEARNING_RATES[options.rule][1])

@@ -12,7 +12,7 @@ import tyro
 
 from train.run.command import run_command
 from train.run.language_model import evaluate
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Options:
 
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
+    corpus: str | None = None
+    """Where the text of the run lies now, if not where it lay when the model was trained."""
     data_dir: Path | None = None
     """Where the files of ptb lie, if not where they lay when the model was trained."""
     gpu: bool = False
@@ -29,7 +31,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Run the command."""
-    evaluate(*open_run(options.run, options.data_dir))
+    evaluate(*open_run(options.run, options.corpus, options.data_dir))
 
 
 if __name__ == "__main__":

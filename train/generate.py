@@ -12,7 +12,7 @@ from pathlib import Path
 import tyro
 
 from train.run.command import run_command
-from train.run.trained import open_run
+from train.run.saved_run import open_model
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,15 @@ class Options:
     """Let <unk> be drawn too."""
     seed: int = 1
     """Another seed, another text."""
-    data_dir: Path | None = None
-    """Where the files of ptb lie, if not where they lay when the model was trained."""
     gpu: bool = False
     """Compute on the GPU."""
 
 
 def main(options: Options) -> None:
     """Run the command."""
-    model, corpus = open_run(options.run, options.data_dir)
-    start = corpus.encode(options.prompt) or [corpus.first_id]
-    unknown = corpus.word_to_id.get("<unk>")
+    model, vocabulary = open_model(options.run)
+    start = vocabulary.encode(options.prompt) or [vocabulary.first_id]
+    unknown = vocabulary.word_to_id.get("<unk>")
     if unknown in start:
         print(
             "note: <unk> stands for words of the prompt that training has not seen "
@@ -64,7 +62,7 @@ def main(options: Options) -> None:
         skip_ids=[] if unknown is None or options.allow_unk else [unknown],
         rng=options.seed,
     )
-    print(corpus.decode(ids if options.prompt else ids[1:]))
+    print(vocabulary.decode(ids if options.prompt else ids[1:]))
 
 
 if __name__ == "__main__":

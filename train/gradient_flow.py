@@ -1,7 +1,7 @@
-"""How far back the gradient reaches: through a matrix, and through trained RNN, LSTM and GRU.
+"""How far back the gradient reaches: through one matrix, and through a trained RNN, LSTM and GRU.
 
 python -m train.gradient_flow
-python -m train.gradient_flow --keep-bias 0    # gates that begin half open
+python -m train.gradient_flow --keep-bias 0    # gates that keep half of the state at first
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy
 
-from common.base_layer import GRU_GATES, LSTM_GATES, check_sizes, split_gates
+from common.base_layer import check_sizes, split_gates
 from common.np import Array, np
 from common.optimizer import Adam
 from common.plotting import show_or_save
-from common.time_layers import TimeGRU
 from common.trainer import Record, RnnlmTrainer
 from common.util import clip_grads, eval_perplexity_exact
 from datasets import load_corpus
-from models import Rnnlm, SimpleRnnlm
+from models import Rnnlm
 from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.folder import RunFolder
@@ -31,14 +30,7 @@ EXAMPLES = 32  # texts over which the norms are averaged, or fewer where there a
 Norms = dict[str, list[float]]
 
 
-class GruRnnlm(Rnnlm):
-    """Embedding, one stateful GRU, output layer; arguments as for ``Rnnlm``."""
-
-    cell = TimeGRU
-
-
-MODELS: dict[str, type[Rnnlm]] = {"RNN": SimpleRnnlm, "LSTM": Rnnlm, "GRU": GruRnnlm}
-KEEPING_GATE = {"LSTM": (LSTM_GATES, "f"), "GRU": (GRU_GATES, "z")}
+CELLS = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
 
 
 @dataclass(frozen=True)
@@ -46,10 +38,10 @@ class Options:
     """Follow a gradient back in time and draw its norm, step by step, on a log scale.
 
     On the left a gradient of ones is multiplied 20 times by a 3 x 3 matrix, as an RNN without its
-    tanh would do: it explodes; by half of the matrix it vanishes. clip_grads after every step holds
-    the first down and cannot bring the second back. On the right three language models of equal
-    size are trained for some seconds; then the loss of one prediction is followed back to the
-    states before it. What has vanished there cannot be learned from.
+    tanh would do: the gradient explodes. By half of the matrix it vanishes. clip_grads after every
+    step bounds the first and cannot restore the second. On the right three language models of equal
+    size are trained for some seconds; then the gradient of one prediction's loss is followed back
+    through the states before it. Nothing is learned from steps where it has vanished.
     """
 
     corpus: str = "pydoc"
@@ -59,9 +51,9 @@ class Options:
     hidden_size: int = 64
     """Width H of the recurrent layers, and D of the word vectors."""
     epochs: int = 3
-    """How often each model reads the training text."""
+    """Number of passes over the training text."""
     time_size: int = 35
-    """Steps T in a training window, and how far back the gradient is followed."""
+    """Steps T of a training window, and steps over which the gradient is followed back."""
     lr: float = 0.005
     """Learning rate of Adam."""
     max_norm: float = 5.0
@@ -100,12 +92,12 @@ def matrix_norms(
     return norms
 
 
-def open_gate(model: Rnnlm, cell: str, bias: float) -> None:
-    """Set the initial bias of the gate that keeps the old state; an RNN has none."""
-    if cell in KEEPING_GATE:
-        gates, letter = KEEPING_GATE[cell]
-        _, _, b = model.layers[1].params
-        split_gates(b, gates)[gates.index(letter)][...] = bias
+def set_keep_bias(model: Rnnlm, bias: float) -> None:
+    """Set the bias of the gate that keeps the old state, f or z; an RNN has none."""
+    layer = model.layers[1]
+    for gate in set("fz") & set(layer.gates):
+        _, _, b = layer.params
+        split_gates(b, layer.gates)[layer.gates.index(gate)][...] = bias
 
 
 def gradient_norms(model: LanguageModel, xs: Array, ts: Array, time_size: int) -> Norms:
@@ -113,11 +105,12 @@ def gradient_norms(model: LanguageModel, xs: Array, ts: Array, time_size: int) -
 
     For each k the model is put into the state it has k steps before the end and run over these k
     steps, all targets but the last ignored. The gradient of the state that the window begins with
-    is then the layer's ``dh`` (and ``dc``): exact, with nothing cut off.
+    is then the layer's ``dh`` (and ``dc``), with no truncation.
 
     Args:
         model: embedding, one recurrent layer, and a loss layer with the output layer in it.
-        xs: ids (N, length), more than ``time_size`` of them; those before are a run-up.
+        xs: ids (N, length) with length above ``time_size``; the steps before the last
+            ``time_size`` bring the model into a state.
         ts: the id that follows each (N, length).
         time_size: the largest k.
 
@@ -152,7 +145,7 @@ def gradient_norms(model: LanguageModel, xs: Array, ts: Array, time_size: int) -
 
 
 def draw(matrix: Norms, trained: dict[str, Norms]) -> None:
-    """The matrix on the left, the trained models on the right."""
+    """Draw the norms of the matrix on the left, those of the trained models on the right."""
     import matplotlib.pyplot as plt
 
     with plt.style.context("seaborn-v0_8-colorblind"):
@@ -204,7 +197,7 @@ def main(options: Options) -> None:
         matrix[f"{name}, clipped"] = matrix_norms(W, max_norm=options.max_norm)
 
     corpus = load_corpus(options.corpus, max_vocab=options.max_vocab)
-    length = 2 * options.time_size  # half of it a run-up from the zero state
+    length = 2 * options.time_size  # the first half takes the model away from the zero state
     N = min(EXAMPLES, len(corpus.valid) // (length + 1))
     if N == 0:
         raise ValueError(
@@ -230,10 +223,10 @@ def main(options: Options) -> None:
     )
     trained: dict[str, Norms] = {}
     results: dict = {"matrix": matrix, "eigenvalue": float(radius), "examples": N, "models": {}}
-    for cell, model_class in MODELS.items():
+    for cell, name in CELLS.items():
         H = options.hidden_size
-        model = model_class(corpus.vocab_size, H, H, rng=options.seed)
-        open_gate(model, cell, options.keep_bias)
+        model = Rnnlm(corpus.vocab_size, H, H, rng=options.seed, cell=name)
+        set_keep_bias(model, options.keep_bias)
         trainer = RnnlmTrainer(model, Adam(options.lr), on_record=partial(log, run, cell))
         start = time.perf_counter()
         trainer.fit(

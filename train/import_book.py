@@ -16,7 +16,7 @@ from common.files.book_pickle import read_array_list
 from common.np import Array
 from models.language_model import LanguageModel
 from train.run.command import run_command
-from train.run.imported import ImportOptions, keep_as_run
+from train.run.import_weights import ImportOptions, keep_as_run
 
 
 @dataclass(frozen=True)

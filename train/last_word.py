@@ -1,4 +1,4 @@
-"""Learn to say the last word of a sentence.
+"""Train a network to predict the last word of a sentence.
 
 python -m train.last_word
 python -m train.last_word --sentences "the sky is blue" "the grass is green" "the sun is warm"
@@ -17,7 +17,6 @@ from common.functions import softmax
 from common.np import np, to_cpu
 from common.optimizer import Adam
 from common.plotting import show_or_save
-from common.time_layers import TimeRNN
 from common.trainer import Record, Trainer
 from datasets.toy import last_words
 from models.shapes import ManyToOne
@@ -25,18 +24,18 @@ from train.run.command import run_command
 from train.run.folder import RunFolder
 
 SENTENCES = ("i like dog", "i love coffee", "i hate milk")
-# What a PyTorch program of the same sizes printed for these sentences.
-PUBLISHED = {1000: 0.076399, 2000: 0.017108, 3000: 0.007024, 4000: 0.003501, 5000: 0.001906}
+# The costs that a published PyTorch program of the same sizes printed for these sentences.
+PUBLISHED_COSTS = {1000: 0.076399, 2000: 0.017108, 3000: 0.007024, 4000: 0.003501, 5000: 0.001906}
 REPORT_EVERY = 1000
 
 
 @dataclass(frozen=True)
 class Options:
-    """Learn to say the last word of each sentence from the words before it.
+    """Train a network to predict the last word of each sentence from the words before it.
 
     A tanh RNN reads the words as one-hot rows and answers once, at the end. All sentences are one
-    batch; the initial weights are uniform in ±1/sqrt(H). Prints the cost every 1,000 steps and what
-    the network says in the end; draws both.
+    batch; the initial weights are uniform in ±1/sqrt(H). Prints the cost every 1,000 steps and the
+    predictions after the last step; draws both.
     """
 
     sentences: tuple[str, ...] = SENTENCES
@@ -44,7 +43,7 @@ class Options:
     hidden_size: int = 8
     """Width H of the RNN."""
     steps: int = 5000
-    """How many updates."""
+    """Number of updates."""
     lr: float = 0.001
     """Learning rate of Adam."""
     seed: int = 1
@@ -59,7 +58,7 @@ def main(options: Options) -> None:
         raise ValueError(f"--steps: expected 1 or more, got {options.steps}")
     x, t, words = last_words(options.sentences)
     rng = numpy.random.default_rng(options.seed)
-    model = ManyToOne(len(words), options.hidden_size, len(words), TimeRNN, rng)
+    model = ManyToOne(len(words), options.hidden_size, len(words), "rnn", rng)
     optimizer = Adam(options.lr)
     run = RunFolder.create("last_word", "", options)
     print(f"{len(t)} sentences of {x.shape[1] + 1} words, {len(words)} different; {run.path}")
@@ -96,7 +95,7 @@ def main(options: Options) -> None:
     run.write_json(run.results_file, results)
     draw(
         costs,
-        PUBLISHED if options.sentences == SENTENCES else {},
+        PUBLISHED_COSTS if options.sentences == SENTENCES else {},
         beginnings,
         words,
         t,
@@ -107,13 +106,13 @@ def main(options: Options) -> None:
 
 def draw(
     costs: Sequence[float],
-    published: dict[int, float],
+    published_costs: dict[int, float],
     beginnings: Sequence[str],
     words: Sequence[str],
     t: numpy.ndarray,
     probabilities: numpy.ndarray,
 ) -> None:
-    """The cost of every step beside the probability (sentences, V) of every last word."""
+    """Draw the cost of every step, and the probability (sentences, V) of every last word."""
     import matplotlib.pyplot as plt
 
     height = max(3.6, 1.6 + 0.45 * len(beginnings))
@@ -122,8 +121,10 @@ def draw(
         1, 2, figsize=(width, height), width_ratios=(5, width - 5), layout="constrained"
     )
     left.semilogy(range(1, len(costs) + 1), costs, color="#0072B2", label="this run")
-    if published:
-        left.plot(*zip(*published.items(), strict=True), "D", color="#D55E00", label="published")
+    if published_costs:
+        left.plot(
+            *zip(*published_costs.items(), strict=True), "D", color="#D55E00", label="published"
+        )
         left.legend()
     left.set(xlabel="steps", ylabel="cost", title="cost, all sentences in each step")
     left.grid(alpha=0.3, which="both")

@@ -1,4 +1,4 @@
-"""How long can a cell remember? Small networks learn one sentence by heart and recite it.
+"""How long can a cell remember? Small networks learn one sentence and recite it.
 
 python -m train.memory
 python -m train.memory --sentence "to be, or not to be" --hidden-size 10
@@ -14,53 +14,52 @@ from typing import Any, Literal
 import numpy
 from tqdm import trange
 
-from common.base_layer import TimeRecurrent, check_sizes
+from common.base_layer import check_sizes
 from common.np import np
 from common.optimizer import Adam
 from common.plotting import show_or_save
-from common.time_layers import TimeGRU, TimeLSTM, TimeRNN
 from common.trainer import Record, Trainer
 from datasets.corpus import build_vocab, encode_tokens
 from models.memory import ConcatReciter, Reciter
 from train.run.command import run_command
 from train.run.folder import RunFolder
-from train.run.restartable import Parts, run_in_parts
+from train.run.restartable import RestartableRun, restartable_run
 
 SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz ?!.,:;"
 START, END = "<start>", "<end>"
-RIGHT, WRONG = "#9ecae1", "#f4a261"  # told apart by every kind of eye
-CHECK_EVERY = 20  # epochs between two looks at whether the whole sentence is recited
+RIGHT, WRONG = "#9ecae1", "#f4a261"  # for colour-blind readers too
+CHECK_EVERY = 20  # epochs between checks whether the whole sentence is recited
 
 
 @dataclass(frozen=True)
 class Options:
-    """Learn a sentence with six small networks, then let each recite it from the start mark.
+    """Train six small networks on one sentence, then let each recite it from the start mark.
 
-    A network reads its own answer as the next input: the one-hot row of the likeliest letter, or,
-    for the three published variants, also the raw output as it is.
+    While reciting, a network reads its own answer as the next input: the one-hot row of the
+    likeliest letter. The three published variants also recite with the raw output as the next
+    input.
     """
 
     sentence: str = SENTENCE
-    """What to learn."""
+    """The sentence."""
     alphabet: str = ""
-    """The letters that a network knows beside the marks for start and end; by default those of
-    the sentence, and for the built-in sentence the published 33."""
+    """The letters that a network can read and say, beside the marks for start and end; by default
+    those of the sentence, and for the built-in sentence the published 33."""
     hidden_size: int = 35
     """Width H of every cell."""
     epochs: int = 1000
-    """How often the sentence is read; one update each."""
+    """Number of passes over the sentence, one update each."""
     lr: float = 0.01
     """Learning rate of Adam."""
     starts: int = 3
-    """How many random starts; the table shows the median one."""
+    """Number of random starts; the table shows the median one."""
     seed: int = 1
     """Decides the initial weights."""
     out: Path | None = None
     """Folder of the run; runs/memory-NUMBER if not named."""
     resume: Path | None = None
-    """Go on with the run in this folder: what is finished is kept, the rest is done. Its options
-    are taken from there."""
+    """Resume the run in this folder with its own options; finished trainings are kept."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,11 @@ class Variant:
     """One network of the comparison."""
 
     name: str
-    cell: type[TimeRecurrent] = TimeRNN
+    cell: str = "rnn"
     model: type[Reciter] = Reciter
     loss: Literal["softmax", "squared"] = "softmax"
-    published: str = ""
-    """What it recited elsewhere, fed with its raw output."""
+    published_recitation: str = ""
+    """What a published program recited, fed with its raw output."""
 
 
 VARIANTS = (
@@ -80,33 +79,33 @@ VARIANTS = (
         "RNN, y from [x, h_prev], squared error",
         model=ConcatReciter,
         loss="squared",
-        published="hello pytorch. how eonn ceml r yr r mbmr alin eemlir?yeuc l nn ee e ",
+        published_recitation="hello pytorch. how eonn ceml r yr r mbmr alin eemlir?yeuc l nn ee e ",
     ),
     Variant(
         "RNN, squared error",
         loss="squared",
-        published="hell lomr llo?i llomilllo illlom lolor llo?i loo?i llooi lloom lloom",
+        published_recitation="hell lomr llo?i llomilllo illlom lolor llo?i loo?i llooi lloom lloom",
     ),
     Variant(
         "RNN, y from [x, h_prev], softmax",
         model=ConcatReciter,
-        published="hp" + 59 * "t" + 7 * "a",
+        published_recitation="hp" + 59 * "t" + 7 * "a",
     ),
     Variant("RNN, softmax"),
-    Variant("GRU, softmax", TimeGRU),
-    Variant("LSTM, softmax", TimeLSTM),
+    Variant("GRU, softmax", "gru"),
+    Variant("LSTM, softmax", "lstm"),
 )
 
 
 @dataclass(frozen=True)
 class Recitation:
-    """What a network recited, against the sentence and its end mark."""
+    """What a network recited, compared with the sentence and its end mark."""
 
     said: str
     given_back: int
     """Letters before the first mistake."""
     right: int
-    """Letters that stand where they should."""
+    """Letters that are right at their place."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +116,13 @@ class Network:
     start: int
     loss: float
     whole_from: int | None
-    """The epoch in which it first recited the whole; looked at every CHECK_EVERY epochs."""
+    """The first epoch, of those checked, in which it recited the whole sentence."""
     recitations: dict[str, Recitation]
-    """By what the network read as its next input: "raw" or "one-hot"."""
+    """A recitation for each kind of next input, "raw" or "one-hot"."""
 
 
 def encode(options: Options) -> tuple[list[int], list[str]]:
-    """Ids of the sentence between its two marks, and the letter that shows each id.
+    """The ids of the sentence between its two marks, and the letter to print for each id.
 
     Raises:
         ValueError: for an empty sentence, or a letter outside the alphabet.
@@ -137,7 +136,7 @@ def encode(options: Options) -> tuple[list[int], list[str]]:
 
 
 def compare(shown: str, said: Sequence[Any], target: Sequence[Any]) -> Recitation:
-    """Count what is right in ``said``, which reads as ``shown``."""
+    """Count the letters of ``said`` that are right; ``shown`` is how it is printed."""
     hits = [a == b for a, b in zip(said, target, strict=False)]
     return Recitation(shown, [*hits, False].index(False), sum(hits))
 
@@ -148,9 +147,9 @@ def train(
     ids: list[int],
     letters: list[str],
     options: Options,
-    run: RunFolder,
+    folder: RunFolder,
 ) -> Network:
-    """Read the sentence ``options.epochs`` times, one update each, and recite it."""
+    """Train one network for ``options.epochs`` epochs, then let it recite."""
     first, target = ids[0], ids[1:]
     rng = numpy.random.default_rng([options.seed, start])
     model = variant.model(len(letters), options.hidden_size, variant.cell, variant.loss, rng)
@@ -163,14 +162,14 @@ def train(
         epoch = int(record["step"])
         if epoch % CHECK_EVERY == 0:
             place = {"variant": variant.name, "start": start, "epoch": epoch}
-            run.log({**place, "loss": record["loss"]})
+            folder.log({**place, "loss": record["loss"]})
             if not whole and recite() == target:
                 whole.append(epoch)
 
     trainer = Trainer(model, Adam(options.lr), on_record)
     trainer.fit(np.asarray([ids[:-1]]), np.asarray([target]), options.epochs, batch_size=1)
     said = {"one-hot": recite()}
-    if variant.published:
+    if variant.published_recitation:
         said["raw"] = model.recite_raw(first, len(target))
     return Network(
         variant.name,
@@ -181,32 +180,32 @@ def train(
     )
 
 
-def train_or_take(
+def train_or_load(
     variant: Variant,
     start: int,
     ids: list[int],
     letters: list[str],
     options: Options,
-    parts: Parts,
+    run: RestartableRun,
 ) -> Network:
-    """The network as an earlier process left it finished, or trained now and kept."""
-    part = f"{variant.name} {start}"
-    kept = parts.finished.get(part)
+    """The network that an earlier process has trained, or one that is trained now and saved."""
+    training = f"{variant.name} {start}"
+    kept = run.finished.get(training)
     if kept is None:
-        network = train(variant, start, ids, letters, options, parts.run)
-        parts.keep(part, asdict(network))
+        network = train(variant, start, ids, letters, options, run.folder)
+        run.save(training, asdict(network))
         return network
     said = {fed: Recitation(**recited) for fed, recited in kept["recitations"].items()}
     return Network(**{**kept, "recitations": said})
 
 
 def median(recitations: list[Recitation]) -> Recitation:
-    """The one in the middle by letters before the first mistake; the lower of two."""
+    """The median by letters before the first mistake; of an even number the lower middle."""
     return sorted(recitations, key=lambda r: r.given_back)[(len(recitations) - 1) // 2]
 
 
 def report(variant: Variant, networks: list[Network], rows: dict[str, list[Recitation]]) -> None:
-    """Print one variant: its losses, then a line for each way to recite."""
+    """Print one variant: its losses, then a line for each kind of next input."""
     losses = ", ".join(f"{network.loss:.1e}" for network in networks)
     wholes = ", ".join(str(network.whole_from or "never") for network in networks)
     print(f"{variant.name}: loss {losses}; one-hot whole from epoch {wholes}")
@@ -220,7 +219,7 @@ def report(variant: Variant, networks: list[Network], rows: dict[str, list[Recit
 
 
 def draw(rows: list[tuple[str, list[Recitation]]], target: str) -> None:
-    """What the median start of each row said where it was wrong; beside it, how far it came."""
+    """Draw the mistakes of the median start of each row, and beside them the letters before one."""
     import matplotlib.pyplot as plt
     from matplotlib.colors import ListedColormap
 
@@ -260,7 +259,7 @@ def main(options: Options) -> None:
     sizes = {"hidden_size": options.hidden_size, "epochs": options.epochs}
     check_sizes("memory", starts=options.starts, **sizes)
     ids, letters = encode(options)
-    with run_in_parts("memory", "", options) as parts:
+    with restartable_run("memory", "", options) as run:
         print(
             f"{len(ids) - 1} letters with the end mark ($), alphabet {len(letters)}, hidden units "
             f"{options.hidden_size}, {options.epochs} epochs, {options.starts} starts\n"
@@ -270,18 +269,20 @@ def main(options: Options) -> None:
         drawn: list[tuple[str, list[Recitation]]] = []
         for variant in VARIANTS:
             starts = trange(1, options.starts + 1, desc=variant.name, leave=False, disable=None)
-            trained = [train_or_take(variant, k, ids, letters, options, parts) for k in starts]
+            trained = [train_or_load(variant, k, ids, letters, options, run) for k in starts]
             rows = {fed: [n.recitations[fed] for n in trained] for fed in trained[0].recitations}
-            if variant.published and options.sentence == SENTENCE:
-                rows["published"] = [compare(variant.published, variant.published, SENTENCE)]
+            if variant.published_recitation and options.sentence == SENTENCE:
+                rows["published"] = [
+                    compare(variant.published_recitation, variant.published_recitation, SENTENCE)
+                ]
             report(variant, trained, rows)
             networks += trained
             labels = [f"{variant.name}: {next(iter(rows))}", *list(rows)[1:]]
             drawn += zip(labels, rows.values(), strict=True)
         draw(drawn, options.sentence + "$")
-        show_or_save(parts.run.curve_file)
+        show_or_save(run.folder.curve_file)
         results = {"networks": [asdict(network) for network in networks]}
-        parts.run.write_json(parts.run.results_file, results)
+        run.folder.write_json(run.folder.results_file, results)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.folder import add_result, require_finished
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 NAME = "neural_cache"
 CACHE_SIZES = (100, 500, 2000)
@@ -47,6 +47,8 @@ class Options:
     """0 weighs all of them alike; more prefers those that came after similar states."""
     weight: float = 0.15
     """Share of the cache in the mixture, from 0 to below 1."""
+    corpus: str | None = None
+    """Where the text of the run lies now, if not where it lay when the model was trained."""
     data_dir: Path | None = None
     """Where the files of ptb lie, if not where they lay when the model was trained."""
     gpu: bool = False
@@ -92,7 +94,7 @@ def main(options: Options) -> None:
             raise ValueError(
                 f"--{name}: expected 0 to below {most:g}, got {getattr(options, name)}"
             )
-    model, corpus = open_run(options.run, options.data_dir)
+    model, corpus = open_run(options.run, options.corpus, options.data_dir)
     require_finished(options.run)
     start = time.perf_counter()
     if options.tune:

@@ -1,8 +1,8 @@
-"""Figures that others printed, for comparison with ours.
+"""The published outputs of the step-by-step functions.
 
-``STEP_BY_STEP`` belongs to a programming assignment on recurrent networks whose outputs are the
-same wherever it is taken. Its arrays come from NumPy's legacy stream: for each function seed 1,
-then ``randn`` of every shape in ``draws``, in that order.
+``STEP_BY_STEP`` has the outputs that a programming assignment on recurrent networks prints. The
+arguments come from NumPy's legacy generator: seed 1 for each function, then ``randn`` of every
+shape in ``draws``, in that order.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Case:
-    """One function: what its arguments are drawn as, and parts of what it then returns."""
+    """One function: the shapes of its drawn arguments, and the printed elements of its results."""
 
     draws: Shapes
     values: Mapping[str, str]
-    """``{"dx[1, 2]": "-2.07101689 ..."}``: ``dx[1][2]`` of the result, as it was printed."""
+    """``{"dx[1, 2]": "-2.07101689 ..."}``: the row ``dx[1][2]`` of the result, as printed."""
     zeros: Shapes = field(default_factory=dict)
-    """Arguments that are zero and not drawn."""
+    """Shapes of the arguments that are zero instead of drawn."""
 
     def arguments(self) -> dict[str, numpy.ndarray]:
         """The arrays, by name."""

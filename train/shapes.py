@@ -1,16 +1,17 @@
-"""Teach the five shapes of recurrence one small task each, and show what they learnt.
+"""Train five models, one for each shape of recurrence, on a small task each.
 
 python -m train.shapes
-python -m train.shapes --effort 0.1     # half taught: what do they get wrong?
+python -m train.shapes --effort 0.1     # a tenth of the epochs: what do the models get wrong?
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from tqdm import tqdm
@@ -25,14 +26,20 @@ from common.trainer import Trainer
 from datasets import toy
 from datasets.toy import Task
 from models.shapes import ManyToOne, OneToMany, OneToOne, ReadThenWrite, StepByStep
-from train import shapes_figure
 from train.run.command import run_command
 from train.run.folder import RunFolder
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito (2008): told apart by colour-blind readers too.
+BLACK, ORANGE, SKY = "#000000", "#E69F00", "#56B4E9"
+GREEN, BLUE, RED = "#009E73", "#0072B2", "#D55E00"
+
 
 @dataclass(frozen=True)
-class Lesson:
-    """A task, the model that learns it, and how long and fast it learns."""
+class Setup:
+    """A task, the model for it, and how the model is trained."""
 
     make_task: Callable[..., Task]
     build: Callable[[Task, numpy.random.Generator], BaseModel]
@@ -46,30 +53,30 @@ def _sizes(task: Task, hidden_size: int) -> tuple[int, int, int]:
     return len(task.inputs), hidden_size, len(task.answers)
 
 
-LESSONS = {
-    "one to one": Lesson(
+SETUPS = {
+    "one to one": Setup(
         toy.blood_pressure,
         lambda task, rng: OneToOne(*_sizes(task, 32), rng=rng),
         epochs=40,
         lr=0.05,
     ),
-    "one to many": Lesson(
+    "one to many": Setup(
         toy.digit_names,
         lambda task, rng: OneToMany(*_sizes(task, 32), task.t.shape[1], rng=rng),
         epochs=20,
     ),
-    "many to one": Lesson(
+    "many to one": Setup(
         toy.opinions,
         lambda task, rng: ManyToOne(*_sizes(task, 24), rng=rng),
         epochs=15,
     ),
-    "read, then write": Lesson(
+    "read, then write": Setup(
         toy.sums,
         lambda task, rng: ReadThenWrite(*_sizes(task, 64), task.t.shape[1], rng=rng),
         epochs=20,
         batch_size=128,
     ),
-    "step by step": Lesson(
+    "step by step": Setup(
         toy.running_parity,
         lambda task, rng: StepByStep(*_sizes(task, 16), cell=TimeGRU, rng=rng),
         epochs=20,
@@ -79,8 +86,8 @@ LESSONS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Pupil:
-    """A model that has learnt its task, its mean loss in each epoch, and how long it took."""
+class TrainedModel:
+    """A trained model with its task, its mean loss in each epoch, and the time of its training."""
 
     shape: str
     task: Task
@@ -89,7 +96,7 @@ class Pupil:
     seconds: float
 
     def probabilities(self, x: numpy.ndarray) -> numpy.ndarray:
-        """Of each answer (..., V), for examples like those of the task."""
+        """The probability of each answer (..., V), for examples like those of the task."""
         return to_cpu(softmax(self.model.predict(np.asarray(x))))
 
     @cached_property
@@ -99,22 +106,22 @@ class Pupil:
         return float(right.reshape(len(right), -1).all(axis=1).mean())
 
 
-def learn(shape: str, seed: int, effort: float = 1.0) -> Pupil:
+def train(shape: str, seed: int, effort: float = 1.0) -> TrainedModel:
     """Train the model of one shape on its task; the learning rate falls to 0 in even steps."""
-    lesson = LESSONS[shape]
-    task = lesson.make_task(seed)
+    setup = SETUPS[shape]
+    task = setup.make_task(seed)
     rng = numpy.random.default_rng(seed)
-    model = lesson.build(task, rng)
-    optimizer = Adam(lesson.lr)
+    model = setup.build(task, rng)
+    optimizer = Adam(setup.lr)
     trainer = Trainer(model, optimizer, on_record=lambda record: None, rng=rng)
-    epochs = max(1, round(effort * lesson.epochs))
+    epochs = max(1, round(effort * setup.epochs))
     losses = []
     start = time.perf_counter()
     for epoch in tqdm(range(epochs), desc=shape, unit=" epochs", leave=False, disable=None):
-        optimizer.lr = lesson.lr * (1 - epoch / epochs)
-        trainer.fit(task.x, task.t, 1, lesson.batch_size, max_grad=1.0, eval_interval=len(task.x))
+        optimizer.lr = setup.lr * (1 - epoch / epochs)
+        trainer.fit(task.x, task.t, 1, setup.batch_size, max_grad=1.0, eval_interval=len(task.x))
         losses.append(trainer.curve[-1]["loss"])
-    return Pupil(shape, task, model, losses, time.perf_counter() - start)
+    return TrainedModel(shape, task, model, losses, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -122,17 +129,143 @@ class Options:
     """Train five small models, one for each shape of recurrence, each on a task made for it.
 
     One to one: height, weight and age of a person to blood pressure. One to many: a picture of a
-    digit to its name. Many to one: a review to its opinion. Many, read then write: 27+45 to 72.
-    Many, step by step: the parity of all bits so far. Prints what share of examples that no model
-    has seen each gets right in every answer, and draws what they do.
+    digit to its name. Many to one: a review to its opinion. Read, then write: 27+45 to 72. Step by
+    step: the parity of all bits so far. Prints the share of held-out examples for which each model
+    gets every answer right, and draws examples of the answers.
     """
 
     effort: float = 1.0
-    """How long to learn, as a share of what the tasks take; 0.1 leaves the models half taught."""
+    """Share of the epochs that each task needs; at 0.1 each model trains for a tenth of them."""
     seed: int = 1
-    """Decides the examples, the initial weights and their order."""
+    """Decides the examples, their order and the initial weights."""
     out: Path | None = None
     """Folder of the run; runs/shapes-NUMBER if not named."""
+
+
+def draw(models: Sequence[TrainedModel]) -> None:
+    """Draw a new figure: a panel for each model, in their order, then the losses of all five."""
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(2, 3, figsize=(12, 7.2), layout="constrained")
+    panels = (_people, _pictures, _reviews, _sums, _bits)
+    for ax, panel, trained in zip(axes.flat, panels, models, strict=False):
+        panel(ax, trained)
+        about = trained.task.about.replace("->", "→")
+        share = f"{trained.accuracy:.1%} of {len(trained.task.x_test):,} right"
+        ax.set_title(f"{trained.shape} ({share})\n{about}", fontsize=11)
+    _losses(axes.flat[5], models)
+
+
+def _mark(right: bool) -> dict[str, Any]:
+    """The style of an answer: a wrong one is red and bold."""
+    return {} if right else {"color": RED, "fontweight": "bold"}
+
+
+def _people(ax: Axes, trained: TrainedModel) -> None:
+    """Held-out people by body mass and age; the marker is the class that the model predicts."""
+    task, shown = trained.task, slice(300)
+    body_mass, age = toy.body_mass_and_age(task.x_test[shown])
+    answers = trained.probabilities(task.x_test[shown]).argmax(axis=1)
+    wrong = answers != task.t_test[shown]
+    for k, (colour, marker) in enumerate(((BLUE, "v"), (GREEN, "o"), (RED, "^"))):
+        chosen = answers == k
+        ax.scatter(body_mass[chosen], age[chosen], 14, colour, marker=marker, label=task.answers[k])
+    ax.scatter(body_mass[wrong], age[wrong], 70, facecolor="none", edgecolor=BLACK, label="wrong")
+    grid = numpy.meshgrid(numpy.linspace(12, 38, 521), numpy.linspace(20, 80, 601))
+    ax.contour(*grid, toy.pressure_rule(*grid), [0.5, 1.5], colors=BLACK, linewidths=1)
+    ax.set(xlim=(12, 38), xlabel="body mass index, kg / m²", ylabel="age, years")
+    ax.legend(loc="upper right", fontsize=8, framealpha=0.9)
+
+
+def _pictures(ax: Axes, trained: TrainedModel) -> None:
+    """One noisy picture of each digit; below it the name that the model writes."""
+    task = trained.task
+    names = ["".join(task.answers[k] for k in ids).strip() for ids in task.t_test]
+    for place, name in enumerate(toy.NAMES):
+        x = task.x_test[names.index(name)]
+        answer = trained.probabilities(x[None])[0].argmax(axis=1)
+        written = "".join(task.answers[k] for k in answer).strip()
+        left, bottom = 4.6 * (place % 5), -7.6 * (place // 5)
+        extent = (left, left + 3, bottom, bottom + 5)
+        ax.imshow(x.reshape(5, 3), "Greys", aspect="auto", extent=extent)
+        mark = _mark(written == name)
+        ax.text(left + 1.5, bottom - 0.9, written, ha="center", va="center", **mark)
+    ax.set(xlim=(-0.5, 22), ylim=(-9.6, 5.6))
+    ax.axis("off")
+
+
+def _reviews(ax: Axes, trained: TrainedModel) -> None:
+    """Held-out reviews; the colour of a word is the model's answer to the review up to it."""
+    task, shown = trained.task, 6
+    x = task.x_test[:shown]
+    T = x.shape[1]
+    opinions = numpy.stack([trained.probabilities(x[:, : t + 1]) for t in range(T)], axis=1)
+    ax.imshow(opinions[..., 2] - opinions[..., 0], "PuOr", vmin=-1.6, vmax=1.6, aspect="auto")
+    for n in range(shown):
+        for t in range(T):
+            word = task.inputs[x[n, t].argmax()]
+            ax.text(t, n, word, ha="center", va="center", fontsize=9)
+        answer = opinions[n, -1].argmax()
+        mark = _mark(answer == task.t_test[n])
+        ax.text(T - 0.3, n, task.answers[answer], va="center", fontsize=9, **mark)
+    ax.set(xlim=(-0.5, T + 1.4), xlabel="orange: negative so far, violet: positive so far")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def _sums(ax: Axes, trained: TrainedModel) -> None:
+    """Held-out sums: the text that is read, then the answer; a darker cell is more probable."""
+    task, shown = trained.task, 7
+    x = task.x_test[:shown]
+    T, S = x.shape[1], task.t_test.shape[1]
+    p = trained.probabilities(x)
+    grid = numpy.full((shown, T + 1 + S), numpy.nan)
+    grid[:, :T] = 0
+    grid[:, T + 1 :] = p.max(axis=2)
+    ax.imshow(grid, "Blues", vmin=0, vmax=2, aspect="auto")
+    for n in range(shown):
+        for t in range(T):
+            ax.text(t, n, task.inputs[x[n, t].argmax()], ha="center", va="center")
+        ids = p[n].argmax(axis=1)
+        for s, k in enumerate(ids):
+            mark = _mark(k == task.t_test[n, s])
+            ax.text(T + 1 + s, n, task.answers[k], ha="center", va="center", **mark)
+        number = "".join(task.answers[k] for k in reversed(ids)).strip()
+        ax.text(T + S + 0.8, n, f"= {number}", va="center")
+    ax.set(xlim=(-0.5, T + S + 2.5), yticks=[], xticks=[(T - 1) / 2, T + (S + 1) / 2])
+    ax.set_xticklabels(["read", "written,\nones first"])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def _bits(ax: Axes, trained: TrainedModel) -> None:
+    """A held-out sequence, and after each bit the probability that the number of ones is odd."""
+    task = trained.task
+    x, t = task.x_test[0], task.t_test[0]
+    T = len(x)
+    steps = numpy.arange(1, T + 1)
+    ax.axvspan(0.5, task.x.shape[1] + 0.5, color=SKY, alpha=0.25, lw=0)
+    ax.text(task.x.shape[1] / 2 + 0.5, 1.13, "as long as\nlearnt from", ha="center", fontsize=8)
+    ax.step(steps, t, where="mid", color=BLACK, linewidth=1, label="the truth")
+    ax.plot(steps, trained.probabilities(x[None])[0, :, 1], "o", color=ORANGE, ms=4, label="model")
+    for step, bit in zip(steps, x.argmax(axis=1), strict=True):
+        ax.text(float(step), -0.17, str(bit), ha="center", va="center", fontsize=7)
+    ax.set(ylim=(-0.28, 1.4), xlim=(0, T + 1), yticks=[0, 0.5, 1], xlabel="bits read")
+    ax.set_ylabel("probability that the ones are odd")
+    ax.legend(loc="upper right", ncols=2, fontsize=8)
+
+
+def _losses(ax: Axes, models: Sequence[TrainedModel]) -> None:
+    """The mean loss of each model in each epoch."""
+    styles = zip((BLUE, GREEN, ORANGE, RED, BLACK), ("-", "--", "-.", ":", "-"), strict=True)
+    for trained, (colour, style) in zip(models, styles, strict=True):
+        done = 100 * numpy.arange(1, len(trained.losses) + 1) / len(trained.losses)
+        ax.plot(done, trained.losses, style, color=colour, label=trained.shape)
+    ax.set_yscale("log")
+    ax.set(xlabel="training done, %", ylabel="loss")
+    ax.set_title("how all five learn", fontsize=11)
+    ax.grid(alpha=0.3, which="both")
+    ax.legend(fontsize=8)
 
 
 def main(options: Options) -> None:
@@ -141,27 +274,27 @@ def main(options: Options) -> None:
         raise ValueError(f"--effort: expected a finite number above 0, got {options.effort}")
     run = RunFolder.create("shapes", "", options)
     print(f"{'shape':<18}{'task':<40}{'held out':>9}{'right':>9}{'seconds':>9}")
-    pupils = []
-    for shape in LESSONS:
-        pupil = learn(shape, options.seed, options.effort)
-        pupils.append(pupil)
+    models = []
+    for shape in SETUPS:
+        trained = train(shape, options.seed, options.effort)
+        models.append(trained)
         print(
-            f"{shape:<18}{pupil.task.about:<40}{len(pupil.task.x_test):>9,}"
-            f"{pupil.accuracy:>9.1%}{pupil.seconds:>9.1f}",
+            f"{shape:<18}{trained.task.about:<40}{len(trained.task.x_test):>9,}"
+            f"{trained.accuracy:>9.1%}{trained.seconds:>9.1f}",
             flush=True,
         )
     results = {
-        pupil.shape: {
-            "task": pupil.task.about,
-            "held_out": len(pupil.task.x_test),
-            "accuracy": pupil.accuracy,
-            "loss": pupil.losses[-1],
-            "seconds": pupil.seconds,
+        trained.shape: {
+            "task": trained.task.about,
+            "held_out": len(trained.task.x_test),
+            "accuracy": trained.accuracy,
+            "loss": trained.losses[-1],
+            "seconds": trained.seconds,
         }
-        for pupil in pupils
+        for trained in models
     }
     run.write_json(run.results_file, results)
-    shapes_figure.draw(pupils)
+    draw(models)
     show_or_save(run.curve_file)
 
 

@@ -1,4 +1,4 @@
-"""The step-by-step functions beside their published outputs, and what each cell remembers.
+"""The step-by-step functions against published outputs, and how long each cell remembers.
 
 python -m train.step_by_step
 python -m train.step_by_step --keep-bias 0    # gates that keep half of the state at every step
@@ -36,11 +36,11 @@ INPUT_SIZE = 3  # n_x of the drawn sequence
 
 @dataclass(frozen=True)
 class Options:
-    """Call the step-by-step functions on their published example and print both sides.
+    """Compare the outputs of the step-by-step functions with the published ones.
 
-    Then follow one sequence through a fresh RNN, LSTM and GRU: it is noise for a few steps and
-    silence afterwards, and the loss sees the last step only. The figure shows what is left of the
-    noise in the hidden units, and below it how much gradient finds its way back to each step.
+    Then run one sequence through an untrained RNN, LSTM and GRU: some steps of noise, then zeros;
+    the loss reads the last step only. The figure shows the hidden units after every step, and below
+    them the norm of the gradient at every step.
     """
 
     hidden_size: int = 16
@@ -48,13 +48,13 @@ class Options:
     time_size: int = 40
     """Steps T, the columns of the figure."""
     input_steps: int = 6
-    """Steps of noise at the beginning; the rest is silence."""
+    """Steps of noise at the beginning; the input is zero after them."""
     keep_bias: float = 3.0
     """Bias of the gate that keeps the state (bf, bz): at 3 it keeps 95 % a step, at 0 half."""
     scale: float = 0.8
-    """Size of the recurrent weights: about the factor by which the RNN fades at every step."""
+    """Size of the recurrent weights: about the factor of the RNN's state from step to step."""
     verbose: bool = False
-    """Print every number of the published outputs, not the first of each line."""
+    """Print every number of the published outputs instead of the first of each line."""
     seed: int = 1
     """Decides the sequence and the weights of the figure, not the published example."""
     out: Path | None = None
@@ -62,22 +62,22 @@ class Options:
 
 
 class Row(NamedTuple):
-    """One published number beside ours; ``difference`` is the worst of its line."""
+    """A published number and the computed one; ``difference`` is the largest of their line."""
 
     function: str
     part: str
     published: float
-    ours: float
+    computed: float
     difference: float
 
     @property
     def ok(self) -> bool:
-        """Whether the two agree (they do not where ours is NaN)."""
+        """Whether the two agree; a computed NaN does not."""
         return self.difference <= TOLERANCE
 
 
 class Trace(NamedTuple):
-    """What one cell did with the sequence."""
+    """The states of one cell along the sequence, and the gradients on the way back."""
 
     states: numpy.ndarray
     """a after every step (n_a, T)."""
@@ -86,7 +86,7 @@ class Trace(NamedTuple):
 
 
 def outputs(function: str, arguments: dict[str, Array]) -> dict[str, Array]:
-    """What a function returns, by name; for a backward one the forward one is called first."""
+    """The results of a function by name; before a backward function its forward one is called."""
     forward = function.replace("backward", "forward")
     given = [arguments[k] for k in ("x", "xt", "a0", "a_prev", "c_prev") if k in arguments]
     *results, caches = getattr(step_by_step, forward)(*given, arguments)
@@ -98,19 +98,19 @@ def outputs(function: str, arguments: dict[str, Array]) -> dict[str, Array]:
 
 
 def compare(function: str, case: Case, verbose: bool = False) -> list[Row]:
-    """A row for every published part of a function's results, or for every number of it."""
+    """A row for every published line of a function's results, or for every number of it."""
     returned = outputs(function, {k: np.asarray(v) for k, v in case.arguments().items()})
     rows = []
     for part, printed in case.values.items():
         published = numpy.array(printed.split(), dtype=float)
         name, *index = re.findall(r"\w+", part)
-        ours = numpy.ravel(to_cpu(returned[name])[tuple(map(int, index))])
-        differences = abs(ours - published)
+        computed = numpy.ravel(to_cpu(returned[name])[tuple(map(int, index))])
+        differences = abs(computed - published)
         if verbose:
-            columns = (published, ours, differences)
+            columns = (published, computed, differences)
             rows += [Row(function, part, *map(float, row)) for row in zip(*columns, strict=True)]
         else:
-            first, worst = (float(published[0]), float(ours[0])), float(differences.max())
+            first, worst = (float(published[0]), float(computed[0])), float(differences.max())
             rows.append(Row(function, part, *first, worst))
     return rows
 
@@ -135,7 +135,7 @@ def draw_parameters(
 
 
 def check_gru() -> Report:
-    """The published example stops before the GRU: its gradients against differences instead."""
+    """Check the GRU's gradients against differences; no published values exist for the GRU."""
     rng = numpy.random.default_rng(1)
     arrays = draw_parameters("gru", 5, rng) | {
         "x": np.asarray(rng.standard_normal((INPUT_SIZE, 2, 4))),
@@ -175,7 +175,7 @@ def follow(kind: str, x: Array, parameters: dict[str, Array], da_last: Array) ->
 
 
 def draw(traces: dict[str, Trace], input_steps: int) -> None:
-    """Above the hidden states, a panel for each cell; below the gradients of all of them."""
+    """Draw the hidden states above, a panel for each cell, and the gradient norms of all below."""
     import matplotlib.pyplot as plt
 
     T = traces["rnn"].states.shape[1]
@@ -226,17 +226,17 @@ def draw(traces: dict[str, Trace], input_steps: int) -> None:
 
 
 def print_rows(rows: list[Row]) -> None:
-    """The table."""
-    print(f"{'function':<20}{'part':<15}{'published':>13}{'ours':>13}{'difference':>13}")
+    """Print the table."""
+    print(f"{'function':<20}{'part':<15}{'published':>13}{'computed':>13}{'difference':>13}")
     for row in rows:
         print(
-            f"{row.function:<20}{row.part:<15}{row.published:13.8f}{row.ours:13.8f}"
+            f"{row.function:<20}{row.part:<15}{row.published:13.8f}{row.computed:13.8f}"
             f"{row.difference:13.1e}  {'ok' if row.ok else 'OFF'}"
         )
 
 
 def main(options: Options) -> None:
-    """Run the command; exit code 1 if a published value is not met."""
+    """Run the command; exit code 1 where a computed value differs from the published one."""
     check_sizes(
         "step_by_step",
         hidden_size=options.hidden_size,
@@ -250,8 +250,8 @@ def main(options: Options) -> None:
         )
     run = RunFolder.create("step_by_step", "", options)
 
-    print("The published example, to the 8 decimals that were printed (a line of several numbers")
-    print("shows the first and the largest difference of all; --verbose shows every one):")
+    print("The published example, printed with 8 decimals. For a line of several numbers the table")
+    print("shows the first number and the largest difference; --verbose shows every number:")
     rows = [
         row
         for function, case in STEP_BY_STEP.items()
@@ -261,7 +261,7 @@ def main(options: Options) -> None:
     gru = check_gru()
     right = sum(row.ok for row in rows)
     print(f"{right} of {len(rows)} met to {TOLERANCE:.0e}")
-    print(f"nothing is published for the GRU; by differences: {str(gru).splitlines()[0]}")
+    print(f"no values are published for the GRU; by differences: {str(gru).splitlines()[0]}")
 
     rng = numpy.random.default_rng(options.seed)
     n_a, T = options.hidden_size, options.time_size
@@ -274,10 +274,8 @@ def main(options: Options) -> None:
         parameters = draw_parameters(kind, n_a, rng, options.scale, options.keep_bias)
         traces[kind] = follow(kind, np.asarray(x), parameters, np.asarray(da_last))
 
-    print(f"\n{options.input_steps} steps of noise, then silence until step {T}:")
-    print(
-        f"{'cell':<6}{'|a| when silence begins':>26}{'|a| at the end':>18}{'|da| at the start':>20}"
-    )
+    print(f"\n{options.input_steps} steps of noise, then zeros until step {T}:")
+    print(f"{'cell':<6}{'|a| after the noise':>26}{'|a| at the end':>18}{'|da| at the start':>20}")
     for kind, trace in traces.items():
         sizes = numpy.linalg.norm(trace.states, axis=0)
         begin = sizes[min(options.input_steps, T) - 1]
@@ -286,7 +284,17 @@ def main(options: Options) -> None:
     ok = right == len(rows) and gru.ok
     results = {
         "ok": ok,
-        "published": [{**row._asdict(), "ok": row.ok} for row in rows],
+        "published": [
+            {
+                "function": row.function,
+                "part": row.part,
+                "published": row.published,
+                "ours": row.computed,
+                "difference": row.difference,
+                "ok": row.ok,
+            }
+            for row in rows
+        ],
         "gru_worst_relative_error": gru.error,
         "gradient_norms": {kind: trace.norms for kind, trace in traces.items()},
     }

@@ -17,9 +17,9 @@ import tyro
 from common.files.tensors import read_tensors, write_tensors
 from common.files.torch_layout import from_torch, to_torch
 from train.run.command import run_subcommands
-from train.run.imported import ImportOptions as CommonImportOptions
-from train.run.imported import keep_as_run
-from train.run.trained import open_run
+from train.run.import_weights import ImportOptions as CommonImportOptions
+from train.run.import_weights import keep_as_run
+from train.run.saved_run import open_model
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,6 @@ class ExportOptions:
     """Folder of the run."""
     file: tyro.conf.Positional[Path]
     """File to write."""
-    data_dir: Path | None = None
-    """Where the files of ptb lie, if not where they lay when the model was trained."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class ImportOptions(CommonImportOptions):
 
 def export_weights(options: ExportOptions) -> None:
     """Run the command ``export``."""
-    model, _ = open_run(options.run, options.data_dir)
+    model, _ = open_model(options.run)
     state = to_torch(model)
     write_tensors(options.file, state, {"layout": "PyTorch", "model": type(model).__name__})
     print(f"{len(state)} tensors of {type(model).__name__} written to {options.file}")

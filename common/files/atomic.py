@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -13,9 +14,19 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """Write beside ``path``, flush to disk, then rename: a crash leaves the old file or the new.
 
     Raises:
-        OSError: where the folder does not exist, cannot be written, or the disk is full.
+        OSError: where the folder does not exist, cannot be written, or the disk is full; where
+            ``path`` is a device, a folder or anything else but a file.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file that could be replaced", str(path))
+    try:
+        _write(path, data)
+    except OSError as error:  # names the file that was meant, not the one beside it
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def _write(path: Path, data: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -8,39 +8,26 @@ from typing import Any
 import numpy
 
 from common.divergence import DivergenceError, all_finite, first_not_finite, named_params
+from common.masks import Masks
 from common.np import np
 from common.optimizer import UniqueParameters
 
 __all__ = [
-    "generator_state",
     "give_trainer",
+    "holds_generators",
     "load_model_state",
     "model_state",
     "of_trainer",
-    "set_generator",
 ]
 
 
-def generator_state(rng: numpy.random.Generator) -> dict[str, Any]:
-    """Where a generator stands: its kind and its numbers."""
-    return copy.deepcopy(dict(rng.bit_generator.state))
-
-
-def set_generator(rng: numpy.random.Generator, state: dict[str, Any]) -> None:
-    """Let a generator go on from what ``generator_state`` returned."""
-    rng.bit_generator.state = state
-
-
-def _check_generators(
-    who: str, rngs: list[numpy.random.Generator], states: list[dict[str, Any]]
-) -> None:
-    kinds = [type(rng.bit_generator).__name__ for rng in rngs]
-    if kinds != (saved := [state["bit_generator"] for state in states]):
-        raise ValueError(f"{who}: expected random generators {kinds}, got {saved}")
+def holds_generators(state: dict[str, Any]) -> bool:
+    """Whether the state of a trainer is of an older version, without what masks are drawn by."""
+    return "seed" not in state or "masks" not in state["model"]
 
 
 def model_state(model: Any) -> dict[str, Any]:
-    """Copies of the weights, the state of every recurrent layer and of every generator.
+    """Copies of the weights, the state of every recurrent layer, and what masks are drawn by.
 
     Args:
         model: has ``params``; what it carries from window to window it gives by ``get_state``.
@@ -54,17 +41,23 @@ def model_state(model: Any) -> dict[str, Any]:
             "cannot be kept"
         )
     state = model.get_state() if hasattr(model, "get_state") else []
-    rngs = model.generators() if hasattr(model, "generators") else []
     return {
         "class": type(model).__name__,
         "params": {name: param.copy() for name, param in named_params(model).items()},
         "recurrent": [None if arrays is None else list(arrays) for arrays in state],
-        "generators": [generator_state(rng) for rng in rngs],
+        "masks": [
+            {"layer": masks.layer, "seed": masks.seed, "passes": masks.passes}
+            for masks in _masks(model)
+        ],
     }
 
 
+def _masks(model: Any) -> list[Masks]:
+    return model.masks() if hasattr(model, "masks") else []
+
+
 def load_model_state(model: Any, state: dict[str, Any]) -> None:
-    """Go on from what ``model_state`` returned, in the model's own arrays and generators.
+    """Go on from what ``model_state`` returned, in the model's own arrays.
 
     Names and sizes of the weights are checked before the first array changes.
 
@@ -72,7 +65,6 @@ def load_model_state(model: Any, state: dict[str, Any]) -> None:
         ValueError: for the state of another model, or of one of other sizes; lists what differs.
     """
     who, params, saved = type(model).__name__, named_params(model), state["params"]
-    rngs = model.generators() if hasattr(model, "generators") else []
     recurrent = model.get_state() if hasattr(model, "get_state") else []
     wrong = [f"{name} is missing" for name in params.keys() - saved.keys()]
     wrong += [f"{name} is not known" for name in saved.keys() - params.keys()]
@@ -84,9 +76,10 @@ def load_model_state(model: Any, state: dict[str, Any]) -> None:
         wrong.append(f"it belongs to {state['class']}")
     if len(recurrent) != len(state["recurrent"]):
         wrong.append(f"{len(recurrent)} recurrent layers, got {len(state['recurrent'])}")
+    if len(_masks(model)) != len(state["masks"]):
+        wrong.append(f"{len(_masks(model))} layers that drop, got {len(state['masks'])}")
     if wrong:
         raise ValueError(f"{who}: the saved state does not fit: " + "; ".join(sorted(wrong)))
-    _check_generators(who, rngs, state["generators"])
     for name, param in params.items():
         param[...] = np.asarray(saved[name])
     if recurrent:
@@ -96,8 +89,8 @@ def load_model_state(model: Any, state: dict[str, Any]) -> None:
                 for arrays in state["recurrent"]
             ]
         )
-    for rng, numbers in zip(rngs, state["generators"], strict=True):
-        set_generator(rng, numbers)
+    for masks, kept in zip(_masks(model), state["masks"], strict=True):
+        masks.layer, masks.seed, masks.passes = kept["layer"], kept["seed"], kept["passes"]
 
 
 def of_trainer(trainer: Any) -> dict[str, Any]:
@@ -120,7 +113,8 @@ def of_trainer(trainer: Any) -> dict[str, Any]:
         "model": model_state(trainer.model),
         "rule": type(trainer.optimizer).__name__,
         "optimizer": trainer.optimizer.state_dict(),
-        "rng": generator_state(trainer.rng),
+        "seed": trainer.seed,
+        "rng": copy.deepcopy(dict(trainer.rng.bit_generator.state)) if trainer.shuffles else None,
         "epoch": trainer.epoch,
         "column": trainer.column,
         "in_epoch": trainer.in_epoch,
@@ -135,7 +129,7 @@ def of_trainer(trainer: Any) -> dict[str, Any]:
             "iterations": progress.iterations,
             "seconds": progress.seconds,
         },
-        "curve": [dict(record) for record in trainer.curve],
+        "curve": _columns(trainer.curve),
     }
 
 
@@ -143,19 +137,30 @@ def give_trainer(trainer: Any, state: dict[str, Any]) -> None:
     """What ``Trainer.load_state_dict`` does.
 
     Raises:
-        ValueError: for the state of another kind of trainer, optimizer, average or model.
+        ValueError: for the state of another kind of trainer, optimizer, average or model, or of a
+            version that drew from generators.
     """
+    if holds_generators(state):
+        raise ValueError(
+            f"{type(trainer).__name__}: the state is of an older version, which kept generators "
+            "where this one counts; training cannot go on from it, its weights can be used"
+        )
     kinds = [type(trainer).__name__, type(trainer.optimizer).__name__]
     if kinds != (saved := [state["trainer"], state["rule"]]):
         raise ValueError(f"{kinds[0]}: expected the state of {kinds}, got {saved}")
-    _check_generators(kinds[0], [trainer.rng], [state["rng"]])
+    if state["rng"] is not None:
+        own, saved_kind = type(trainer.rng.bit_generator).__name__, state["rng"]["bit_generator"]
+        if own != saved_kind:
+            raise ValueError(f"{kinds[0]}: expected a generator {own}, got {saved_kind}")
     if (trainer.average is None) != (state.get("average") is None):
         raise ValueError(f"{kinds[0]}: one of the state and the trainer has no average")
     load_model_state(trainer.model, state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     if trainer.average is not None:
         trainer.average.load_state_dict(state["average"])
-    set_generator(trainer.rng, state["rng"])
+    trainer.seed = int(state["seed"])
+    if state["rng"] is not None:
+        trainer.rng.bit_generator.state = state["rng"]
     for name in ("epoch", "column", "in_epoch", "iteration", "skipped", "skipped_in_a_row"):
         setattr(trainer, name, int(state[name]))
     trainer.order = numpy.array(state["order"])
@@ -164,4 +169,21 @@ def give_trainer(trainer: Any, state: dict[str, Any]) -> None:
     progress.targets = int(saved_progress["targets"])
     progress.iterations = int(saved_progress["iterations"])
     progress.seconds = float(saved_progress["seconds"])
-    trainer.curve = [dict(record) for record in state["curve"]]
+    trainer.curve = _records(state["curve"])
+
+
+def _columns(records: list[dict[str, float]]) -> dict[str, Any]:
+    """Records with their values in one array (records, names), NaN where one has no such value."""
+    names = list(dict.fromkeys(name for record in records for name in record))
+    rows = [[record.get(name, numpy.nan) for name in names] for record in records]
+    return {"names": names, "values": numpy.array(rows).reshape(len(rows), len(names))}
+
+
+def _records(columns: dict[str, Any] | None) -> list[dict[str, float]]:
+    """What ``_columns`` was given; no record where somebody else keeps them."""
+    if columns is None:
+        return []
+    return [
+        {name: float(x) for name, x in zip(columns["names"], row, strict=True) if x == x}
+        for row in columns["values"]
+    ]

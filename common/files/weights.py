@@ -32,7 +32,10 @@ def save(model: Any, path: str | os.PathLike) -> None:
     for name, tensor in tensors.items():
         if not numpy.isfinite(tensor).all():
             raise ValueError(f"{type(model).__name__}: {name} is not finite, it is not saved")
-    write_tensors(path, tensors, {"model": type(model).__name__})
+    about = {"model": type(model).__name__}
+    if vocabulary := getattr(model, "vocabulary_hash", ""):
+        about["vocabulary"] = vocabulary
+    write_tensors(path, tensors, about)
 
 
 def load(model: Any, path: str | os.PathLike) -> None:
@@ -40,9 +43,13 @@ def load(model: Any, path: str | os.PathLike) -> None:
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: for a damaged file, or one of another model; lists every difference.
+        ValueError: for a damaged file, or one of another model or other words; lists every
+            difference.
     """
-    tensors, _ = read_tensors(path)
+    tensors, about = read_tensors(path)
+    words = (about.get("vocabulary"), getattr(model, "vocabulary_hash", ""))
+    if all(words) and words[0] != words[1]:
+        raise ValueError(f"{path}: the weights belong to another vocabulary than the model")
     fill(model, tensors, path)
 
 

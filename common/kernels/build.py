@@ -43,6 +43,8 @@ SIGNATURES = {
     "vector_block": [],
     "draw_block": [],
     "draw": [POINTER, LENGTH, NUMBER, DOUBLE, POINTER],
+    "philox_words": [POINTER] + [LENGTH] * 6,
+    "philox_keep": [POINTER] + [LENGTH] * 12,
     "add_rows": [POINTER] * 3 + [LENGTH] * 4,
     "add_scaled": [POINTER, NUMBER, POINTER] + [LENGTH] * 2,
     "scale": [POINTER, NUMBER] + [LENGTH] * 2,

@@ -14,7 +14,7 @@ import numpy
 
 from common import kernels
 from common.kernels import address, in_order
-from common.np import Array, np
+from common.np import Array, Scalar, np
 
 __all__ = ["add_rows", "add_scaled", "descend", "norm", "scale"]
 
@@ -122,12 +122,12 @@ def scale(x: Array, factor: Array | float) -> None:
     kernels.over_rows(work, x)
 
 
-def _is_normal(factor: Array | float) -> bool:
+def _is_normal(factor: Scalar) -> bool:
     """Whether float32 holds it with all its digits, or it is 0, infinite or NaN."""
     return not 0 < abs(factor) < TINY
 
 
-def norm(arrays: Sequence[Array]) -> Array:
+def norm(arrays: Sequence[Array]) -> Scalar:
     """The L2 norm of all elements of all arrays together, a scalar.
 
     It has the arrays' dtype; float64 where that cannot hold it, and on a GPU. It is finite where
@@ -148,7 +148,7 @@ def norm(arrays: Sequence[Array]) -> Array:
     return rounded if numpy.isfinite(rounded) else exact
 
 
-def _squares(x: Array) -> Array:
+def _squares(x: Array) -> Scalar:
     compiled = kernels.library(in_order(x))
     if compiled is not None:
         sums = numpy.empty(-(-x.size // compiled.vector_block()))

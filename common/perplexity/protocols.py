@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common.np import Array, np
+from common.np import Array, Scalar, np
 
 __all__ = [
     "eval_perplexity",
@@ -91,7 +91,7 @@ def inputs_and_targets(corpus: Array, first_id: int, who: str) -> tuple[Array, A
     return xs, ts
 
 
-def num_counted(model: Any, ts: Array) -> Array | int:
+def num_counted(model: Any, ts: Array) -> Scalar:
     """How many of the targets count: all but those that the model's loss ignores."""
     label = getattr(getattr(model, "loss_layer", None), "ignore_label", None)
     return ts.size if label is None else (ts != label).sum()

@@ -7,13 +7,13 @@ import pkgutil
 from typing import Any
 
 from common import cells
-from common.base_layer import KeptState, Layer, batch_first, time_major
+from common.base_layer import KeptState, Layer, Recurrent, batch_first, time_major, uniform
 from common.np import Array, np
 from common.time_layers.gru import TimeGRU
 from common.time_layers.lstm import TimeLSTM
 from common.time_layers.rnn import TimeRNN
 
-__all__ = ["TimeCell", "cell_named", "cells_by_name", "time_layer"]
+__all__ = ["TimeCell", "cell_named", "cells_by_name", "time_layer", "uniform_cell"]
 
 
 class TimeCell(KeptState):
@@ -140,7 +140,7 @@ class TimeCell(KeptState):
         return states
 
 
-def cells_by_name() -> dict[str, type[Layer]]:
+def cells_by_name() -> dict[str, Any]:
     """What ``--cell`` and ``cell=`` accept as a name: a time layer or a cell for each.
 
     The names are "rnn", "lstm", "gru" and those of the files in ``common/cells``: a new file there
@@ -149,7 +149,7 @@ def cells_by_name() -> dict[str, type[Layer]]:
     Raises:
         TypeError: for a file that does not hold exactly one cell.
     """
-    found: dict[str, type[Layer]] = {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}
+    found: dict[str, Any] = {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}
     for file in pkgutil.iter_modules(cells.__path__):
         module = importlib.import_module(f"{cells.__name__}.{file.name}")
         classes = [
@@ -165,7 +165,7 @@ def cells_by_name() -> dict[str, type[Layer]]:
     return found
 
 
-def cell_named(name: str) -> type[Layer]:
+def cell_named(name: str) -> Any:
     """The time layer or cell of that name; ``module:Class`` names one of your own.
 
     Raises:
@@ -202,3 +202,30 @@ def time_layer(cell: Any, D: int, H: int, rng: Any, dtype: str) -> KeptState:
     kind = cell_named(cell) if isinstance(cell, str) else cell
     made = getattr(kind, "build", kind)(D, H, rng, dtype)
     return made if isinstance(made, KeptState) else TimeCell(made)
+
+
+def uniform_cell(cell: Any, k: int | None = None) -> Any:
+    """``cell`` for :func:`time_layer`, with the initial weights that PyTorch gives its cells.
+
+    Wx, Wh and b are drawn from U(-1/sqrt(k), 1/sqrt(k)). A cell with a ``build`` of its own keeps
+    the initial weights that it chooses there.
+
+    Args:
+        cell: as for :func:`time_layer`.
+        k: H if None.
+
+    Raises:
+        ValueError: for a name that is not known.
+    """
+    kind = cell_named(cell) if isinstance(cell, str) else cell
+    if not (isinstance(kind, type) and issubclass(kind, Recurrent)):
+        return kind
+    if next(base for base in kind.__mro__ if "build" in vars(base)) is not Recurrent:
+        return kind
+
+    def build(D: int, H: int, rng: Any, dtype: str) -> Layer:
+        width = kind.num_gates * H
+        shapes = (D, width), (H, width), (width,)
+        return kind(*(uniform(rng, k or H, shape, dtype) for shape in shapes))
+
+    return build

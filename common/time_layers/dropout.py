@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy
 
-from common.base_layer import Layer, batch_first, check_ratio
-from common.np import Array, np
+from common.base_layer import Layer, check_ratio
+from common.masks import Masks
+from common.np import Array
 
 
 class TimeDropout(Layer):
     """While training, zeroes each value with probability ``dropout_ratio``, scales up the rest.
 
     Args:
-        dropout_ratio: probability of dropping, in [0, 1).
+        dropout_ratio: probability of dropping, in [0, 1), taken to 16 bits.
         variational: one mask for all steps of a window (Gal and Ghahramani 2016), not one each.
-        rng: where the masks come from; a fresh generator if None.
+        rng: gives the masks their seed (``common.masks``); a fresh generator if None.
 
     ``train_flg`` says whether ``forward`` drops; a model sets it.
     """
@@ -28,7 +29,7 @@ class TimeDropout(Layer):
         super().__init__()
         self.dropout_ratio = check_ratio(type(self).__name__, dropout_ratio)
         self.variational = variational
-        self.rng = rng if rng is not None else numpy.random.default_rng()
+        self.masks = Masks(rng)
 
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> (N, T, D)."""
@@ -37,18 +38,19 @@ class TimeDropout(Layer):
             return xs
         self.expect_shape("xs", xs, "N", "T", "D")
         N, T, D = xs.shape
-        drawn = self.rng.random((1 if self.variational else T, N, D), dtype=numpy.float32)
-        kept = batch_first(np.asarray(drawn >= self.dropout_ratio))
-        self.cache = (kept, xs.shape)
-        return self._scaled(xs, kept)
+        steps = 1 if self.variational else T
+        kept, scale = self.masks.of_streams(self.dropout_ratio, N, steps, D)
+        self.cache = (kept, scale, xs.shape)
+        return self._scaled(xs, kept, scale)
 
     def backward(self, dys: Array) -> Array:
         """dxs: zero where the forward pass dropped, the rest scaled up."""
-        kept, shape = self.saved()
+        kept, scale, shape = self.saved()
         self.expect_shape("dys", dys, *shape)
-        return self._scaled(dys, kept)
+        return self._scaled(dys, kept, scale)
 
-    def _scaled(self, x: Array, kept: Array) -> Array:
+    @staticmethod
+    def _scaled(x: Array, kept: Array, scale: float) -> Array:
         y = x * kept  # a byte each
-        y *= 1 / (1 - self.dropout_ratio)
+        y *= scale
         return y

@@ -8,6 +8,7 @@ import numpy
 
 from common.base_layer import Layer, batch_first, check_ratio, time_major
 from common.kernels.passes import add_rows
+from common.masks import Masks
 from common.np import Array, np
 
 
@@ -20,8 +21,9 @@ class TimeEmbedding(Layer):
 
     Args:
         W: one row for each id (V, D).
-        dropout_ratio: probability that a word is dropped, in [0, 1).
-        rng: where the words to drop come from; a fresh generator if None and words are dropped.
+        dropout_ratio: probability that a word is dropped, in [0, 1), taken to 16 bits.
+        rng: gives the masks their seed (``common.masks``); a fresh generator if None. Left alone
+            where nothing is dropped.
 
     ``accumulate`` is set by a model that ties ``W`` to an output layer: the gradient array then
     holds the output layer's share already, and ``backward`` adds to it. ``train_flg`` says whether
@@ -42,9 +44,7 @@ class TimeEmbedding(Layer):
         super().__init__(W)
         self.expect_shape("W", W, "V", "D")
         self.dropout_ratio = check_ratio(type(self).__name__, dropout_ratio)
-        if rng is None and dropout_ratio:
-            rng = numpy.random.default_rng()
-        self.rng: Any = rng  # None where nothing is drawn
+        self.masks: Any = Masks(rng) if dropout_ratio else None  # None where nothing is drawn
         self.accumulate = False
 
     def forward(self, xs: Array) -> Array:
@@ -55,18 +55,15 @@ class TimeEmbedding(Layer):
         self.expect_ids("xs", xs, len(W))
         ids = time_major(xs)
         ys = W[ids]
-        mask = self._draw_mask(W) if self.dropout_ratio and self.train_flg else None
-        if mask is not None:
+        mask = None
+        if self.dropout_ratio and self.train_flg:
+            # Drawing for all V words takes less time than finding those that occur.
+            (kept,), scale = self.masks.shared(self.dropout_ratio, (len(W),))
+            mask = kept.astype(W.dtype)
+            mask *= scale
             ys *= mask[ids][..., None]
         self.cache = (ids, mask) if self.train_flg or not self.dropout_ratio else None
         return batch_first(ys)
-
-    def _draw_mask(self, W: Array) -> Array:
-        """A factor for every word (V,): drawing V takes less time than finding those that occur."""
-        drawn = self.rng.random(len(W), dtype=numpy.float32)
-        mask = np.asarray(drawn >= self.dropout_ratio).astype(W.dtype)
-        mask *= 1 / (1 - self.dropout_ratio)
-        return mask
 
     def backward(self, dys: Array) -> None:
         """(N, T, D) -> nothing, since ids have no gradient; writes dW."""

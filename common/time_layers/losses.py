@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from common.base_layer import Layer
 from common.layers import SigmoidWithLoss
-from common.np import Array
+from common.np import Array, Scalar
 
 
 class TimeMeanSquaredError(Layer):
     """Mean of (xs - ts)² over all N T V elements."""
 
-    def forward(self, xs: Array, ts: Array) -> Array:
+    def forward(self, xs: Array, ts: Array) -> Scalar:
         """Outputs and targets, both (N, T, V) -> the loss, a scalar."""
         self.expect_shape("xs", xs, "N", "T", "V")
         self.expect_shape("ts", ts, *xs.shape)
@@ -27,7 +27,7 @@ class TimeMeanSquaredError(Layer):
 class TimeSigmoidWithLoss(SigmoidWithLoss):
     """Mean binary cross-entropy of scores (N, T) against targets (N, T) of 0 and 1."""
 
-    def forward(self, xs: Array, ts: Array) -> Array:
+    def forward(self, xs: Array, ts: Array) -> Scalar:
         """(N, T), (N, T) -> the loss, a scalar."""
         self.expect_shape("xs", xs, "N", "T")
         return super().forward(xs, ts)

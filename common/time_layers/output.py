@@ -11,7 +11,7 @@ from common import kernels
 from common.base_layer import Layer, batch_first, time_major
 from common.kernels.output import CompiledScores, compiled_scores
 from common.kernels.passes import add_rows
-from common.np import Array, np
+from common.np import Array, Scalar, np
 
 SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
 
@@ -92,7 +92,7 @@ class TimeSoftmaxWithLoss(Layer):
         super().__init__()
         self.ignore_label = ignore_label
 
-    def forward(self, xs: Array, ts: Array) -> Array:
+    def forward(self, xs: Array, ts: Array) -> Scalar:
         """Scores (N, T, V) and targets (N, T), or one-hot (N, T, V) -> the loss, a scalar.
 
         Raises:
@@ -147,7 +147,7 @@ class TimeOutputWithLoss(Layer):
         self.ignore_label = ignore_label
         self.workspace: kernels.Workspace = kernels.Workspace()
 
-    def forward(self, xs: Array, ts: Array) -> Array:
+    def forward(self, xs: Array, ts: Array) -> Scalar:
         """Inputs (N, T, H) of the output layer, targets (N, T) or one-hot -> the loss, a scalar.
 
         Raises:

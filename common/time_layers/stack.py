@@ -43,7 +43,7 @@ class TimeStack(Layer):
         dropout: probability of dropping what one layer hands to the next.
         bidirectional: two directions in each layer, one from the left and one from the right.
         stateful: carry the states from window to window.
-        rng: draws the initial weights, then the dropout masks; a generator or a seed.
+        rng: draws the initial weights and gives the masks their seed; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
 
     Attributes:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy
 
 from common.base_layer import Layer, check_ratio
+from common.masks import Masks
 from common.np import Array, np
-
-RESOLUTION = 1 << 16  # a draw has 16 bits
 
 
 def _of_layer(name: str) -> Any:
@@ -39,7 +37,7 @@ class TimeWeightDrop(Layer):
     Args:
         layer: a recurrent time layer.
         dropout_ratio: probability of dropping, in [0, 1), taken to 16 bits.
-        rng: where the masks come from; a fresh generator if None.
+        rng: gives the masks their seed (``common.masks``); a fresh generator if None.
 
     Raises:
         TypeError: for a layer of another kind, or one without a matrix.
@@ -62,7 +60,7 @@ class TimeWeightDrop(Layer):
         if not isinstance(layer, Layer) or not layer.state_names:
             raise TypeError(f"{who}: expected a recurrent layer, got {type(layer).__name__}")
         self.dropout_ratio = check_ratio(who, dropout_ratio)
-        self.rng = rng if rng is not None else numpy.random.default_rng()
+        self.masks = Masks(rng)
         self.layer = layer
         self.params = list(layer.params)
         self.grads = layer.grads
@@ -95,12 +93,6 @@ class TimeWeightDrop(Layer):
         for params, at, j in self._places:
             params[at] = weights[j]
 
-    def _draw(self, shape: tuple[int, ...], threshold: int) -> Array:
-        """Which elements stay: four draws for each 64 bits of the generator."""
-        size = math.prod(shape)
-        bits = self.rng.integers(0, 1 << 64, -(-size // 4), dtype=numpy.uint64)
-        return np.asarray((bits.view(numpy.uint16)[:size] >= threshold).reshape(shape))
-
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> hs (N, T, H)."""
         xs = np.asarray(xs)
@@ -109,12 +101,10 @@ class TimeWeightDrop(Layer):
         if not self.train_flg:
             self.use_whole_weights()
             return self.layer.forward(xs)
-        threshold = min(round(self.dropout_ratio * RESOLUTION), RESOLUTION - 1)
-        scale = 1 / (1 - threshold / RESOLUTION)
-        masks = []
-        for k, dropped in zip(self._chosen, self._dropped, strict=True):
-            masks.append(self._draw(dropped.shape, threshold))
-            np.multiply(self.params[k], masks[-1], out=dropped)
+        shapes = [dropped.shape for dropped in self._dropped]
+        masks, scale = self.masks.shared(self.dropout_ratio, *shapes)
+        for k, kept, dropped in zip(self._chosen, masks, self._dropped, strict=True):
+            np.multiply(self.params[k], kept, out=dropped)
             dropped *= scale
         self._give(self._dropped)
         hs = self.layer.forward(xs)

@@ -1,8 +1,12 @@
 """Perplexity curves: shown where there is a screen, saved where there is none."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib import font_manager
 
+from common import plotting
 from common.plotting import perplexity_curve, show_or_save
 
 TRAIN = [(1, 100.0), (20, 50.0), (40, 20.0)]
@@ -71,3 +75,62 @@ def test_a_folder_that_is_missing_is_an_os_error(tmp_path):
     perplexity_curve(TRAIN)
     with pytest.raises(OSError):
         show_or_save(tmp_path / "missing" / "curve.png")
+
+
+# ---- characters that the font of a text lacks ----
+
+CYRILLIC = "Ж"  # in DejaVu Sans, which comes with Matplotlib, and not in its cmr10
+KOREAN = "한국"  # in no font that comes with Matplotlib
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """Only the fonts that come with Matplotlib are installed; returns their list."""
+    folder = Path(font_manager.__file__).parent
+    own = [e for e in font_manager.fontManager.ttflist if folder in Path(e.fname).parents]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    monkeypatch.setattr(plotting, "_said", False)
+    font_manager.fontManager._findfont_cached.cache_clear()
+    yield own
+    font_manager.fontManager._findfont_cached.cache_clear()
+
+
+def test_a_text_gets_a_font_for_the_characters_that_its_own_lacks(fonts, tmp_path, capsys):
+    lacks = plt.gca().set_title(f"title {CYRILLIC}", family="cmr10")
+    has = plt.gca().set_xlabel("label", family="cmr10")
+    show_or_save(tmp_path / "figure.png")
+    first, *others = lacks.get_fontfamily()
+    assert first == "cmr10" and len(others) == 1 and others[0].startswith("DejaVu")
+    assert has.get_fontfamily() == ["cmr10"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_font_for_chinese_japanese_and_korean_is_preferred(fonts):
+    dejavu = next(e for e in fonts if e.name == "DejaVu Sans" and e.style == "normal")
+    attributes = {name: getattr(dejavu, name) for name in ("fname", "style", "weight")}
+    fonts.append(font_manager.FontEntry(name="Some Sans CJK KR", **attributes))
+    title = plt.gca().set_title(CYRILLIC, family="cmr10")
+    plotting.use_fonts_with_every_glyph(plt.gcf())
+    assert title.get_fontfamily() == ["cmr10", "Some Sans CJK KR"]
+
+
+def test_a_font_that_was_installed_after_matplotlib_made_its_list_is_found(fonts, monkeypatch):
+    paths = [e.fname for e in fonts if e.name.startswith("DejaVu")]
+    fonts[:] = [e for e in fonts if e.fname not in paths]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: paths)
+    title = plt.gca().set_title(CYRILLIC, family="cmr10")
+    plotting.use_fonts_with_every_glyph(plt.gcf())
+    assert title.get_fontfamily()[1].startswith("DejaVu")
+
+
+def test_where_no_font_has_the_characters_one_line_says_once_what_to_install(
+    fonts, tmp_path, capsys
+):
+    for k in range(2):
+        plt.gca().set_title(KOREAN)
+        show_or_save(tmp_path / f"{k}.png")
+        assert (tmp_path / f"{k}.png").exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "no installed font has 국한; install" in lines[0] and "fonts-noto-cjk" in lines[0]

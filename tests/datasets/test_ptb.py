@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from datasets import ptb
+from tests.builders import PATIENCE
 
 TEXTS = {
     "train": " the cat sat \n the N <unk> ran \n",
@@ -205,7 +206,7 @@ class TestDownload:
         assert list(cached(tmp_path).iterdir()) == []
 
     def test_two_at_once_do_not_meet(self, tiny, tmp_path):
-        together = Barrier(2, timeout=10)
+        together = Barrier(2, timeout=PATIENCE)
 
         def answer(mirror, name):
             together.wait()  # both have found the cache empty and are writing now
@@ -258,7 +259,7 @@ class Server:
     """
 
     def __init__(self, spoil, together):
-        barrier = Barrier(together, timeout=30)
+        barrier = Barrier(together, timeout=PATIENCE)
         self.asked = asked = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -298,7 +299,8 @@ from pathlib import Path
 import pooch
 from datasets import ptb
 
-*mirrors, cache, files = sys.argv[1:]
+*mirrors, cache, files, patience = sys.argv[1:]
+pooch.downloaders.DEFAULT_TIMEOUT = int(patience)  # the server lets one wait for the other
 ptb.MIRRORS = tuple(mirrors)
 ptb.FILES = {split: ptb._File(*file) for split, file in json.loads(files).items()}
 pooch.os_cache = lambda project: Path(cache)
@@ -310,7 +312,15 @@ def start_loading(server, cache):
     """A process that loads the corpus through ``server`` into ``cache``."""
     environment = {k: v for k, v in os.environ.items() if k != "TIMELAYERS_DATA"}
     return subprocess.Popen(
-        [sys.executable, "-c", LOAD, *server.mirrors, str(cache), json.dumps(ptb.FILES)],
+        [
+            sys.executable,
+            "-c",
+            LOAD,
+            *server.mirrors,
+            str(cache),
+            json.dumps(ptb.FILES),
+            str(PATIENCE),
+        ],
         env={**environment, "NO_PROXY": "127.0.0.1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -327,7 +337,7 @@ def test_two_processes_that_start_at_once_both_end_with_the_right_text(tiny, tmp
     with Server(spoil, together=2) as server:
         processes = [start_loading(server, cache) for _ in range(2)]
         for process in processes:
-            out, error = process.communicate(timeout=60)
+            out, error = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, error
             assert out == "[0, 1, 2, 3, 0, 4, 5, 6, 3]\n"
     assert server.asked.count("/0/ptb.train.txt") == 2  # both found nothing in the cache
@@ -343,19 +353,19 @@ def test_a_process_that_is_killed_in_a_download_leaves_nothing_that_is_taken_for
 
     def spoil(data):
         begun.set()
-        killed.wait(timeout=30)
+        killed.wait(timeout=PATIENCE)
         return data[:5]
 
     with Server(spoil, together=1) as server:
         process = start_loading(server, cache)
-        assert begun.wait(timeout=30)
+        assert begun.wait(timeout=PATIENCE)
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
         killed.set()
         left = [path.name for path in cache.iterdir()]
         assert len(left) == 1 and left[0] not in BYTES  # what it was writing
         again = start_loading(server, cache)
-        out, error = again.communicate(timeout=60)
+        out, error = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, error
     assert out == "[0, 1, 2, 3, 0, 4, 5, 6, 3]\n"
 

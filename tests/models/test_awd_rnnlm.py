@@ -1,7 +1,5 @@
 """Weight-dropped LSTM layers with penalties, one weight for input and output."""
 
-import copy
-
 import numpy as np
 import pytest
 
@@ -55,8 +53,8 @@ def test_everything_stands_where_the_paper_has_it():
     assert all(layer.variational for layer in model.layers if isinstance(layer, TimeDropout))
     penalties = [layer for layer in model.layers if isinstance(layer, TimeActivationPenalty)]
     assert [(layer.alpha, layer.beta) for layer in penalties] == [(0, 1.0), (2.0, 0)]
-    generators = {id(layer.rng) for layer in model.layers if hasattr(layer, "rng")}
-    assert len(generators) == 1
+    assert [masks.layer for masks in model.masks()] == [0, 1, 2, 3, 4, 5]
+    assert len({masks.seed for masks in model.masks()}) == 1
 
 
 def test_a_ratio_of_zero_adds_no_layer():
@@ -163,12 +161,11 @@ def test_evaluation_is_that_of_the_model_without_regularization(projection):
     plain = awd_rnnlm(0.0, projection=projection, num_layers=3, dtype="float64")
     for ours, theirs in zip(model.params, plain.params, strict=True):
         theirs[...] = ours
-    before = copy.deepcopy(model.layers[0].rng.bit_generator.state)
     for _ in range(2):
         same(model.forward(XS, TS, train_flg=False), plain.forward(XS, TS, train_flg=False))
         same(model.predict(XS), plain.predict(XS))
     assert model.generate(0, 9, rng=1) == plain.generate(0, 9, rng=1)
-    assert model.layers[0].rng.bit_generator.state == before
+    assert [masks.passes for masks in model.masks()] == [0] * len(model.masks())
 
 
 def test_weights_of_a_regularized_model_fit_the_plain_one(tmp_path):
@@ -186,7 +183,7 @@ def test_every_mask_is_drawn_once_for_a_window_and_anew_for_the_next():
         model.forward(XS, TS)
         dropouts = [layer for layer in model.layers if isinstance(layer, TimeDropout)]
         assert [layer.cache[0].shape[:2] for layer in dropouts] == [(N, 1)] * len(dropouts)
-        drawing = [layer for layer in model.layers if hasattr(layer, "rng")]
+        drawing = [layer for layer in model.layers if hasattr(layer, "masks")]
         seen.append([layer.cache[1 if layer is model.layers[0] else 0] for layer in drawing])
     equal = [np.array_equal(first, second) for first, second in zip(*seen, strict=True)]
     assert len(equal) == 8 and sum(equal) <= 1  # the smallest mask may come up twice
@@ -244,10 +241,8 @@ def loss_in_torch(torch, model, weights, xs, ts, alpha, beta):
 
     dropouts = [layer for layer in model.layers if isinstance(layer, TimeDropout)]
     kept_parts = [torch.tensor(np.ascontiguousarray(layer.cache[0])) for layer in dropouts]
-    ratios = [layer.dropout_ratio for layer in dropouts]
-    masks = iter(
-        kept.double() / (1 - ratio) for kept, ratio in zip(kept_parts, ratios, strict=True)
-    )
+    scales = [layer.cache[1] for layer in dropouts]
+    masks = iter(kept.double() * scale for kept, scale in zip(kept_parts, scales, strict=True))
     drops = [layer for layer in model.layers if isinstance(layer, TimeWeightDrop)]
     embed_W = weights["embedding.W"] * torch.tensor(model.layers[0].cache[1])[:, None]
     hs = embed_W[torch.tensor(xs)] * next(masks)

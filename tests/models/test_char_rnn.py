@@ -14,9 +14,10 @@ import pytest
 from common.gradient_check import check_model
 from common.layers import RNN, Softmax, SoftmaxWithLoss
 from common.time_layers import TimeRNN
-from models.char_rnn import CharRnn, OneStepTimeRNN
+from common.time_layers.one_step_rnn import TimeOneStepRNN
+from models.char_rnn import CharRnn
 from tests.builders import H, N, T, V, floats, generator, ids, same, weights
-from train.char_rnn import Options, last_letter_loss, learn, load_corpora, spell, to_sequences
+from train.char_rnn import Options, last_letter_loss, load_corpora, to_sequences, train, write
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "goldens" / "vector_rnn.json").read_text())
 PRINTED = {name: np.array(value) for name, value in GOLDEN.items() if isinstance(value, list)}
@@ -79,7 +80,7 @@ def test_the_network_behind_the_printed_arrays_gives_back_every_one_of_them():
     assert abs(loss - GOLDEN["loss"]) < 1e-10
     model.backward()
 
-    layer, output = model.layers
+    _, layer, output = model.layers
     layer.reset_state()
     one_hot_rows = np.eye(7)[xs]
     hs = layer.forward(one_hot_rows)
@@ -147,7 +148,7 @@ def test_only_the_full_rule_is_the_gradient_of_the_summed_loss():
     full, cut = (check_model(*random_model(one_step)) for one_step in (False, True))
     assert full.ok
     wrong = {worst.name.split(".")[0] for worst in cut.worst if worst.error > cut.tolerance}
-    assert wrong == {"onesteptimernn"}
+    assert wrong == {"onesteprnn"}
 
 
 def test_the_cut_rule_is_truncated_backpropagation_in_windows_of_one_step():
@@ -155,7 +156,7 @@ def test_the_cut_rule_is_truncated_backpropagation_in_windows_of_one_step():
     params = weights(rng, 1)
     D = len(params[0])
     xs, dhs = floats(rng, N, T, D), floats(rng, N, T, H)
-    cut = OneStepTimeRNN(*params)
+    cut = TimeOneStepRNN(*params)
     hs = cut.forward(xs)
     dxs = cut.backward(dhs)
     windows = TimeRNN(*params, stateful=True)
@@ -164,6 +165,8 @@ def test_the_cut_rule_is_truncated_backpropagation_in_windows_of_one_step():
         window = slice(t, t + 1)
         same(windows.forward(xs[:, window]), hs[:, window])
         np.testing.assert_allclose(windows.backward(dhs[:, window]), dxs[:, window], atol=1e-12)
+        if t == 0:
+            np.testing.assert_allclose(windows.dh, cut.dh, atol=1e-12)
         for total, grad in zip(totals, windows.grads, strict=True):
             total += grad
     for total, grad in zip(totals, cut.grads, strict=True):
@@ -172,8 +175,8 @@ def test_the_cut_rule_is_truncated_backpropagation_in_windows_of_one_step():
 
 def test_the_cut_layer_goes_back_twice_with_one_answer():
     rng = generator()
-    layer = OneStepTimeRNN(*weights(rng, 1))
-    with pytest.raises(RuntimeError, match=r"OneStepTimeRNN\.backward"):
+    layer = TimeOneStepRNN(*weights(rng, 1))
+    with pytest.raises(RuntimeError, match=r"TimeOneStepRNN\.backward"):
         layer.backward(floats(rng, N, T, H))
     hs = layer.forward(floats(rng, N, T, len(layer.params[0])))
     dhs = floats(rng, *hs.shape)
@@ -189,9 +192,9 @@ def test_the_cut_layer_goes_back_twice_with_one_answer():
 def test_one_word_is_learnt_by_both_rules(one_step):
     (corpus,) = load_corpora(Options(corpus="vector"))
     model = CharRnn(corpus.vocab_size, 50, one_step, rng=1)
-    losses = learn(model, to_sequences(corpus), iterations=200)
+    losses = train(model, to_sequences(corpus), iterations=200)
     assert losses[0] > 5 and losses[-1] < 0.02  # published after 200: 0.008210
-    assert spell(model, corpus, "v", 20, greedy=True) == "vector"
+    assert write(model, corpus, "v", 20, greedy=True) == "vector"
 
 
 def test_only_more_than_the_last_letter_tells_vector_from_ectoaxg():
@@ -200,9 +203,9 @@ def test_only_more_than_the_last_letter_tells_vector_from_ectoaxg():
     bound = last_letter_loss(sequences)
     assert bound == pytest.approx((np.log(15) + 14 * np.log(15 / 14)) / 16)
     model = CharRnn(corpus.vocab_size, 30, rng=1)
-    assert learn(model, sequences, iterations=200)[-1] < bound / 10
-    assert spell(model, corpus, "v", 20, greedy=True) == "vector"
-    assert spell(model, corpus, "e", 20, greedy=True) == "ectoaxg"
+    assert train(model, sequences, iterations=200)[-1] < bound / 10
+    assert write(model, corpus, "v", 20, greedy=True) == "vector"
+    assert write(model, corpus, "e", 20, greedy=True) == "ectoaxg"
 
 
 def test_every_word_begins_from_a_zero_state():
@@ -216,6 +219,16 @@ def test_every_word_begins_from_a_zero_state():
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-12)
 
 
+def test_backward_after_predict_is_refused_until_the_next_forward():
+    model, xs, ts = random_model(one_step=False)
+    model.forward(xs, ts)
+    model.predict(xs)
+    with pytest.raises(RuntimeError, match=r"CharRnn\.backward: predict has run since forward"):
+        model.backward()
+    model.forward(xs, ts)
+    model.backward()
+
+
 @pytest.mark.parametrize("sizes", [(0, 5), (7, 0)])
 def test_a_size_below_one_is_refused(sizes):
     with pytest.raises(ValueError, match="of 1 or more, got 0"):
@@ -223,5 +236,5 @@ def test_a_size_below_one_is_refused(sizes):
 
 
 def test_an_id_outside_the_alphabet_is_refused():
-    with pytest.raises(ValueError, match=r"expected ids in 0\.\.6"):
+    with pytest.raises(ValueError, match=r"TimeOneHot: expected xs in 0\.\.6, got 7"):
         CharRnn(V, H).generate([V])

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from common.gradient_check import check_model
+from common.layers import LSTM
 from common.optimizer import Adam
-from common.time_layers import TimeGRU, TimeLSTM, TimeMeanSquaredError, TimeRNN
+from common.time_layers import (
+    TimeBiLSTM,
+    TimeGRU,
+    TimeLSTM,
+    TimeMeanSquaredError,
+    TimeRNN,
+)
 from models.memory import ConcatReciter, Reciter
 from tests.builders import H, N, T, V, floats, generator, ids, same
 
@@ -42,7 +49,7 @@ def random_model(model_class, **options):
     return model, ids(rng, V, N, T), ids(rng, V, N, T)
 
 
-@pytest.mark.parametrize("cell", [TimeRNN, TimeGRU, TimeLSTM])
+@pytest.mark.parametrize("cell", [TimeRNN, TimeGRU, TimeLSTM, "mogrifier_lstm", LSTM])
 @pytest.mark.parametrize("model_class", [Reciter, ConcatReciter])
 @pytest.mark.parametrize("loss", ["softmax", "squared"])
 def test_every_network_has_the_gradients_of_its_loss(model_class, cell, loss):
@@ -103,7 +110,7 @@ def test_raw_feedback_feeds_what_the_loss_reads():
         row, said = np.eye(V)[[[3]]], []
         model.reset_state()
         for _ in range(6):
-            ys = model.scores(row)
+            ys = model.run(model.layers[1:], row, train_flg=False)
             said.append(int(ys.argmax()))
             row = ys if loss == "squared" else ys - np.log(np.exp(ys).sum())
         assert model.recite_raw(3, 6) == said
@@ -113,6 +120,26 @@ def test_raw_feedback_that_grows_past_every_float_is_no_warning():
     model, _, _ = random_model(ConcatReciter)
     model.params[3][...] *= 1e6
     assert len(model.recite_raw(0, 200)) == 200
+
+
+@pytest.mark.parametrize("model_class", [Reciter, ConcatReciter])
+def test_backward_after_predict_is_refused_until_the_next_forward(model_class):
+    model, xs, ts = random_model(model_class)
+    model.forward(xs, ts)
+    for work in (lambda: model.predict(xs), lambda: model.recite_raw(0, 2)):
+        work()
+        with pytest.raises(RuntimeError, match="backward: predict has run since forward"):
+            model.backward()
+        model.forward(xs, ts)
+        model.backward()
+
+
+@pytest.mark.parametrize("model_class", [Reciter, ConcatReciter])
+def test_a_cell_that_cannot_serve_is_refused(model_class):
+    with pytest.raises(ValueError, match="cell 'lstn': expected rnn, lstm, gru"):
+        model_class(V, H, cell="lstn")
+    with pytest.raises(TypeError, match="TimeBiLSTM: a language model reads from left to right"):
+        model_class(V, H, cell=TimeBiLSTM)
 
 
 @pytest.mark.parametrize("model_class", [Reciter, ConcatReciter])

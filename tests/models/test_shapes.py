@@ -4,11 +4,13 @@ import numpy
 import pytest
 
 from common.functions import log_softmax
+from common.gradient_check import check_model
+from common.layers import LSTM
 from common.np import np
 from common.time_layers import TimeGRU, TimeLSTM, TimeRNN
 from models import shapes
 from tests.builders import D, H, N, T, V, close, floats, generator, ids, same
-from train.shapes import learn
+from train.shapes import train
 
 S = 4
 SHAPES = {
@@ -47,9 +49,9 @@ def example_of(name, dtype="float64"):
     ],
 )
 def test_every_answer_is_right_for_nearly_all_examples_that_it_has_not_seen(shape, at_least):
-    pupil = learn(shape, seed=0)
-    assert pupil.accuracy > at_least
-    assert pupil.losses[-1] < pupil.losses[0] / 5
+    trained = train(shape, seed=0)
+    assert trained.accuracy > at_least
+    assert trained.losses[-1] < trained.losses[0] / 5
 
 
 # ---- what goes in and comes out ----
@@ -128,7 +130,8 @@ def test_the_reader_of_read_then_write_learns_through_the_state_alone():
     model.forward(xs, ts)
     model.backward()
     assert all(grad.any() for grad in model.encoder.grads)
-    model.decoder.backward = lambda dhs: (None, tuple(np.zeros((1, N, H)) for _ in "hc"))
+    model.decoder.backward = lambda dhs: None
+    model.decoder.dstate = tuple(np.zeros((1, N, H)) for _ in "hc")
     model.backward()
     assert not any(grad.any() for grad in model.encoder.grads)
 
@@ -187,6 +190,43 @@ def test_backward_twice_is_the_same(name):
 def test_backward_needs_a_forward_pass(name):
     with pytest.raises(RuntimeError, match="call forward first"):
         model_of(name).backward()
+
+
+@every_shape
+def test_backward_after_predict_is_refused_until_the_next_forward(name):
+    model, (xs, ts) = model_of(name), example_of(name)
+    model.forward(xs, ts)
+    expected = model.backward()
+    model.predict(xs)
+    with pytest.raises(RuntimeError, match=f"^{name}.backward: predict has run since forward"):
+        model.backward()
+    model.forward(xs, ts)
+    same(model.backward(), expected)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "peephole_lstm", LSTM])
+@pytest.mark.parametrize("name", [name for name in SHAPES if name != "OneToOne"])
+def test_a_cell_of_any_kind_has_the_gradients_of_its_loss(name, cell):
+    model, rng = model_of(name, cell=cell), generator()
+    for param in model.params:  # of a size where no gradient hides in the noise
+        param[...] = 0.5 * floats(rng, *param.shape)
+    report = check_model(model, *example_of(name))
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("name", ["StepByStep", "ManyToOne"])
+def test_a_cell_by_name_begins_at_the_weights_of_its_time_layer(name):
+    for cell, layer in {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}.items():
+        by_name, by_layer = model_of(name, cell=cell), model_of(name, cell=layer)
+        for a, b in zip(by_name.params, by_layer.params, strict=True):
+            same(a, b)
+        assert abs(by_name.params[1]).max() <= H**-0.5
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPES if name != "OneToOne"])
+def test_a_cell_that_is_not_known_is_refused(name):
+    with pytest.raises(ValueError, match=r"cell 'lstn': expected rnn, lstm, gru"):
+        model_of(name, cell="lstn")
 
 
 @pytest.mark.parametrize("size", ["input_size", "hidden_size", "num_classes"])

@@ -2,38 +2,66 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
 
+from tests.builders import PATIENCE
+
+ROOT = Path(__file__).parents[2]
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 120
 SIZES = {"wordvec-size": 8, "hidden-size": 8, "batch-size": 4, "time-size": 7, "log-interval": 9}
 TIMES = {"ms_per_iteration", "tokens_per_second", "seconds"}
 
-# Ctrl-C reaches a process even where whoever started the tests has switched it off for children.
-START = """
-import resource, runpy, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-module, limit = sys.argv[1], int(sys.argv[2])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-del sys.argv[1:3]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
 
+class Process(subprocess.Popen):
+    """``python -m train.SCRIPT``, held at places of its run; ``tests.train.held`` has their names.
 
-def start(script, *arguments, largest_file=0):
-    """Start ``train.SCRIPT``; ``largest_file`` bytes is what a file may hold, 0 for no limit."""
-    return subprocess.Popen(
-        [sys.executable, "-c", START, f"train.{script}", str(largest_file), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg"},
-    )
+    Args:
+        script: name of a module in ``train``.
+        arguments: of its command line.
+        places: (place, number) where it waits, or (place, number, False) where it only tells.
+        largest_file: bytes that a file may hold, 0 for no limit.
+    """
+
+    def __init__(self, script, *arguments, places=(), largest_file=0):
+        self.connection, of_child = socket.socketpair()
+        self.connection.settimeout(PATIENCE)
+        waits = json.dumps(
+            [(place, number, not wait or wait[0]) for place, number, *wait in places]
+        )
+        options = [str(of_child.fileno()), str(largest_file), waits, f"train.{script}"]
+        with of_child:
+            super().__init__(
+                [sys.executable, "-m", "tests.train.held", *options, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                pass_fds=[of_child.fileno()],
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg"},
+            )
+
+    def wait_for_place(self):
+        """Return once it has come to the next of its places."""
+        if not self.connection.recv(1):
+            code, _, err = finish(self)
+            raise AssertionError(f"ended with {code} before it came to a place: {err}")
+
+    def go_on(self):
+        """Let it leave the place where it waits."""
+        self.connection.sendall(b".")
+
+    def ask_to_stop(self, signum):
+        """Send it a signal where it waits; return once it has said that it will stop."""
+        self.send_signal(signum)
+        while (line := self.stderr.readline()) != "stopping here; once more stops at once\n":
+            assert line, "it has ended"
 
 
 def new_run(text_file, out, **options):
@@ -42,26 +70,16 @@ def new_run(text_file, out, **options):
     return [part for name, value in sizes.items() for part in (f"--{name}", value)]
 
 
-def finish(process, timeout=300):
+def finish(process):
     """Exit code, stdout and stderr, once it has ended."""
-    out, err = process.communicate(timeout=timeout)
+    out, err = process.communicate(timeout=PATIENCE)
+    process.connection.close()
     return process.returncode, out, err
 
 
 def run(script, *arguments, **limits):
-    return finish(start(script, *arguments, **limits))
-
-
-def wait_for(condition, process, seconds=30):
-    """Wait until ``condition()``; False where the process ended before."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        if process.poll() is not None:
-            return False
-        time.sleep(0.001)
-    raise TimeoutError("the process neither got there nor ended")
+    """The same of a process that is not held."""
+    return finish(Process(script, *arguments, **limits))
 
 
 def log_of(folder):

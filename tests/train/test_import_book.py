@@ -12,7 +12,7 @@ from models import BetterRnnlm, Rnnlm
 from tests.builders import floats, generator, same
 from tests.train.test_command_line import command
 from train import evaluate, generate, import_book
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 100
 D = H = 6

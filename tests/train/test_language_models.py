@@ -13,7 +13,7 @@ from common.util import eval_perplexity_exact
 from datasets import markov
 from models import Rnnlm
 from train import better_rnnlm, evaluate, generate, rnnlm, simple_rnnlm
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 700
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from train import last_word
-from train.last_word import PUBLISHED, Options, main
+from train.last_word import PUBLISHED_COSTS, Options, main
 
 
 def run(tmp_path, **options):
@@ -19,7 +19,7 @@ def test_three_sentences_end_right_at_a_cost_below_that_which_was_published(tmp_
     assert results["cost"] < 0.003
     assert results["right"] == results["sentences"] == 3
     assert results["said"] == ["i like dog", "i love coffee", "i hate milk"]
-    assert list(results["costs"]) == [str(step) for step in PUBLISHED]
+    assert list(results["costs"]) == [str(step) for step in PUBLISHED_COSTS]
     costs = list(results["costs"].values())
     assert costs == sorted(costs, reverse=True)
     assert results["costs"]["5000"] == results["cost"]
@@ -87,4 +87,4 @@ def test_the_published_costs_stand_beside_the_published_sentences_only(tmp_path,
     monkeypatch.setattr(last_word, "draw", lambda costs, published, *_: drawn.append(published))
     run(tmp_path / "theirs", steps=1)
     run(tmp_path / "own", steps=1, sentences=("a b",))
-    assert drawn == [PUBLISHED, {}]
+    assert drawn == [PUBLISHED_COSTS, {}]

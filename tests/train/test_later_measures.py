@@ -8,7 +8,7 @@ import pytest
 from common.util import eval_perplexity_exact
 from train import dynamic_evaluation, neural_cache, rnnlm
 from train.run.folder import RunFolder, add_result, read_results
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 100
 

@@ -56,7 +56,7 @@ def test_the_built_in_sentence_stands_beside_what_was_published(tmp_path, capsys
 
 
 def test_the_published_recitations_are_counted():
-    published = [v.published for v in VARIANTS if v.published]
+    published = [v.published_recitation for v in VARIANTS if v.published_recitation]
     assert [len(said) for said in published] == [68, 68, 68]
     assert [compare(s, s, SENTENCE).given_back for s in published] == [19, 4, 1]
 

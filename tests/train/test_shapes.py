@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from train.shapes import LESSONS, Options, learn, main
+from train.shapes import SETUPS, Options, main, train
 
 
 def test_a_short_run_prints_a_table_and_leaves_a_picture(tmp_path, capsys):
@@ -13,7 +13,7 @@ def test_a_short_run_prints_a_table_and_leaves_a_picture(tmp_path, capsys):
     main(Options(effort=0.05, out=out))
     results = json.loads((out / "results.json").read_text())
     printed = capsys.readouterr().out
-    assert list(results) == list(LESSONS)
+    assert list(results) == list(SETUPS)
     for shape, result in results.items():
         assert 0 <= result["accuracy"] <= 1
         (line,) = (line for line in printed.splitlines() if line.startswith(f"{shape}  "))
@@ -24,24 +24,24 @@ def test_a_short_run_prints_a_table_and_leaves_a_picture(tmp_path, capsys):
 
 
 def test_effort_is_a_share_of_the_epochs():
-    epochs = LESSONS["step by step"].epochs
-    assert len(learn("step by step", seed=1, effort=0.2).losses) == round(0.2 * epochs)
-    assert len(learn("step by step", seed=1, effort=1e-9).losses) == 1
+    epochs = SETUPS["step by step"].epochs
+    assert len(train("step by step", seed=1, effort=0.2).losses) == round(0.2 * epochs)
+    assert len(train("step by step", seed=1, effort=1e-9).losses) == 1
 
 
 def test_one_seed_teaches_the_same_twice():
-    first, same, other = (learn("one to many", seed, effort=0.1) for seed in (1, 1, 2))
+    first, same, other = (train("one to many", seed, effort=0.1) for seed in (1, 1, 2))
     assert first.losses == same.losses != other.losses
     x = first.task.x_test
     np.testing.assert_array_equal(first.probabilities(x), same.probabilities(x))
 
 
 def test_probabilities_add_up_and_accuracy_counts_whole_answers():
-    pupil = learn("one to many", seed=1, effort=0.1)
-    p, t = pupil.probabilities(pupil.task.x_test), pupil.task.t_test
+    trained = train("one to many", seed=1, effort=0.1)
+    p, t = trained.probabilities(trained.task.x_test), trained.task.t_test
     np.testing.assert_allclose(p.sum(axis=-1), 1, rtol=1e-5)
     right = p.argmax(axis=-1) == t
-    assert pupil.accuracy == right.all(axis=1).mean() < right.mean()
+    assert trained.accuracy == right.all(axis=1).mean() < right.mean()
 
 
 @pytest.mark.parametrize("effort", [0.0, -1.0, float("nan"), float("inf")])

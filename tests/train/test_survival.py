@@ -12,20 +12,27 @@ import time
 import pytest
 
 from common.files.checkpoint import read_checkpoint
-from tests.train.processes import (
-    TEXT,
-    expect_same_run,
-    finish,
-    log_of,
-    new_run,
-    run,
-    start,
-    wait_for,
-)
+from tests.train.processes import TEXT, Process, expect_same_run, finish, log_of, new_run, run
 
 KILLS = int(os.environ.get("TIMELAYERS_KILLS", "5"))
-OFTEN = 0.0003  # minutes between checkpoints: 18 ms
-FOREVER = {"epochs": 100_000, "checkpoint-every": OFTEN}
+WINDOWS = 62  # updates in an epoch of TEXT
+AT_EVERY_UPDATE, AT_EPOCHS = 1e-9, 0  # minutes between checkpoints
+CHECKPOINT = "checkpoint.safetensors"
+
+# Where a process is killed in its run, and how many updates or log lines it gets there at most: all
+# within an epoch, so that a run of more epochs than kills cannot end before the last of them.
+MOMENTS = [
+    (f"half of {CHECKPOINT}", 12),
+    ("anywhere", 12),
+    (CHECKPOINT, 12),  # written, but not under its name
+    ("half of config.json", 1),  # at the start
+    ("half a line of log.jsonl", 2),
+    (f"half of {CHECKPOINT}", 12),
+    ("validation", 1),
+    (CHECKPOINT, 12),
+    ("update", WINDOWS // 2),  # with nothing kept since the epoch began
+    ("anywhere", 12),
+]
 
 
 @pytest.fixture
@@ -36,29 +43,21 @@ def text_file(tmp_path):
 
 
 def half_written(folder):
-    return list(folder.glob(".checkpoint.safetensors.*"))
+    return list(folder.glob(f".{CHECKPOINT}.*"))
 
 
-def kill(process, folder, moment, rng):
-    """Kill it at a random moment of its training, of a checkpoint's writing, or of its start."""
-    if moment == "start":
-        time.sleep(rng.uniform(0, 0.6))
-    else:
-        before = (folder / "checkpoint.safetensors").exists() and os.stat(
-            folder / "checkpoint.safetensors"
-        ).st_mtime_ns
-
-        def has_moved():
-            file = folder / "checkpoint.safetensors"
-            return file.exists() and os.stat(file).st_mtime_ns != before
-
-        wait_for(has_moved, process)
-        time.sleep(rng.uniform(0, 0.1))
-        if moment == "writing":
-            wait_for(lambda: half_written(folder), process)
+def kill(arguments, place, number, rng):
+    """Start a process and kill it; the exit code."""
+    every = AT_EPOCHS if place == "update" else AT_EVERY_UPDATE
+    places = [(place, number)]
+    if place == "anywhere":  # wherever the clock finds it, but no further than 20 updates on
+        places = [("update", number, False), ("update", number + 20)]
+    process = Process("better_rnnlm", *arguments, "--checkpoint-every", every, places=places)
+    process.wait_for_place()
+    if place == "anywhere":
+        time.sleep(rng.uniform(0, 0.03))
     process.kill()
-    finish(process)
-    return process.returncode == -signal.SIGKILL
+    return finish(process)[0]
 
 
 @pytest.mark.slow
@@ -66,29 +65,27 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(
     text_file, tmp_path, capsys
 ):
     rng = random.Random(1)
-    options = {"epochs": 4 * KILLS, "lr": 2, "lr-decay": 1.1}
+    options = {"epochs": KILLS + 1, "lr": 2, "lr-decay": 1.1}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run("better_rnnlm", *new_run(text_file, whole, **options))[0] == 0
-    options["checkpoint-every"] = OFTEN
+    assert {record.get("iterations", WINDOWS) for record in log_of(whole)} == {WINDOWS}
 
-    arguments, killed, writing = new_run(text_file, broken, **options), 0, 0
-    began = time.monotonic()
-    for number in range(KILLS):
-        process = start("better_rnnlm", *arguments)
-        moment = ("training", "writing", "start", "training", "writing")[number % 5]
-        killed += kill(process, broken, moment, rng)
+    arguments, writing = new_run(text_file, broken, **options), 0
+    for k in range(KILLS):
+        place, most = MOMENTS[k % len(MOMENTS)]
+        assert kill(arguments, place, rng.randint(1, most), rng) == -signal.SIGKILL
+        if place.endswith(CHECKPOINT):
+            assert half_written(broken)
         writing += bool(half_written(broken))
-        if (broken / "checkpoint.safetensors").exists():
-            read_checkpoint(broken / "checkpoint.safetensors")
+        if (broken / CHECKPOINT).exists():
+            read_checkpoint(broken / CHECKPOINT)
         if (broken / "config.json").exists():
             arguments = ["--resume", broken]
-    before_the_end = not (broken / "results.json").exists()
+    assert not (broken / "results.json").exists()
     code, out, err = run("better_rnnlm", *arguments, "--checkpoint-every", 5)
     assert code == 0, err
     with capsys.disabled():
-        seconds = time.monotonic() - began
-        print(f"\n{killed} of {KILLS} kills, {writing} amid a checkpoint, {seconds:.0f} s")
-    assert killed == KILLS and before_the_end
+        print(f"\n{KILLS} kills, {writing} amid a checkpoint")
     assert "goes on after iteration" in out
     expect_same_run(broken, whole)
 
@@ -99,41 +96,43 @@ def test_a_signal_stops_after_the_iteration_and_says_how_to_go_on(
     signum, code, text_file, tmp_path
 ):
     stopped = tmp_path / "stopped"
-    process = start("rnnlm", *new_run(text_file, stopped, lr=1, **FOREVER))
-    assert wait_for(lambda: (stopped / "weights.safetensors").exists(), process)
-    process.send_signal(signum)
+    arguments, place = new_run(text_file, stopped, epochs=3, lr=1), ("update", WINDOWS + 9)
+    process = Process("rnnlm", *arguments, places=[place])
+    process.wait_for_place()
+    process.ask_to_stop(signum)
+    process.go_on()
     got, out, err = finish(process)
     assert got == code
-    assert "once more stops at once" in err and "Traceback" not in err
-    *_, evaluation, last = out.splitlines()
-    assert last == f"to go on: python -m train.rnnlm --resume {stopped}"
+    assert "Traceback" not in err
+    *_, stop, evaluation, last = out.splitlines()
+    assert stop == f"| stopped after iteration {WINDOWS + 9}, checkpoint written"
     assert "validation perplexity" in evaluation
+    assert last == f"to go on: python -m train.rnnlm --resume {stopped}"
     assert not (stopped / "run.lock").exists()
 
-    epochs = read_checkpoint(stopped / "checkpoint.safetensors")["trainer"]["epoch"] + 1
-    got, out, err = run("rnnlm", "--resume", stopped, "--epochs", epochs)
+    got, out, err = run("rnnlm", "--resume", stopped)
     assert got == 0, err
     validated = [record["epoch"] for record in log_of(stopped) if "valid" in record]
-    assert validated == list(range(1, epochs + 1))
+    assert validated == [1, 2, 3]
 
 
 @pytest.mark.slow
 def test_a_second_signal_stops_at_once_and_leaves_what_was_written(text_file, tmp_path):
-    text_file.write_text(TEXT * 100, encoding="utf-8")  # validation takes its time
     folder = tmp_path / "run"
-    arguments = new_run(text_file, folder, **{**FOREVER, "batch-size": 100, "time-size": 70})
-    process = start("better_rnnlm", *arguments)
-    assert wait_for((folder / "checkpoint.safetensors").exists, process)
+    places = [("update", 5), ("validation", 1)]
+    process = Process("better_rnnlm", *new_run(text_file, folder), places=places)
+    process.wait_for_place()
+    process.ask_to_stop(signal.SIGINT)
+    process.go_on()
+    process.wait_for_place()  # the validation of a run that stops
     process.send_signal(signal.SIGINT)
-    while not process.stdout.readline().startswith("| stopped after iteration"):
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)  # while it validates
     code, out, err = finish(process)
     assert code == 130 and "validation perplexity" not in out
-    assert out.splitlines()[-1].startswith("to go on: ") and "Traceback" not in err
-    names = {file.name for file in folder.iterdir()} - {"weights.safetensors"}
-    assert names == {"config.json", "log.jsonl", "checkpoint.safetensors"}
-    read_checkpoint(folder / "checkpoint.safetensors")
+    *_, stop, last = out.splitlines()
+    assert stop == "| stopped after iteration 5, checkpoint written"
+    assert last.startswith("to go on: ") and "Traceback" not in err
+    assert {file.name for file in folder.iterdir()} == {"config.json", "log.jsonl", CHECKPOINT}
+    read_checkpoint(folder / CHECKPOINT)
 
 
 @pytest.mark.slow
@@ -154,9 +153,9 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_is_whole(text_file
 
 @pytest.mark.slow
 def test_a_folder_in_use_names_the_process_and_is_free_once_that_is_dead(text_file, tmp_path):
-    folder = tmp_path / "run"
-    process = start("rnnlm", *new_run(text_file, folder, **FOREVER))
-    assert wait_for((folder / "checkpoint.safetensors").exists, process)
+    folder, options = tmp_path / "run", {"checkpoint-every": AT_EVERY_UPDATE}
+    process = Process("rnnlm", *new_run(text_file, folder, **options), places=[("update", 5)])
+    process.wait_for_place()
     for arguments in (["--resume", folder], new_run(text_file, folder)):
         code, _, err = run("rnnlm", *arguments)
         assert code == 1
@@ -164,8 +163,10 @@ def test_a_folder_in_use_names_the_process_and_is_free_once_that_is_dead(text_fi
     process.kill()
     finish(process)
     assert json.loads((folder / "run.lock").read_text())["pid"] == process.pid
-    process = start("rnnlm", "--resume", folder)
-    assert wait_for(lambda: str(process.pid) in (folder / "run.lock").read_text(), process)
-    process.terminate()
+    process = Process("rnnlm", "--resume", folder, places=[("update", 1)])
+    process.wait_for_place()
+    assert json.loads((folder / "run.lock").read_text())["pid"] == process.pid
+    process.ask_to_stop(signal.SIGTERM)
+    process.go_on()
     assert finish(process)[0] == 143
     assert not (folder / "run.lock").exists()

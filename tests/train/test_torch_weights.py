@@ -8,12 +8,12 @@ from safetensors.numpy import load_file, save_file
 
 from common.files.tensors import read_tensors
 from datasets import load_corpus
-from tests.builders import floats, generator, same
+from tests.builders import PATIENCE, floats, generator, same
 from tests.train.test_command_line import command
 from tests.train.test_import_book import MODELS, save_as_the_book, trained
 from tests.train.test_import_book import corpus as corpus  # the fixture
 from train import import_book, torch_weights
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_an_altered_export_is_refused(run, tmp_path):
 
 def test_the_script_does_not_need_pytorch():
     program = "import sys, train.torch_weights; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], timeout=PATIENCE).returncode == 0
 
 
 @pytest.mark.slow

@@ -1,1 +1,4 @@
-"""Measurements beside PyTorch and the book's way: ``python -m train.benchmark --help``."""
+"""Speed and memory against PyTorch and the book's code, and the table of perplexities.
+
+``python -m train.benchmark --help``
+"""

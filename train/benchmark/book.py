@@ -1,4 +1,4 @@
-"""The book's way to train, written anew: what the ideas of the time layers are measured against.
+"""The side of the book: its training loop and layers, written anew, as the baseline.
 
 One Python object per time step with its own gradients, every product inside the time loop,
 ``np.add.at`` for the embedding, softmax and loss as separate passes, fresh memory for every
@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from train.benchmark.ids import Ids, training_chunk
-from train.benchmark.works import Sizes
+from train.benchmark.workloads import Sizes, TokenIds, training_chunk
 
 __all__ = ["Model", "Side", "merge_tied"]
 
 
 class BookLayer:
-    """Parameters, and for each a gradient of its own."""
+    """Parameters and their gradients."""
 
     def __init__(self, *params: np.ndarray) -> None:
         self.params = list(params)
@@ -27,7 +26,7 @@ class BookLayer:
 
 
 class EmbeddingStep(BookLayer):
-    """Rows of the table for one time step."""
+    """The embedding of one time step."""
 
     def forward(self, ids: np.ndarray) -> np.ndarray:
         """Ids (N,) -> (N, D)."""
@@ -35,14 +34,14 @@ class EmbeddingStep(BookLayer):
         return self.params[0][ids]
 
     def backward(self, dy: np.ndarray) -> None:
-        """Clears the whole gradient and adds row by row."""
+        """Clear the whole gradient and add row by row."""
         (dW,) = self.grads
         dW[...] = 0
         np.add.at(dW, self.ids, dy)
 
 
 class LSTMStep(BookLayer):
-    """One time step of the LSTM, gates in the order f, g, i, o."""
+    """One time step of an LSTM, gates in the order f, g, i, o."""
 
     def forward(self, x: np.ndarray, h_prev: np.ndarray, c_prev: np.ndarray) -> tuple:
         """(N, D), (N, H), (N, H) -> h, c."""
@@ -73,7 +72,7 @@ class LSTMStep(BookLayer):
 
 
 class Embedding(BookLayer):
-    """T embeddings."""
+    """The embeddings of T time steps."""
 
     def forward(self, xs: np.ndarray) -> np.ndarray:
         """Ids (N, T) -> (N, T, D)."""
@@ -88,7 +87,7 @@ class Embedding(BookLayer):
         return ys
 
     def backward(self, dys: np.ndarray) -> None:
-        """Adds up T whole gradients."""
+        """Add up T whole gradients."""
         total = np.zeros_like(self.grads[0])
         for t, step in enumerate(self.steps):
             step.backward(dys[:, t])
@@ -97,14 +96,14 @@ class Embedding(BookLayer):
 
 
 class LSTM(BookLayer):
-    """T steps of an LSTM that keeps its state."""
+    """T time steps of an LSTM that keeps its state."""
 
     def __init__(self, *params: np.ndarray) -> None:
         super().__init__(*params)
         self.reset_state()
 
     def reset_state(self) -> None:
-        """Begin from zeros."""
+        """Start again from a zero state."""
         self.h: Any = None
         self.c: Any = None
 
@@ -141,7 +140,7 @@ class LSTM(BookLayer):
 
 
 class Dropout(BookLayer):
-    """Zeroes, scales up, and keeps the mask."""
+    """Inverted dropout; the mask is kept for the backward pass."""
 
     def __init__(self, ratio: float) -> None:
         super().__init__()
@@ -159,7 +158,7 @@ class Dropout(BookLayer):
 
 
 class Affine(BookLayer):
-    """ys = xs W + b, all steps in one product: the book does that here."""
+    """ys = xs W + b; here the book too takes all steps in one product."""
 
     def forward(self, xs: np.ndarray) -> np.ndarray:
         """(N, T, H) -> (N, T, V)."""
@@ -179,7 +178,7 @@ class Affine(BookLayer):
 
 
 class SoftmaxWithLoss:
-    """Mean of -log softmax(xs)[t]."""
+    """Mean of -log softmax(xs)[t]; targets of -1 are not counted."""
 
     def forward(self, xs: np.ndarray, ts: np.ndarray) -> float:
         """(N, T, V), (N, T) -> the loss."""
@@ -191,7 +190,7 @@ class SoftmaxWithLoss:
         return -log_p.sum() / counts.sum()
 
     def backward(self) -> np.ndarray:
-        """The scores' gradient (N, T, V)."""
+        """Gradient of the scores (N, T, V)."""
         ys, ts, counts, shape = self.cache
         ys[np.arange(len(ts)), ts] -= 1
         ys *= 1.0
@@ -206,7 +205,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
-    """exp(x) / sum(exp(x)) by rows, a pass for each sign."""
+    """exp(x) / sum(exp(x)) of each row, one pass over x for each operation."""
     x = x - x.max(axis=1, keepdims=True)
     x = np.exp(x)
     x /= x.sum(axis=1, keepdims=True)
@@ -214,12 +213,12 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 class Model:
-    """Rnnlm or BetterRnnlm with an LSTM, from the weights of ``params``.
+    """Rnnlm or BetterRnnlm with an LSTM, built on the weights in ``params``.
 
     Args:
-        sizes: says which model.
-        params: as a model of this project lists them: embedding (V, D); Wx, Wh and b of each
-            LSTM; the output's weight (H, V), where it is not tied, and its bias (V,).
+        sizes: which model.
+        params: in the order of the models of Time Layers: embedding (V, D); Wx, Wh and b of each
+            LSTM; the output's weight (H, V), unless it is tied, and its bias (V,).
     """
 
     def __init__(self, sizes: Sizes, params: list[np.ndarray]) -> None:
@@ -229,7 +228,7 @@ class Model:
         if sizes.model == "BetterRnnlm":
             output = Affine(embed_W.T, params[-1])
             self.layers = [
-                part for layer in self.layers for part in (layer, Dropout(sizes.dropout))
+                each for layer in self.layers for each in (layer, Dropout(sizes.dropout))
             ]
         else:
             output = Affine(*params[-2:])
@@ -239,19 +238,19 @@ class Model:
         self.grads = [grad for layer in self.layers for grad in layer.grads]
 
     def forward(self, xs: np.ndarray, ts: np.ndarray) -> float:
-        """The loss of ids and targets, both (N, T)."""
+        """Mean loss of ids and targets, both (N, T)."""
         for layer in self.layers:
             xs = layer.forward(xs)
         return self.loss_layer.forward(xs, ts)
 
     def backward(self) -> None:
-        """Write every gradient."""
+        """Write the gradients of all parameters."""
         dout = self.loss_layer.backward()
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
 
     def reset_state(self) -> None:
-        """Begin from zeros."""
+        """Start again from a zero state."""
         for layer in self.layers:
             if isinstance(layer, LSTM):
                 layer.reset_state()
@@ -260,7 +259,7 @@ class Model:
 def merge_tied(
     params: list[np.ndarray], grads: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Each weight once: two of equal values, straight or transposed, are taken for one."""
+    """Each weight once: weights of equal values, also transposed, count as tied."""
     params, grads = params[:], grads[:]
     i = 0
     while i < len(params):
@@ -284,7 +283,7 @@ def merge_tied(
 
 
 def get_batch(ids: np.ndarray, first: int, N: int, T: int, length: int) -> np.ndarray:
-    """N streams of ``length`` ids, T of each from column ``first``, taken one by one."""
+    """Columns first .. first + T of N streams of ``length`` ids, copied one id at a time."""
     batch = np.empty((N, T), dtype="int32")
     for t in range(T):
         for n in range(N):
@@ -293,9 +292,9 @@ def get_batch(ids: np.ndarray, first: int, N: int, T: int, length: int) -> np.nd
 
 
 class Side:
-    """Trains as the book's loop does."""
+    """Trains by the book's loop."""
 
-    def __init__(self, sizes: Sizes, ids: Ids, threads: int) -> None:
+    def __init__(self, sizes: Sizes, ids: TokenIds, threads: int) -> None:
         rng = np.random.default_rng(1)
         V, D, H = sizes.V, sizes.D, sizes.H
 
@@ -315,7 +314,7 @@ class Side:
         self.chunks_read = 0
 
     def step(self, count: int) -> float:
-        """Train on the next ``count`` windows, the state carried from each to the next."""
+        """Train on the next ``count`` windows; the state is carried from window to window."""
         N, T = self.sizes.N, self.sizes.T
         chunk = training_chunk(self.train_ids, self.chunks_read, N * T * count)
         self.chunks_read += 1
@@ -334,7 +333,7 @@ class Side:
 
 
 def clip(grads: list[np.ndarray], max_norm: float) -> None:
-    """Scale all gradients so that their norm is at most ``max_norm``."""
+    """Scale all gradients in place so that their norm is at most ``max_norm``."""
     total = 0.0
     for grad in grads:
         total += np.sum(grad**2)

@@ -1,26 +1,83 @@
-"""What a person reads, and what a program reads."""
+"""Results of the speed benchmark: statistics, the printed table, the JSON content, the figure."""
 
 from __future__ import annotations
 
+import math
+import platform
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import linear_regression, median, quantiles
 from typing import Any
 
-from train.benchmark.cost import Curve
-from train.benchmark.floor import step_flops
-from train.benchmark.workers import Result
+import numpy
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-__all__ = ["Report"]
+from train.benchmark.processes import available_cores
+from train.benchmark.workloads import Workload
+
+__all__ = ["Curve", "Report", "Result", "aligned", "describe_machine"]
 
 HEAD = (
     *("work", "ours", "PyTorch", "ratio", "quartiles", "untuned", "book"),
     *("floor", "reached", "by PyTorch"),
 )
+LABELS_AND_COLORS = {
+    "ours": ("Time Layers", "tab:blue"),
+    "torch": ("PyTorch", "tab:orange"),
+    "torch_as_is": ("PyTorch untuned", "navajowhite"),
+    "book": ("the book's way", "tab:gray"),
+}
 
 
-def _number(x: float | None) -> str:
-    if x is None:
-        return "-"
-    return f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}"
+@dataclass(frozen=True)
+class Result:
+    """The samples of a workload. The k-th samples of "ours" and "torch" were taken in one turn."""
+
+    workload: Workload
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    torch_settings: dict[str, Any] = field(default_factory=dict)
+
+    def median(self, side: str) -> float | None:
+        """Median of a side's samples; None if it has none."""
+        return median(self.samples[side]) if self.samples.get(side) else None
+
+    @property
+    def ratio(self) -> tuple[float, float, float]:
+        """Median and quartiles of the ratios of Time Layers to PyTorch, turn by turn."""
+        pairs = zip(self.samples["ours"], self.samples["torch"], strict=True)
+        ratios = [ours / torch for ours, torch in pairs]
+        if len(ratios) == 1:
+            return ratios[0], ratios[0], ratios[0]
+        low, middle, high = quantiles(ratios, n=4, method="inclusive")
+        return middle, low, high
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Milliseconds of a step of Rnnlm against one of its sizes: the samples at each value."""
+
+    letter: str
+    sizes: list[int]
+    samples: list[list[float]]
+
+    @property
+    def costs(self) -> list[float]:
+        """Median at each value."""
+        return [median(samples) for samples in self.samples]
+
+    @property
+    def exponent(self) -> float:
+        """k of the fit cost = c size^k, by least squares on a log-log scale.
+
+        Raises:
+            ValueError: for fewer than two points.
+        """
+        points = map(math.log, self.sizes), map(math.log, self.costs)
+        return linear_regression(*map(list, points)).slope
 
 
 @dataclass
@@ -29,9 +86,11 @@ class Report:
 
     Args:
         machine: see ``describe_machine``.
-        threads: of every pool.
-        text: where the ids come from.
-        peaks: FLOP/s of the fastest product of each side.
+        threads: upper bound for every thread pool.
+        text: where the token ids come from.
+        peaks: FLOP/s of the fastest product by side.
+        results: one for each workload.
+        curves: one for each size that was varied.
     """
 
     machine: dict[str, Any]
@@ -42,104 +101,191 @@ class Report:
     curves: list[Curve] = field(default_factory=list)
 
     def floor(self, result: Result) -> float | None:
-        """Milliseconds of a step's products at the best rate measured; None for other works."""
-        if result.work.kind != "step" or not self.peaks:
+        """Milliseconds that the products of a step take at the best rate measured.
+
+        None for workloads other than training steps.
+        """
+        if result.workload.kind != "step" or not self.peaks:
             return None
-        return 1e3 * step_flops(result.work.sizes) / max(self.peaks.values())
+        return 1e3 * result.workload.sizes.step_flops / max(self.peaks.values())
 
     def reached(self, result: Result, side: str) -> float | None:
-        """The floor over what the side took."""
-        floor, took = self.floor(result), result.median(side)
-        return None if floor is None or took is None else floor / took
+        """The floor divided by the median of ``side``."""
+        floor, cost = self.floor(result), result.median(side)
+        return None if floor is None or cost is None else floor / cost
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Content of the JSON file."""
         works = []
         for result in self.results:
-            ratio, low, high = result.ratio
+            ratio, *quartiles = result.ratio
             works.append(
                 {
-                    **asdict(result),
+                    "work": asdict(result.workload),
+                    "samples": result.samples,
+                    "torch_settings": result.torch_settings,
                     "median": {side: result.median(side) for side in result.samples},
                     "ratio": ratio,
-                    "quartiles": [low, high],
+                    "quartiles": quartiles,
                     "floor": self.floor(result),
                     "reached": {side: self.reached(result, side) for side in result.samples},
                 }
             )
-        curves = [
-            {**asdict(curve), "costs": curve.costs, "exponent": curve.exponent}
-            for curve in self.curves
-        ]
         return {
             "machine": self.machine,
             "threads": self.threads,
             "text": self.text,
             "peak_gflops": {side: peak / 1e9 for side, peak in self.peaks.items()},
             "works": works,
-            "curves": curves,
+            "curves": [
+                {**asdict(curve), "costs": curve.costs, "exponent": curve.exponent}
+                for curve in self.curves
+            ],
         }
 
     def __str__(self) -> str:
-        blocks = [self._about(), *self._table(), *self._settings(), *self._growth()]
-        return "\n".join(blocks)
-
-    def _about(self) -> str:
         machine = self.machine
-        lines = (
+        lines = [
             f"{machine['cpu']}, {machine['cores']} cores, {self.threads} threads; "
             f"{machine['system']}",
             f"Python {machine['python']}, NumPy {machine['numpy']} with {machine['blas']}, "
             f"PyTorch {machine['torch']}; float32; {self.text}",
-        )
-        peaks = " and ".join(
-            f"{peak / 1e9:.0f} GFLOP/s by {'NumPy' if side == 'ours' else 'PyTorch'}"
-            for side, peak in self.peaks.items()
-        )
-        return "\n".join([*lines, f"fastest product: {peaks}"] if peaks else lines)
-
-    def _table(self) -> list[str]:
-        if not self.results:
-            return []
-        rows: list[tuple[str, ...]] = [HEAD]
-        for result in self.results:
-            ratio, low, high = result.ratio
-            reached = [self.reached(result, side) for side in ("ours", "torch")]
-            rows.append(
-                (
-                    f"{result.work.name}, {result.work.unit}",
-                    *(_number(result.median(side)) for side in ("ours", "torch")),
-                    f"{ratio:.2f}",
-                    f"{low:.2f}-{high:.2f}" if len(result.samples["ours"]) > 1 else "-",
-                    *(_number(result.median(side)) for side in ("torch_as_is", "book")),
-                    _number(self.floor(result)),
-                    *("-" if part is None else f"{part:.0%}" for part in reached),
-                )
-            )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return [
-            "",
-            *(
-                "  ".join(
-                    cell.ljust(width) if k == 0 else cell.rjust(width)
-                    for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-                )
-                for row in rows
-            ),
         ]
+        if self.peaks:
+            numpy_peak, torch_peak = (self.peaks[side] / 1e9 for side in ("ours", "torch"))
+            peaks = f"{numpy_peak:.0f} GFLOP/s by NumPy and {torch_peak:.0f} GFLOP/s by PyTorch"
+            lines.append(f"fastest product: {peaks}")
+        if self.results:
+            rows = [HEAD, *map(self._row, self.results)]
+            lines += ["", *aligned(rows, left=HEAD[:1])]
+        tuned = [result for result in self.results if result.torch_settings]
+        if tuned:
+            lines += [
+                "",
+                "PyTorch has an allocator tuned for time or for memory, and the fastest settings; "
+                "untuned has neither",
+            ]
+        for result in tuned:
+            settings = ", ".join(f"{key}={value}" for key, value in result.torch_settings.items())
+            lines.append(f"  {result.workload.name}: {settings}")
+        if self.curves:
+            powers = "   ".join(f"{curve.letter}^{curve.exponent:.2f}" for curve in self.curves)
+            lines += ["", f"a step of Rnnlm grows as   {powers}"]
+        return "\n".join(lines)
 
-    def _settings(self) -> list[str]:
-        lines = [
-            f"  {result.work.name}: "
-            + ", ".join(f"{name}={value}" for name, value in result.torch_settings.items())
-            for result in self.results
-            if result.torch_settings
-        ]
-        head = "PyTorch has an allocator tuned for time or for memory, and the fastest settings"
-        return ["", f"{head}; untuned has neither", *lines] if lines else []
+    def _row(self, result: Result) -> tuple[str, ...]:
+        ratio, low, high = result.ratio
+        reached = [self.reached(result, side) for side in ("ours", "torch")]
+        return (
+            f"{result.workload.name}, {result.workload.unit}",
+            *(_number(result.median(side)) for side in ("ours", "torch")),
+            f"{ratio:.2f}",
+            f"{low:.2f}-{high:.2f}" if len(result.samples["ours"]) > 1 else "-",
+            *(_number(result.median(side)) for side in ("torch_as_is", "book")),
+            _number(self.floor(result)),
+            *("-" if share is None else f"{share:.0%}" for share in reached),
+        )
 
-    def _growth(self) -> list[str]:
-        if not self.curves:
-            return []
-        powers = "   ".join(f"{curve.letter}^{curve.exponent:.2f}" for curve in self.curves)
-        return ["", f"a step of Rnnlm grows as   {powers}"]
+    def draw(self, path: Path) -> None:
+        """Save a figure of the results and of the curves, whichever there are."""
+        figure = Figure(figsize=(11, 5.5), layout="constrained")
+        halves = figure.subfigures(1, bool(self.results) + bool(self.curves), squeeze=False)[0]
+        if self.results:
+            self._draw_bars(halves[0].subplots())
+        if self.curves:
+            halves[-1].suptitle("Cost of a step of Rnnlm")
+            for k, curve in enumerate(self.curves, start=1):
+                _draw_curve(halves[-1].add_subplot(2, 2, k), curve)
+        figure.savefig(path, dpi=100)
+
+    def _draw_bars(self, axes: Axes) -> None:
+        """Each side's median relative to PyTorch's, one row a workload; the floor as a tick."""
+        height = 0.2
+        for row, result in enumerate(self.results):
+            torch = median(result.samples["torch"])
+            for k, (side, samples) in enumerate(result.samples.items()):
+                label, color = LABELS_AND_COLORS[side]
+                place = row + (k - 1) * height
+                axes.barh(place, median(samples) / torch, height, color=color, label=label)
+            floor = self.floor(result)
+            if floor is not None:
+                span = row - 0.45, row + 0.45
+                label = "floor: the products at their peak"
+                axes.plot([floor / torch] * 2, span, "k", linewidth=1.5, label=label)
+        axes.set_yticks(range(len(self.results)), [each.workload.name for each in self.results])
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        ticks = (0.1, 0.25, 0.5, 1, 2, 4)
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("relative to PyTorch: less is better")
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+        handles, labels = axes.get_legend_handles_labels()
+        once = dict(zip(labels, handles, strict=True))
+        axes.legend(
+            once.values(),
+            once.keys(),
+            fontsize="small",
+            ncols=2,
+            loc="upper center",
+            bbox_to_anchor=(0.4, -0.1),
+        )
+
+
+def _draw_curve(axes: Axes, curve: Curve) -> None:
+    _, color = LABELS_AND_COLORS["ours"]
+    axes.loglog(curve.sizes, curve.costs, "o-", markersize=4, color=color)
+    labels = [f"{size / 1000:g}k" if size >= 1000 else str(size) for size in curve.sizes]
+    axes.set_xticks(curve.sizes, labels, fontsize="small")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.minorticks_off()
+    axes.set_title(f"{curve.letter}, as {curve.letter}^{curve.exponent:.2f}", fontsize="medium")
+    axes.set_ylabel("ms/step", fontsize="small")
+    axes.grid(alpha=0.3)
+
+
+def _number(x: float | None) -> str:
+    if x is None:
+        return "-"
+    return f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}"
+
+
+def aligned(rows: Sequence[tuple[str, ...]], left: Iterable[str]) -> list[str]:
+    """Lines of a table whose first row is its head.
+
+    Args:
+        rows: cells, as many in each row.
+        left: heads of the columns that are aligned left; the others are aligned right.
+    """
+    columns = [
+        [cell.ljust(width) if head in left else cell.rjust(width) for cell in (head, *cells)]
+        for head, *cells in zip(*rows, strict=True)
+        for width in [max(map(len, (head, *cells)))]
+    ]
+    return ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+
+
+def describe_machine() -> dict[str, str | int]:
+    """CPU, cores, operating system and the versions of what was measured."""
+    blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "cpu": _cpu_model(),
+        "cores": available_cores(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "blas": f"{blas['name']} {blas['version']}",
+        "torch": version("torch"),
+        "time-layers": version("time-layers"),
+    }
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -5,91 +5,146 @@ python -m train.benchmark speed
 
 from __future__ import annotations
 
-import tempfile
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy
+import pooch
 from tqdm import tqdm
 
-from train.benchmark.corpus import read_ids
-from train.benchmark.cost import measure_curve
-from train.benchmark.figure import draw
-from train.benchmark.machine import available_cores, describe_machine
-from train.benchmark.report import Report
-from train.benchmark.workers import (
+from datasets import ptb
+from train.benchmark.processes import (
     FAST_MEMORY,
     LITTLE_MEMORY,
-    Worker,
-    measure_in_turns,
-    measure_memory,
+    SETTLE,
+    SideProcess,
+    available_cores,
 )
-from train.benchmark.works import MEMORY, SWEEPS, TIMED, Work
-from train.run_folder import RunFolder
+from train.benchmark.report import Curve, Report, Result, describe_machine
+from train.benchmark.workloads import MEMORY, SWEEPS, TIMED, Sizes, TokenIds, Workload
+from train.run.folder import RunFolder
 
 BAR = "{percentage:3.0f} % |{bar}| {elapsed}, {remaining} to go: {desc}"
+
+Sweeps = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measure this project, PyTorch and the book's way at the same work; about ten minutes."""
+    """Compare Time Layers, PyTorch and the book's code on the same work; about ten minutes."""
 
     repeats: int = 20
-    """Pairs of measurements of each work."""
+    """Pairs of measurements of each workload."""
     only: str = ""
-    """Measure only works whose name contains this, such as "Rnnlm step", "memory", "cost"."""
+    """Measure only workloads whose name contains this, such as "Rnnlm step", "memory", "cost"."""
     threads: int | None = None
-    """Threads that each side may use; all cores if not given. PyTorch may take fewer."""
+    """Threads that each side may use; all cores if not given. PyTorch may choose fewer."""
     quick: bool = False
     """Two short measurements of the small model: shows that everything works, not how fast."""
     json: Path | None = None
-    """Write everything, each sample too, into this file; results.json of the run if not given."""
+    """Write all results, every sample included, to this file; results.json of the run if not
+    given."""
     out: Path | None = None
-    """Folder of the run; runs/benchmark_speed-NUMBER if not named."""
+    """Folder of the run; runs/benchmark_speed-NUMBER if not given."""
     data_dir: Path | None = None
     """Folder with the files of the Penn Treebank, if $TIMELAYERS_DATA does not name it."""
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is measured and how thoroughly."""
+def read_ids(data_dir: Path | None = None, V: int = 10_000) -> tuple[TokenIds, str]:
+    """Token ids and a description of them; nothing is downloaded.
 
-    works: list[Work]
-    sweeps: dict[str, tuple[int, ...]]
-    repeats: int
-    tries: int  # of each of PyTorch's settings
+    Args:
+        data_dir: folder with the files of the Penn Treebank; by default $TIMELAYERS_DATA, or the
+            cache if they were downloaded before.
+        V: size of the vocabulary if the ids are random.
 
-    @property
-    def num_measurements(self) -> int:
-        """How often the bar advances."""
-        of_works = sum(
-            len(work.sides) * (1 if work.kind == "memory" else 1 + self.repeats)
-            for work in self.works
-        )
-        return of_works + sum(map(len, self.sweeps.values()))
+    Raises:
+        FileNotFoundError: where the folder named does not hold the files.
+        ValueError: where a file in it is not the one expected.
+    """
+    cache = Path(pooch.os_cache("time-layers"))
+    cached = all((cache / file.name).is_file() for file in ptb.FILES.values())
+    if data_dir or os.environ.get(ptb.DATA_VARIABLE) or cached:
+        corpus = ptb.load_corpus(data_dir)
+        ids = TokenIds(corpus.train, corpus.test, corpus.first_id, corpus.vocab_size)
+        return ids, "ids of the Penn Treebank"
+    rng = numpy.random.default_rng(1)
+    train, test = (rng.integers(0, V, size, dtype="int32") for size in (200_000, 20_000))
+    return TokenIds(train, test, 0, V), "random ids, since the Penn Treebank is not at hand"
 
 
-def _plan(options: Options) -> _Plan:
-    works = TIMED + MEMORY
-    sweeps = SWEEPS
+def measure_in_turns(
+    workload: Workload, processes: Mapping[str, SideProcess], repeats: int, tries: int
+) -> Result:
+    """Measure the sides in turn, ``repeats`` times; "torch_as_is" and "book" in every third turn.
+
+    Args:
+        workload: what to do.
+        processes: by side.
+        repeats: number of turns.
+        tries: tries of each of PyTorch's settings.
+    """
+    result = Result(workload, {side: [] for side in workload.sides})
+    for side in workload.sides:
+        processes[side].call("build", workload.sizes)
+        time.sleep(SETTLE)
+        half = max(1, workload.count // 2)
+        tries_of_side = tries if side == "torch" else 0
+        chosen = processes[side].call("prepare", workload.kind, half, tries_of_side)
+        result.torch_settings.update(chosen)
+    for turn in range(repeats):
+        for side in workload.sides:
+            if side in ("ours", "torch") or turn % 3 == 0:
+                result.samples[side].append(processes[side].cost(workload))
+    return result
+
+
+def measure_memory(workload: Workload, start: Callable[[str], SideProcess]) -> Result:
+    """Peak memory in MB of a fresh process of each side that trains ``workload.count`` steps."""
+    result = Result(workload)
+    for side in workload.sides:
+        with start(side) as process:
+            process.call("build", workload.sizes)
+            process.call("seconds", "step", workload.count)
+            result.samples[side] = [process.call("peak_memory") / 1e6]
+    return result
+
+
+def measure_curve(letter: str, values: Sequence[int], process: SideProcess, repeats: int) -> Curve:
+    """The cost of a step of Rnnlm for each of the ``values`` of one size."""
+    curve = Curve(letter, list(values), [])
+    for value in values:
+        sizes = replace(Sizes(), **{letter: value})  # type: ignore[arg-type]
+        workload = Workload(f"{letter} = {value}", "step", sizes, 4, "ms/step", 1e3)
+        process.call("build", sizes)
+        process.call("prepare", "step", 2, 0)
+        curve.samples.append([process.cost(workload) for _ in range(repeats)])
+    return curve
+
+
+def _selected(options: Options) -> tuple[list[Workload], Sweeps]:
+    """The workloads and the sweeps that ``--quick`` and ``--only`` leave."""
+    workloads, sweeps = TIMED + MEMORY, SWEEPS
     if options.quick:
-        works = [
-            work if work.kind == "memory" else replace(work, count=work.count // 5)
-            for work in works
-            if work.sizes.model == "Rnnlm"
+        workloads = [
+            each if each.kind == "memory" else replace(each, count=each.count // 5)
+            for each in workloads
+            if each.sizes.model == "Rnnlm"
         ]
-        sweeps = {letter: sizes[:2] for letter, sizes in sweeps.items()}
-    names = [work.name for work in works] + [f"cost against {letter}" for letter in sweeps]
+        sweeps = {letter: values[:2] for letter, values in sweeps.items()}
+    names = [each.name for each in workloads] + [f"cost against {letter}" for letter in sweeps]
     wanted = [name for name in names if options.only.lower() in name.lower()]
     if not wanted:
         raise ValueError(f"--only {options.only}: expected part of one of {', '.join(names)}")
-    return _Plan(
-        [work for work in works if work.name in wanted],
-        {letter: sizes for letter, sizes in sweeps.items() if f"cost against {letter}" in wanted},
-        repeats=2 if options.quick else options.repeats,
-        tries=1 if options.quick else 3,
+    return (
+        [each for each in workloads if each.name in wanted],
+        {letter: values for letter, values in sweeps.items() if f"cost against {letter}" in wanted},
     )
 
 
@@ -105,46 +160,52 @@ def _check(options: Options) -> None:
         )
 
 
-def _measure(plan: _Plan, report: Report, ids_file: Path) -> None:
-    """Fill the report: a long-lived worker for each side, a fresh process for each memory."""
-    start = partial(Worker, ids_file=ids_file, threads=report.threads)
-    timed = [work for work in plan.works if work.kind != "memory"]
+def _measure(
+    report: Report,
+    ids: TokenIds,
+    workloads: Sequence[Workload],
+    sweeps: Sweeps,
+    repeats: int,
+    tries: int,
+) -> None:
+    """Fill the report: one process per side for all times, a fresh one for each peak of memory."""
+    start = partial(SideProcess, ids=ids, threads=report.threads)
+    timed = [each for each in workloads if each.kind != "memory"]
+    sides = {"ours"}.union(*(each.sides for each in timed)) if timed or sweeps else set()
     with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=plan.num_measurements, bar_format=BAR))
-        if timed or plan.sweeps:
-            sides = sorted({"ours"}.union(*(work.sides for work in timed)))
-            workers = {
-                side: stack.enter_context(start(side, allocator=FAST_MEMORY)) for side in sides
-            }
-        if any(work.kind == "step" for work in timed):
+        bar = stack.enter_context(tqdm(total=len(workloads) + len(sweeps), bar_format=BAR))
+        processes = {
+            side: stack.enter_context(start(side, allocator=FAST_MEMORY)) for side in sorted(sides)
+        }
+        if any(each.kind == "step" for each in timed):
             bar.set_description_str("fastest product")
-            report.peaks = {side: workers[side].call("matrix_peak") for side in ("ours", "torch")}
-        for work in plan.works:
-            bar.set_description_str(work.name)
-            report.results.append(
-                measure_memory(work, partial(start, allocator=LITTLE_MEMORY), bar.update)
-                if work.kind == "memory"
-                else measure_in_turns(work, workers, plan.repeats, plan.tries, bar.update)
-            )
-        for letter, sizes in plan.sweeps.items():
+            report.peaks = {side: processes[side].call("matrix_peak") for side in ("ours", "torch")}
+        for workload in workloads:
+            bar.set_description_str(workload.name)
+            if workload.kind == "memory":
+                result = measure_memory(workload, partial(start, allocator=LITTLE_MEMORY))
+            else:
+                result = measure_in_turns(workload, processes, repeats, tries)
+            report.results.append(result)
+            bar.update()
+        for letter, values in sweeps.items():
             bar.set_description_str(f"cost against {letter}")
-            curve = measure_curve(letter, sizes, workers["ours"], min(plan.repeats, 5), bar.update)
+            curve = measure_curve(letter, values, processes["ours"], min(repeats, 5))
             report.curves.append(curve)
+            bar.update()
 
 
 def main(options: Options) -> None:
     """Run the command."""
     _check(options)
-    plan = _plan(options)
+    workloads, sweeps = _selected(options)
     ids, text = read_ids(options.data_dir)
-    run = RunFolder.create("benchmark_speed", options)
+    run = RunFolder.create("benchmark_speed", "", options)
     report = Report(describe_machine(), options.threads or available_cores(), text)
-    with tempfile.TemporaryDirectory() as folder:
-        ids_file = Path(folder) / "ids.npz"
-        ids.save(ids_file)
-        _measure(plan, report, ids_file)
-    print(report)
+    repeats, tries = (2, 1) if options.quick else (options.repeats, 3)
+    _measure(report, ids, workloads, sweeps, repeats, tries)
     run.write_json(options.json or run.results_file, report.as_dict())
+    print(report)
     figure_file = run.path / "speed.png"
-    draw(report, figure_file)
+    report.draw(figure_file)
     print(f"figure saved to {figure_file}")

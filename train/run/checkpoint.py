@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy
+
+from common import kernels
 from common.files.checkpoint import read_checkpoint, write_checkpoint
-from datasets.corpus import Corpus
-from train.run.folder import read_results
+from common.files.training_state import holds_generators
+from train.run.folder import RunFolder, read_results
 from train.run.saved_options import fixed_options
 
 if TYPE_CHECKING:
@@ -27,13 +31,12 @@ def save(training: Training) -> None:
     """
     options = training.options
     checkpoint = {
-        "trainer": training.trainer.state_dict(),
+        "trainer": {**training.trainer.state_dict(), "curve": None},  # the log has it
         "best": training.best,
         "valid_points": training.valid_points,
         "seconds": training.seconds(),
-        "log_length": training.run.log_length(),
+        "log": training.run.log_state(),
         "options": fixed_options(options, options.changeable()),
-        "corpus": _fingerprint(training.corpus),
         "version": version("time-layers"),
     }
     write_checkpoint(training.run.checkpoint_file, checkpoint)
@@ -46,15 +49,25 @@ def take_up(training: Training, script: str) -> bool:
         ValueError: where the checkpoint, the config and the corpus do not fit together, or
             more epochs are done than asked for.
     """
-    run, trainer, epochs = training.run, training.trainer, training.options.epochs
+    run = training.run
     if not run.checkpoint_file.exists():
         if run.weights_file.exists():
             raise ValueError(f"{run.path} has weights but no checkpoint to go on from")
         print("no checkpoint yet: starts from the beginning", flush=True)
-        run.take_up(0)
-        run.write_config(script, training.options)
+        run.take_up()
+        run.write_config(script, training.options, training.corpus)
         return True
     checkpoint = read_checkpoint(run.checkpoint_file)
+    try:
+        return _go_back(training, checkpoint, script)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{run.checkpoint_file}: not a checkpoint of this version ({error!r})"
+        ) from error
+
+
+def _go_back(training: Training, checkpoint: dict[str, Any], script: str) -> bool:
+    run, trainer, epochs = training.run, training.trainer, training.options.epochs
     _check(training, checkpoint)
     if checkpoint["trainer"].get("average") is not None:
         training.average()
@@ -73,15 +86,21 @@ def take_up(training: Training, script: str) -> bool:
         valid_points=[(step, valid) for step, valid in checkpoint["valid_points"]],
         seconds=float(checkpoint["seconds"]),
     )
-    run.take_up(checkpoint["log_length"])
-    run.write_config(script, training.options)
+    records = run.take_up(checkpoint["log"])
+    trainer.curve = [record for record in records if "perplexity" in record]
+    run.write_config(script, training.options, training.corpus)
     print(f"goes on after iteration {trainer.iteration}, {trainer.epoch} epochs done", flush=True)
     return True
 
 
 def _check(training: Training, checkpoint: dict[str, Any]) -> None:
-    """Raise ValueError where config or corpus have changed; note another version."""
+    """Raise ValueError where config, corpus or format have changed; note another version."""
     options, file = training.options, training.run.checkpoint_file
+    if holds_generators(checkpoint["trainer"]):
+        raise ValueError(
+            f"{file}: made by an earlier version ({checkpoint['version']}), which kept random "
+            "generators where this one counts; the run cannot go on, its weights can be used"
+        )
     fixed = fixed_options(options, options.changeable())
     defaults = fixed_options(type(options)(), options.changeable())
     then = {**defaults, **checkpoint["options"]}  # an option may be younger than the checkpoint
@@ -92,18 +111,26 @@ def _check(training: Training, checkpoint: dict[str, Any]) -> None:
     ]
     if changed:
         raise ValueError(f"{file}: made with {'; '.join(changed)} in config.json")
-    if checkpoint["corpus"] != _fingerprint(training.corpus):
-        raise ValueError(f"{file}: the corpus {training.corpus.name} has changed since")
-    if checkpoint["version"] != version("time-layers"):
-        print(
-            f"note: the checkpoint is by version {checkpoint['version']}, this is "
-            f"{version('time-layers')}; the last digits may differ from here on",
-            file=sys.stderr,
-        )
+    _, config = RunFolder.open(training.run.path)
+    training.run.expect_text(config, training.corpus)
+    _note_differences(config, checkpoint["version"])
 
 
-def _fingerprint(corpus: Corpus) -> str:
-    """SHA-256 of what a run reads while it trains."""
-    digest = hashlib.sha256(corpus.train.tobytes())
-    digest.update(corpus.valid.tobytes())
-    return digest.hexdigest()
+def _note_differences(config: Mapping[str, Any], made_by: str) -> None:
+    """Say what computes otherwise than it did when the run began."""
+    then, now = config.get("machine", {}), kernels.status()
+    versions = config.get("versions", {})
+    pairs = [
+        ("time-layers", made_by, version("time-layers")),
+        ("NumPy", versions.get("numpy"), numpy.__version__),
+        ("Python", versions.get("python"), platform.python_version()),
+        ("compiled kernels", then.get("key"), now["key"]),
+        ("BLAS", then.get("blas"), now["blas"]),
+    ]
+    for what, before, today in pairs:
+        if before != today:
+            print(
+                f"note: {what} {before} when the run began, {today} now; the last digits may "
+                "differ from here on",
+                file=sys.stderr,
+            )

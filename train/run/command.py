@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +31,7 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
     message and exit code 2; Ctrl-C and SIGTERM as 130 and 143. With ``--resume RUN`` the options of
     that run take the place of the defaults, with ``--preset NAME`` those in ``options.PRESETS``.
     """
+    _begin()
     with _reported_errors():
         defaults = _defaults(options)
     _run(main, tyro.cli(options, prog=_program(), default=defaults))
@@ -35,6 +39,7 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
 
 def run_subcommands(commands: dict[str, tuple[Callable[[Any], None], type]]) -> None:
     """The same for a script of several commands: a main and its options under each name."""
+    _begin()
     mains = {options: main for main, options in commands.values()}
     parsed = tyro.extras.subcommand_cli_from_dict(
         {name: options for name, (_, options) in commands.items()}, prog=_program()
@@ -65,10 +70,65 @@ def _program() -> str | None:
     return None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
 
 
+def _begin() -> None:
+    """Ctrl-C raises from here on, and no reader of the output can end a run."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
+
+
+class Output(io.TextIOBase):
+    """A stream that cannot fail: what its encoding does not have is escaped.
+
+    Where nobody reads any more (``| tee`` that Ctrl-C has ended), or the disk is full, what is
+    written goes nowhere.
+
+    Args:
+        stream: standard output or error; None where there is none.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Write, if anybody reads."""
+        self._try("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, if anybody reads."""
+        self._try("flush")
+
+    def _try(self, name: str, *arguments: str) -> None:
+        try:
+            if self._stream is not None:
+                getattr(self._stream, name)(*arguments)
+        except (OSError, ValueError):  # ValueError: closed
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Point the stream at nothing, so that Python's last flush does not fail either."""
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        except (OSError, ValueError):
+            self._stream = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """Whether a person looks at it."""
+        return self._stream is not None and self._stream.isatty()
+
+
 @contextmanager
 def _reported_errors() -> Iterator[None]:
     try:
         yield
+    except MemoryError as error:
+        sys.exit(f"error: there is not enough memory for this ({error or 'no size is known'})")
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     except Stopped as stop:

@@ -1,6 +1,7 @@
 """The folder of a run and its files.
 
-config.json          the script, its options and the versions
+config.json          the script, its options, the text, the versions, and what computes
+vocabulary.json      the words in the order of their ids
 log.jsonl            one line for each report and each validation
 checkpoint.safetensors  everything that the rest of the run depends on, while it trains and after
 weights.safetensors  the best weights so far
@@ -11,9 +12,13 @@ run.lock             there while a process writes into the folder; says which
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import platform
+import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -22,7 +27,10 @@ from typing import Any
 
 import numpy
 
+from common import kernels
 from common.files.atomic import write_atomically
+from datasets.corpus import SPLITS, Corpus
+from datasets.vocabulary import Vocabulary
 from train.run.lock import locked
 
 __all__ = ["RunFolder", "add_result", "read_results", "require_finished"]
@@ -43,16 +51,21 @@ class RunFolder:
         self.weights_file = path / "weights.safetensors"
         self.results_file = path / "results.json"
         self.curve_file = path / "curve.png"
+        self.vocabulary_file = path / "vocabulary.json"
         self.lock_file = path / "run.lock"
+        self._log_digest = hashlib.sha256()
 
     @classmethod
-    def create(cls, script: str, subject: str, options: Any) -> RunFolder:
+    def create(
+        cls, script: str, subject: str, options: Any, corpus: Corpus | None = None
+    ) -> RunFolder:
         """Make ``options.out``, or the next free ``runs/SCRIPT-SUBJECT-K``, and write config.json.
 
         Args:
             script: the command, by which config.json is found to be its run.
             subject: what the run is of, such as the corpus; may be empty.
             options: the command's; ``out`` is a folder or None.
+            corpus: the text, whose words the folder keeps; None for a run without one.
 
         Raises:
             FileExistsError: where the folder holds a run already.
@@ -61,13 +74,17 @@ class RunFolder:
         """
         name = f"{script}-{subject}" if subject else script
         path = _next_free(name) if options.out is None else Path(options.out)
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(f"--out {path}: there is a file of that name; name a folder")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         with run.locked():
             if run.config_file.exists():
                 go_on = f", or go on with it: --resume {path}" if hasattr(options, "resume") else ""
                 raise FileExistsError(f"{path} holds a run already; name another --out{go_on}")
-            run.write_config(script, options)
+            if corpus is not None:
+                write_atomically(run.vocabulary_file, corpus.vocabulary.to_json().encode())
+            run.write_config(script, options, corpus)
         return run
 
     @classmethod
@@ -92,6 +109,42 @@ class RunFolder:
             )
         return run, config
 
+    def read_vocabulary(self) -> Vocabulary:
+        """The words of the run in the order of their ids.
+
+        Raises:
+            FileNotFoundError: where the folder has none.
+            ValueError: where the file is damaged.
+        """
+        try:
+            return Vocabulary.from_json(self.vocabulary_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.vocabulary_file}: {error}") from error
+
+    def expect_text(self, config: Mapping[str, Any], corpus: Corpus) -> None:
+        """Compare a text with what ``config`` says of the run's.
+
+        Raises:
+            ValueError: where words or a split differ; says which, and how to name the right text.
+        """
+        hashes, sizes, differs = corpus.split_hashes(), corpus.split_sizes(), []
+        try:
+            then, about = config["corpus"], config["corpus"]["about"]
+            if then["vocabulary"] != corpus.vocabulary.hash():
+                differs.append("the vocabulary")
+            for split in SPLITS:
+                before = then["splits"][split]
+                if before["sha256"] != hashes[split]:
+                    differs.append(f"{split} ({before['tokens']} tokens then, {sizes[split]} now)")
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.config_file}: it does not say which text it is of") from error
+        if differs:
+            raise ValueError(
+                f"{self.path} is a run of another text: {', '.join(differs)} differ.\n"
+                f"then: {about}\nnow:  {corpus.about}\n"
+                "Name the text of the run with --corpus or --data-dir"
+            )
+
     def locked(self) -> AbstractContextManager[None]:
         """Keep every other process out for as long as the block runs.
 
@@ -100,9 +153,9 @@ class RunFolder:
         """
         return locked(self.lock_file)
 
-    def write_config(self, script: str, options: Any) -> None:
-        """Write config.json: which script, with which options, by which versions."""
-        about = {
+    def write_config(self, script: str, options: Any, corpus: Corpus | None = None) -> None:
+        """Write config.json: script, options, text, versions, and what computes."""
+        about: dict[str, Any] = {
             "script": script,
             "options": {
                 key: str(value) if isinstance(value, Path) else value
@@ -114,53 +167,106 @@ class RunFolder:
                 "numpy": numpy.__version__,
                 "python": platform.python_version(),
             },
+            "machine": kernels.status(),
         }
+        if corpus is not None:
+            hashes, sizes = corpus.split_hashes(), corpus.split_sizes()
+            about["corpus"] = {
+                "name": corpus.name,
+                "about": corpus.about,
+                "vocabulary": corpus.vocabulary.hash(),
+                "splits": {s: {"tokens": sizes[s], "sha256": hashes[s]} for s in SPLITS},
+            }
         self.write_json(self.config_file, about)
 
     def log(self, record: dict) -> None:
-        """Append one line to log.jsonl.
+        """Append one line to log.jsonl; a number that is not finite becomes null.
 
         Raises:
             OSError: where it cannot be written; what of it was written, ``take_up`` removes.
         """
+        line = (json.dumps(_finite(record), allow_nan=False) + "\n").encode()
         try:
-            with open(self.log_file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with open(self.log_file, "ab", opener=_no_link) as file:
+                file.write(line)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.log_file)) from error
+        self._log_digest.update(line)
 
-    def log_length(self) -> int:
-        """Bytes in log.jsonl, once all of them are on disk."""
-        with open(self.log_file, "ab") as file:
+    def log_state(self) -> dict[str, Any]:
+        """Length and checksum of log.jsonl, once all of it is on disk."""
+        with open(self.log_file, "ab", opener=_no_link) as file:
             os.fsync(file.fileno())
-            return file.tell()
+            return {"length": file.tell(), "sha256": self._log_digest.hexdigest()}
 
-    def take_up(self, log_length: int) -> None:
+    def take_up(self, log: Mapping[str, Any] | None = None) -> list[dict]:
         """Bring the folder back to where a checkpoint was made.
 
         The log is cut to the length that it had then, and files that a process left half written
         when it was killed are removed. The lock must be held.
+
+        Args:
+            log: what ``log_state`` was then; None for a log without a line.
+
+        Returns:
+            The records of the log.
+
+        Raises:
+            OSError: where the log cannot be read or written, or is a link.
         """
-        if self.log_file.exists() and self.log_file.stat().st_size > log_length:
-            os.truncate(self.log_file, log_length)
         for file in vars(self).values():
-            if file == self.path:
-                continue
-            for leftover in self.path.glob(f".{file.name}.*"):
-                leftover.unlink()
+            if isinstance(file, Path) and file != self.path:
+                for leftover in self.path.glob(f".{file.name}.*"):
+                    leftover.unlink()
+        with open(self.log_file, "a+b", opener=_no_link) as stream:
+            stream.truncate(min(stream.tell(), log["length"] if log else 0))
+            stream.seek(0)
+            text = stream.read()
+        self._log_digest = hashlib.sha256(text)
+        if log and self._log_digest.hexdigest() != log["sha256"]:
+            print(
+                f"note: {self.log_file} is not as the run left it; the curve lacks what is missing",
+                file=sys.stderr,
+            )
+        return [record for line in text.splitlines() if (record := _record(line)) is not None]
 
     def write_json(self, path: Path, content: dict) -> None:
-        """Write one file of the folder, whole."""
-        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+        """Write one file of the folder, whole; a number that is not finite becomes null."""
+        text = json.dumps(_finite(content), indent=2, allow_nan=False)
+        write_atomically(path, (text + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with null, which JSON has, in place of infinity and NaN, which it has not."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _record(line: bytes) -> dict | None:
+    """What a line of the log says; None where it is damaged."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file of the folder, never what a link in its place points to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _next_free(name: str) -> Path:
     """Make runs/NAME-K for the smallest K that nobody has."""
-    number = 1
+    number, runs = 1, Path("runs")
+    runs.mkdir(exist_ok=True)
     while True:
-        path = Path("runs") / f"{name}-{number}"
+        path = runs / f"{name}-{number}"
         try:
-            path.mkdir(parents=True)
+            path.mkdir()
             return path
         except FileExistsError:
             number += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy
 from common import config
 from common.averaging import WeightAverage, validation_got_worse
 from common.divergence import DivergenceError
-from common.optimizer import Optimizer, UniqueParameters, schedule
+from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import eval_perplexity, eval_perplexity_exact
 from common.trainer import RnnlmTrainer, print_record
 from datasets.corpus import Corpus
@@ -39,27 +40,27 @@ def train(script: str, options: LanguageModelOptions) -> None:
         ValueError: for options that cannot work, or that do not belong to the run to resume.
     """
     options.check()
-    options = replace(options, gpu=options.gpu or config.GPU)
+    options = replace(options, gpu=options.gpu or config.GPU).with_whole_paths()
     run = None
     if options.resume is not None:
         run, options = options_to_resume(script, options, options.changeable())
     optimizer = options.build_optimizer()
-    rate = schedule(options.lr_schedule, options.lr, options.epochs, options.warmup)
+    rate = options.build_schedule()
     corpus = options.load_corpus()
     options.check_length(corpus)
     rng = numpy.random.default_rng(options.seed)
     model = options.build(corpus.vocab_size, rng)
+    model.vocabulary_hash = corpus.vocabulary.hash()
     if options.unigram_bias:
         model.set_output_bias(numpy.bincount(corpus.train, minlength=corpus.vocab_size))
     if run is None:  # what is wrong with an option has been said before there is a folder
-        run = RunFolder.create(script, corpus.name, options)
+        run = RunFolder.create(script, corpus.name, options, corpus)
     with StopSignals() as stop, run.locked():
         training = Training(run, options, corpus, model, optimizer, rng, stop)
-        training.trainer.schedule = lambda done: rate(done) / options.lr_decay**training.decays
-        print(
-            f"{type(model).__name__}, {training.num_params:,} parameters; {corpus.name}: "
-            f"{len(corpus.train):,} training tokens, vocabulary {corpus.vocab_size:,}; {run.path}"
-        )
+        if rate is not None:
+            training.trainer.schedule = lambda epochs_done: rate(epochs_done, training.decays)
+        print(f"{type(model).__name__}, {training.num_params:,} parameters; {run.path}")
+        print(corpus.about, flush=True)
         try:
             if options.resume is not None and not checkpoint.take_up(training, script):
                 return
@@ -191,6 +192,8 @@ class Training:
             return
         with self._averaged():
             valid = self.valid_perplexity()
+            if not math.isfinite(valid):
+                raise DivergenceError(f"the validation perplexity is {valid}")
             if not self.valid_points or valid < self.best:
                 self.best = valid
                 self.model.save_params(self.run.weights_file)
@@ -210,7 +213,7 @@ class Training:
         self.stop.check()
 
     def report(self) -> None:
-        """Measure the best weights, let them write, draw the curve; results.json comes last."""
+        """Measure the best weights, keep the results, let the weights write, draw the curve."""
         run, model, trainer, seconds = self.run, self.model, self.trainer, self.seconds()
         model.load_params(run.weights_file)
         results = {
@@ -219,12 +222,14 @@ class Training:
             "seconds": seconds,
             "skipped": trainer.skipped,
             **evaluate(model, self.corpus),
+            "corpus": self.corpus.about,
+            "python": platform.python_version(),
         }
+        run.write_json(run.results_file, results)
         if trainer.skipped:
             print(f"{trainer.skipped} of {trainer.iteration} updates skipped: they were not finite")
         print_sample(model, self.corpus, self.options.seed)
         trainer.plot(path=str(run.curve_file), valid=self.valid_points)
-        run.write_json(run.results_file, results)
         print(f"run saved in {run.path} ({seconds:.0f} s of training)")
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy
 
 from common.optimizer import SGD, Adam, AdamW, Optimizer
-from datasets import load_corpus
+from common.schedules import schedule
+from datasets import NAMES, load_corpus
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 
@@ -94,6 +96,13 @@ class LanguageModelOptions(ABC):
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
         """The model that these options describe."""
 
+    def with_whole_paths(self) -> Self:
+        """The same, so that a run can be opened from another folder."""
+        is_file = Path(self.corpus).exists() and self.corpus not in NAMES
+        data_dir = None if self.data_dir is None else self.data_dir.absolute()
+        corpus = str(Path(self.corpus).absolute()) if is_file else self.corpus
+        return replace(self, corpus=corpus, data_dir=data_dir)
+
     def load_corpus(self) -> Corpus:
         """The corpus that these options name."""
         return load_corpus(
@@ -125,17 +134,30 @@ class LanguageModelOptions(ABC):
             raise ValueError("--weight-decay: Adam has none that works; name --optimizer adamw")
         return Adam(self.lr)
 
+    def build_schedule(self) -> Callable[[float, int], float] | None:
+        """The learning rate after so many epochs, and decays on a plateau; None if it stays.
+
+        Raises:
+            ValueError: for a number out of range.
+        """
+        if (self.lr_schedule, self.warmup, self.lr_decay) == ("constant", 0, 1):
+            return None
+        rate = schedule(self.lr_schedule, self.lr, self.epochs, self.warmup)
+        return lambda epochs_done, decays: rate(epochs_done) / self.lr_decay**decays
+
     def changeable(self) -> tuple[str, ...]:
         """Names of the options that may change when a run is resumed.
 
         Not the epochs where the learning rate is to end with them: what has been done was done
         with rates that belong to another run.
         """
-        always = ("data_dir", "checkpoint_every", "on_nan")
+        always = ("corpus", "data_dir", "checkpoint_every", "on_nan")
         return ("epochs", *always) if self.lr_schedule == "constant" else always
 
     def check(self) -> None:
         """Raise ValueError for a number with which no run can work."""
+        if self.seed < 0:
+            raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
         sizes = ("epochs", "batch_size", "time_size", "log_interval", "lr_decay", "average_window")
         for name in sizes:
             if not getattr(self, name) >= 1:

@@ -1,4 +1,4 @@
-"""Runs that consist of many short trainings: what is finished is kept, the rest is done later."""
+"""Runs of many short trainings: a resumed run keeps the finished ones and trains the others."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from train.run.folder import RunFolder
 from train.run.saved_options import command_to_resume, fixed_options, options_to_resume
 from train.run.signals import Stopped, StopSignals
 
-__all__ = ["Parts", "run_in_parts"]
+__all__ = ["RestartableRun", "restartable_run"]
 
 
-class Parts:
-    """The finished parts of a run, in its folder and in its checkpoint.
+class RestartableRun:
+    """The finished trainings of a run, in memory and in the checkpoint of its folder.
 
     Args:
-        run: the folder, locked.
+        folder: the run's folder, locked.
         options: of the run.
 
     Attributes:
-        finished: what each part came to, by the part's name.
+        finished: the result of each finished training, by the training's name.
     """
 
-    def __init__(self, run: RunFolder, options: Any) -> None:
-        self.run, self.options = run, fixed_options(options)
+    def __init__(self, folder: RunFolder, options: Any) -> None:
+        self.folder, self.options = folder, fixed_options(options)
         self.finished: dict[str, dict[str, Any]] = {}
 
-    def keep(self, name: str, result: dict[str, Any]) -> None:
-        """Write down what a part came to: dicts, lists, numbers and texts.
+    def save(self, name: str, result: dict[str, Any]) -> None:
+        """Write the result of a training into the checkpoint: dicts, lists, numbers and texts.
 
         Raises:
             OSError: where the checkpoint cannot be written.
@@ -38,33 +38,34 @@ class Parts:
         self.finished[name] = result
         checkpoint = {
             "finished": self.finished,
-            "log_length": self.run.log_length(),
+            "log": self.folder.log_state(),
             "options": self.options,
         }
-        write_checkpoint(self.run.checkpoint_file, checkpoint)
+        write_checkpoint(self.folder.checkpoint_file, checkpoint)
 
-    def take_up(self) -> None:
-        """Find the parts that an earlier process has finished.
+    def load(self) -> None:
+        """Read the checkpoint that an earlier process has left, if there is one.
 
         Raises:
             ValueError: where the checkpoint is damaged, or config.json has changed since.
         """
-        length = 0
-        if self.run.checkpoint_file.exists():
-            checkpoint = read_checkpoint(self.run.checkpoint_file)
+        log = None
+        if self.folder.checkpoint_file.exists():
+            checkpoint = read_checkpoint(self.folder.checkpoint_file)
             if checkpoint["options"] != self.options:
                 raise ValueError(
-                    f"{self.run.checkpoint_file}: config.json has changed since it was written"
+                    f"{self.folder.checkpoint_file}: config.json has changed since this "
+                    "checkpoint was written"
                 )
-            self.finished, length = checkpoint["finished"], checkpoint["log_length"]
-        self.run.take_up(length)
+            self.finished, log = checkpoint["finished"], checkpoint["log"]
+        self.folder.take_up(log)
 
 
 @contextmanager
-def run_in_parts(script: str, subject: str, options: Any) -> Iterator[Parts]:
-    """The folder of a new run, or the one to resume with its finished parts.
+def restartable_run(script: str, subject: str, options: Any) -> Iterator[RestartableRun]:
+    """A new run, or the run to resume with its finished trainings.
 
-    Ctrl-C and SIGTERM end the block at once; the command that goes on with the run is printed.
+    Ctrl-C and SIGTERM end the block at once and print the command that resumes the run.
 
     Raises:
         FileExistsError: where the folder of a new run holds one already.
@@ -73,19 +74,21 @@ def run_in_parts(script: str, subject: str, options: Any) -> Iterator[Parts]:
         ValueError: where the options are not those of the run to resume.
     """
     if options.resume is None:
-        run = RunFolder.create(script, subject, options)
+        folder = RunFolder.create(script, subject, options)
     else:
-        run, options = options_to_resume(script, options)
-    with StopSignals() as stop, run.locked():
+        folder, options = options_to_resume(script, options)
+    with StopSignals() as stop, folder.locked():
         stop.at_once = True
-        parts = Parts(run, options)
+        run = RestartableRun(folder, options)
         if options.resume is not None:
-            parts.take_up()
-            done = f"{len(parts.finished)} parts are done"
-            state = "is finished; its report again" if run.results_file.exists() else done
-            print(f"{run.path}: {state}", flush=True)
+            run.load()
+            if folder.results_file.exists():
+                state = "the run is finished; this repeats its report"
+            else:
+                state = f"{len(run.finished)} trainings are finished"
+            print(f"{folder.path}: {state}", flush=True)
         try:
-            yield parts
+            yield run
         except Stopped:
-            print(f"to go on: {command_to_resume(script, run.path)}", flush=True)
+            print(f"to go on: {command_to_resume(script, folder.path)}", flush=True)
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -60,7 +61,8 @@ class StopSignals:
             raise Stopped(signum)
         self.received = signum
         # print() may be what was interrupted, and does not let itself be called again then.
-        os.write(2, b"\nstopping here; once more stops at once\n")
+        with suppress(OSError):  # nobody may read it any more
+            os.write(2, b"\nstopping here; once more stops at once\n")
 
     def check(self) -> None:
         """Raise Stopped if a signal has been received."""

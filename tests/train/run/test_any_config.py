@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models import Rnnlm
 from train import rnnlm
 from train.run.folder import RunFolder
-from train.run.trained import open_run
+from train.run.saved_run import open_run
 
 TEXT = "the cat sat .\nthe dog ran .\n" * 30
 

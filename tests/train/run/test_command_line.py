@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.builders import PATIENCE
+
 SCRIPTS = [
     *("rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"),
     *("char_rnn", "gradient_flow", "last_word", "memory", "shapes", "step_by_step"),
@@ -19,7 +21,7 @@ def command(*arguments, **environment):
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "100", **environment},
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 

@@ -16,8 +16,8 @@ from models import Rnnlm
 from train import awd_rnnlm, rnnlm
 from train.run.language_model import Training
 from train.run.saved_options import saved_options
+from train.run.saved_run import open_run
 from train.run.signals import Stopped
-from train.run.trained import open_run
 
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 200
 SMALL = {"wordvec_size": 8, "hidden_size": 8, "batch_size": 5, "time_size": 10, "log_interval": 7}

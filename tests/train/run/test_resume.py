@@ -287,11 +287,11 @@ def test_another_version_is_told(text_file, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("module", "options", "where", "call"),
     [
-        (char_rnn, {"corpus": "vector", "iterations": 15}, "train.char_rnn.try_start", 3),
+        (char_rnn, {"corpus": "vector", "iterations": 15}, "train.char_rnn.train_start", 3),
         (memory, {"sentence": "to be", "starts": 2, "epochs": 20}, "train.memory.train", 5),
     ],
 )
-def test_finished_parts_are_kept_and_only_the_rest_is_trained(
+def test_finished_trainings_are_kept_and_only_the_others_are_trained(
     module, options, where, call, tmp_path, monkeypatch, capsys
 ):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -303,7 +303,7 @@ def test_finished_parts_are_kept_and_only_the_rest_is_trained(
     again = saved_options(script, module.Options, broken)
     capsys.readouterr()
     module.main(again)
-    assert f"{broken}: {call - 1} parts are done" in capsys.readouterr().out
+    assert f"{broken}: {call - 1} trainings are finished" in capsys.readouterr().out
     for name in ("results.json", "log.jsonl"):
         assert (broken / name).read_text() == (whole / name).read_text()
     with pytest.raises(ValueError, match=r"--seed 1, got 2; a run goes on with its own options$"):

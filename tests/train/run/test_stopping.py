@@ -1,6 +1,5 @@
 """Signals: the first is noted, the second stops, and the handlers of before come back."""
 
-import os
 import signal
 import threading
 
@@ -16,21 +15,17 @@ def ordinary_handler():
     signal.signal(signal.SIGINT, before)
 
 
-def send(signum):
-    os.kill(os.getpid(), signum)
-
-
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_is_noted_and_the_second_raises(signum, code, capfd):
     with StopSignals() as stop:
         stop.check()
-        send(signum)
+        signal.raise_signal(signum)
         assert stop.received == signum
         assert "once more stops at once" in capfd.readouterr().err
         with pytest.raises(Stopped) as first:
             stop.check()
         with pytest.raises(Stopped) as second:
-            send(signum)
+            signal.raise_signal(signum)
     assert first.value.exit_code == second.value.exit_code == code
 
 
@@ -38,7 +33,7 @@ def test_where_nothing_is_to_be_finished_the_first_raises():
     with StopSignals() as stop:
         stop.at_once = True
         with pytest.raises(Stopped, match="stopped by SIGTERM"):
-            send(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_the_handlers_of_before_come_back_also_after_an_error():
@@ -52,7 +47,7 @@ def test_the_handlers_of_before_come_back_also_after_an_error():
 def test_what_was_ignored_stays_ignored():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with StopSignals() as stop:
-        send(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.received is None
 
 

@@ -1,4 +1,4 @@
-"""Measured runs: what a run folder says, and the small JSON file that keeps it."""
+"""Records of trained runs: what a run folder says, and the JSON files in results/ that keep it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,38 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import train.dynamic_evaluation as dynamic_evaluation
-import train.neural_cache as neural_cache
-from common.files import write_atomically
-from train.measured import read_results
-from train.run_folder import RunFolder
-from train.trained import SCRIPTS
+from common.files.atomic import write_atomically
+from train import dynamic_evaluation, neural_cache
+from train.run.folder import RunFolder, read_results
+from train.run.saved_run import SCRIPTS, options_of
 
-__all__ = ["LATER", "MeasuredRun", "command", "read_record", "read_run", "write_record"]
+__all__ = [
+    "ADAPTIVE_EVALUATIONS",
+    "RunRecord",
+    "command",
+    "read_record",
+    "record_of_run",
+    "write_record",
+]
 
-LATER = {
+# Evaluations that adapt to the text they read: name in results.json -> words, options of the script
+ADAPTIVE_EVALUATIONS = {
     dynamic_evaluation.NAME: ("dynamic evaluation", dynamic_evaluation.Options),
     neural_cache.NAME: ("neural cache", neural_cache.Options),
 }
-OF_THE_PLACE = ("data_dir", "out", "resume", "checkpoint_every", "log_interval")  # no figure
+MACHINE_OPTIONS = ("data_dir", "out", "resume", "checkpoint_every", "log_interval")  # not recorded
 
-FIGURES = ("parameters", "seconds", "valid_exact", "test_exact")  # that every run has
+FIGURES = ("parameters", "seconds", "valid_exact", "test_exact")  # in every results.json
 
 
 @dataclass(frozen=True)
-class MeasuredRun:
-    """One trained model and its figures, as JSON keeps them.
+class RunRecord:
+    """One trained model and its figures, as they are kept in JSON.
 
     Args:
-        name: of the file, or of the run folder.
-        device: on what it was trained, in words.
-        config: config.json of the run without the places of this machine.
+        name: name of the file, or of the run folder.
+        device: what it was trained on, in words.
+        config: config.json of the run, without the options that belong to one machine.
         results: results.json of the run.
         curve: (seconds of training, updates, validation perplexity) after each epoch.
     """
@@ -52,9 +58,9 @@ class MeasuredRun:
 
     @property
     def command(self) -> str:
-        """What trains it again, with the defaults and presets of today."""
+        """The command that trains it again, with the current defaults and presets."""
         script = self.config["script"]
-        return command(script, SCRIPTS[script].Options, self.config["options"])
+        return command(script, options_of(script), self.config["options"])
 
     @property
     def corpus(self) -> str:
@@ -63,7 +69,7 @@ class MeasuredRun:
 
     @property
     def epochs(self) -> int:
-        """How often the training text was read."""
+        """Number of epochs."""
         return self.results.get("epochs", len(self.curve))
 
 
@@ -76,39 +82,42 @@ def _flag(name: str, value: Any) -> str:
 
 
 def command(module: str, kind: Any, options: Mapping[str, Any], *words: str) -> str:
-    """What to type: the words, then those of ``options`` that are not the defaults of ``kind``.
+    """The command line of a script: ``words``, then the ``options`` that are not defaults.
 
-    With a preset its settings are the defaults.
+    Args:
+        module: the script in train/.
+        kind: its class of options. With a preset, the preset's settings are the defaults.
+        options: by name; those that belong to one machine are left out.
+        words: positional arguments.
     """
     defaults = {field.name: field.default for field in fields(kind)}
     defaults |= getattr(kind, "PRESETS", {}).get(options.get("preset"), {})
     given = [
         _flag(name, value)
         for name, value in options.items()
-        if name not in OF_THE_PLACE and value != defaults.get(name, MISSING)
+        if name not in MACHINE_OPTIONS and value != defaults.get(name, MISSING)
     ]
     return " ".join([f"python -m train.{module}", *words, *given])
 
 
 def _check(where: Path, script: Any, results: Mapping[str, Any]) -> None:
-    """Raise ValueError for a run that is not in the table's line, or not finished."""
+    """Raise ValueError for a run of another script, or one that is not finished."""
     if script not in SCRIPTS:
         raise ValueError(f"{where}: a run of {script!r}; expected one of {', '.join(SCRIPTS)}")
     for name in FIGURES:
         if isinstance(results.get(name), bool) or not isinstance(results.get(name), (int, float)):
             raise ValueError(
-                f"{where}: there is no {name} in its results; expected a run that was trained here "
-                "to its end"
+                f"{where}: there is no {name} in its results; expected a finished training run"
             )
 
 
 def _curve(run: RunFolder) -> list[tuple[float, int, float]]:
-    """The validations in log.jsonl."""
+    """The validations in log.jsonl, as in ``RunRecord.curve``."""
     curve = []
     try:
         for line in run.log_file.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
-            if "valid" in record:
+            if "valid" in record and record["valid"] is not None:  # null: not a finite number
                 seconds, valid = float(record["seconds"]), float(record["valid"])
                 curve.append((seconds, int(record["step"]), valid))
     except (ValueError, KeyError, TypeError) as error:
@@ -116,13 +125,13 @@ def _curve(run: RunFolder) -> list[tuple[float, int, float]]:
     return curve
 
 
-def read_run(path: Path, name: str | None = None, device: str | None = None) -> MeasuredRun:
-    """What the folder of a finished run says.
+def record_of_run(path: Path, name: str | None = None, device: str | None = None) -> RunRecord:
+    """Record of the finished run in a folder.
 
     Args:
         path: the folder.
-        name: what to call it; as the folder if None.
-        device: on what it was trained; "CPU" or "GPU" if None.
+        name: name of the record; that of the folder if None.
+        device: what it was trained on; "CPU" or "GPU" if None.
 
     Raises:
         FileNotFoundError: where there is no run, or no log.
@@ -133,18 +142,18 @@ def read_run(path: Path, name: str | None = None, device: str | None = None) -> 
     results = read_results(run)
     _check(path, script, results)
     if results.get("epochs", options.get("epochs")) != options.get("epochs"):
-        raise ValueError(f"{path}: it was asked for more epochs than its results are of")
-    return MeasuredRun(
+        raise ValueError(f"{path}: the run has more epochs to train than its results cover")
+    return RunRecord(
         name or path.resolve().name,
         device or ("GPU" if options.get("gpu") else "CPU"),
-        {**config, "options": {k: v for k, v in options.items() if k not in OF_THE_PLACE}},
+        {**config, "options": {k: v for k, v in options.items() if k not in MACHINE_OPTIONS}},
         results,
         _curve(run),
     )
 
 
-def read_record(path: Path) -> MeasuredRun:
-    """What ``write_record`` wrote.
+def read_record(path: Path) -> RunRecord:
+    """Read a file of ``write_record``.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -153,7 +162,7 @@ def read_record(path: Path) -> MeasuredRun:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         curve = [(float(s), int(step), float(valid)) for s, step, valid in kept.pop("curve")]
-        record = MeasuredRun(**kept, curve=curve)
+        record = RunRecord(**kept, curve=curve)
         script = record.config["script"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not the record of a run ({error})") from error
@@ -161,18 +170,18 @@ def read_record(path: Path) -> MeasuredRun:
     return record
 
 
-def write_record(record: MeasuredRun, folder: Path) -> Path:
-    """Keep ``record`` as NAME.json; the file.
+def write_record(record: RunRecord, folder: Path) -> Path:
+    """Write ``record`` to NAME.json in ``folder``; returns the path.
 
     Raises:
-        FileExistsError: where there is one of that name.
-        ValueError: for a name that is no plain file name.
+        FileExistsError: where there is a record of that name.
+        ValueError: for a name that is not a plain file name.
     """
     path = folder / f"{record.name}.json"
     if not record.name or path.name != f"{record.name}.json" or record.name.startswith("."):
         raise ValueError(f"expected a name without folders, got {record.name!r}")
     if path.exists():
-        raise FileExistsError(f"{path} keeps a run already; remove it first, or name another")
+        raise FileExistsError(f"{path} exists already; remove it first, or choose another name")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(asdict(record), indent=2) + "\n").encode())
     return path

@@ -1,4 +1,4 @@
-"""The side of this project: the library as its users call it."""
+"""The side of Time Layers: the library as its users call it."""
 
 from __future__ import annotations
 
@@ -7,50 +7,34 @@ from collections.abc import Callable
 import numpy
 
 from common.optimizer import SGD
-from common.time_layers import TimeGRU
 from common.trainer import RnnlmTrainer
 from common.util import eval_perplexity, eval_perplexity_exact
 from models import BetterRnnlm, Rnnlm
-from models.language_model import LanguageModel
-from train.benchmark.ids import Ids, training_chunk
-from train.benchmark.works import Sizes
+from train.benchmark.workloads import Sizes, TokenIds, training_chunk
 
 __all__ = ["Side", "build_model", "make_product"]
 
 
-class RnnlmWithGRU(Rnnlm):
-    """Rnnlm with another cell."""
-
-    cell = TimeGRU
-
-
-class BetterRnnlmWithGRU(BetterRnnlm):
-    """BetterRnnlm with another cell."""
-
-    cell = TimeGRU
-
-
-def build_model(sizes: Sizes, dtype: str = "float32") -> LanguageModel:
+def build_model(sizes: Sizes, dtype: str = "float32") -> Rnnlm | BetterRnnlm:
     """The model of these sizes."""
-    V, D, H = sizes.V, sizes.D, sizes.H
-    with_gru = sizes.cell == "GRU"
+    cell = sizes.cell.lower()
     if sizes.model == "BetterRnnlm":
-        better = BetterRnnlmWithGRU if with_gru else BetterRnnlm
-        return better(V, D, H, sizes.dropout, rng=1, dtype=dtype)
-    return (RnnlmWithGRU if with_gru else Rnnlm)(V, D, H, rng=1, dtype=dtype)
+        widths = (sizes.V, sizes.D, sizes.H, sizes.dropout)
+        return BetterRnnlm(*widths, rng=1, dtype=dtype, cell=cell)
+    return Rnnlm(sizes.V, sizes.D, sizes.H, rng=1, dtype=dtype, cell=cell)
 
 
 class Side:
     """Trains, evaluates and generates with the library's own loops."""
 
-    def __init__(self, sizes: Sizes, ids: Ids, threads: int) -> None:
+    def __init__(self, sizes: Sizes, ids: TokenIds, threads: int) -> None:
         self.sizes, self.ids = sizes, ids
         self.model = build_model(sizes)
         self.trainer = RnnlmTrainer(self.model, SGD(1.0), on_record=lambda record: None)
         self.chunks_read = 0
 
     def step(self, count: int) -> None:
-        """Train on the next ``count`` windows, the state carried from each to the next."""
+        """Train on the next ``count`` windows; the state is carried from window to window."""
         N, T = self.sizes.N, self.sizes.T
         chunk = training_chunk(self.ids.train, self.chunks_read, N * T * count)
         self.chunks_read += 1
@@ -72,7 +56,7 @@ class Side:
 
 
 def make_product(M: int, K: int, N: int) -> Callable[[], object]:
-    """A float32 product of these sizes, into memory that is there already."""
+    """A function that multiplies float32 (M, K) by (K, N) into memory allocated once."""
     rng = numpy.random.default_rng(1)
     a = rng.standard_normal((M, K), dtype="float32")
     b = rng.standard_normal((K, N), dtype="float32")

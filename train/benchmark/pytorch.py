@@ -1,20 +1,18 @@
-"""PyTorch's side, with every setting that may make it faster tried before it is measured."""
+"""The side of PyTorch. Every setting that may make it faster is tried before it is measured."""
 
 from __future__ import annotations
 
 import math
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from common.batches import windows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.benchmark.ids import Ids, training_chunk
-from train.benchmark.works import Sizes
+from train.benchmark.workloads import Sizes, TokenIds, training_chunk
 
 __all__ = ["Network", "Settings", "Side", "make_product"]
 
@@ -23,26 +21,26 @@ State = Any  # h, or (h, c) for an LSTM; None before the first window
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user can choose without changing the result; the defaults are PyTorch's own."""
+    """Settings that do not change the result; the defaults are PyTorch's own."""
 
     threads: int
-    """Of the pool that works inside an operation."""
+    """Threads inside an operation."""
     time_major: bool = True
-    """Windows (T, N), not (N, T)."""
+    """Windows (T, N) instead of (N, T)."""
     onednn: bool = True
-    """nn.LSTM by oneDNN, all steps in one call, not by PyTorch's own loop over the steps."""
+    """nn.LSTM by oneDNN, all steps in one call, instead of PyTorch's own loop over the steps."""
     sgd: str = "single"
-    """Which of its three ways optim.SGD updates: one parameter at a time, fused, or foreach."""
+    """Implementation of optim.SGD: "single" (one parameter at a time), "fused" or "foreach"."""
     clip_foreach: bool = False
-    """clip_grad_norm_ over lists of gradients, not one at a time."""
+    """clip_grad_norm_ over lists of gradients instead of one at a time."""
     window: int = 500
-    """Steps at once where the exact protocol is read."""
+    """Steps per forward pass in the exact protocol."""
     cells: bool = False
-    """Generate with nn.LSTMCell or nn.GRUCell in place of windows of one step."""
+    """Generate with nn.LSTMCell or nn.GRUCell instead of windows of one step."""
 
 
 class Network(nn.Module):
-    """The model of these sizes in PyTorch's own layers."""
+    """The model of these sizes, built from PyTorch's own layers."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -55,30 +53,30 @@ class Network(nn.Module):
         self.output = nn.Linear(H, V)
         if sizes.model == "BetterRnnlm":
             self.output.weight = self.embedding.weight
-        self.cells = [cell(D if k == 0 else H, H) for k in range(L)]  # a list: not saved twice
+        self.cells = [cell(D if k == 0 else H, H) for k in range(L)]  # a plain list: no submodules
         for k, layer in enumerate(self.cells):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                 setattr(layer, name, getattr(self.rnn, f"{name}_l{k}"))
 
     def forward(self, xs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Ids (T, N), or (N, T) if batch_first, -> scores (T N, V) in that order, the state."""
+        """Ids (T, N), or (N, T) if batch_first -> scores (T N, V) in that order, state."""
         hs, state = self.rnn(self.dropout(self.embedding(xs)), state)
         return self.output(self.dropout(hs)).flatten(0, 1), state
 
     def one_step(self, x: Tensor, states: Sequence[State]) -> tuple[Tensor, list[State]]:
-        """Ids (N,) -> scores (N, V), the states of the cells."""
+        """Ids (N,) -> scores (N, V), states of the cells."""
         h = self.embedding(x)
-        after = []
+        new_states = []
         for cell, state in zip(self.cells, states, strict=True):
-            after.append(cell(h, state))
-            h = after[-1][0] if isinstance(after[-1], tuple) else after[-1]
-        return self.output(h), after
+            new_states.append(cell(h, state))
+            h = new_states[-1][0] if isinstance(new_states[-1], tuple) else new_states[-1]
+        return self.output(h), new_states
 
 
 class Side:
     """Trains, evaluates and generates as PyTorch's own examples do."""
 
-    def __init__(self, sizes: Sizes, ids: Ids, threads: int) -> None:
+    def __init__(self, sizes: Sizes, ids: TokenIds, threads: int) -> None:
         torch.manual_seed(1)
         self.sizes = sizes
         self.max_threads = threads
@@ -91,7 +89,7 @@ class Side:
         self.apply(Settings(threads))
 
     def apply(self, settings: Settings) -> None:
-        """Use these settings from now on."""
+        """Switch to these settings."""
         self.settings = settings
         torch.set_num_threads(settings.threads)
         torch.backends.mkldnn.set_flags(settings.onednn)
@@ -104,15 +102,15 @@ class Side:
         )
 
     def tune(self, kind: str, count: int, tries: int) -> dict[str, Any]:
-        """Try the settings that matter for ``kind``, one after the other; keep what is faster.
+        """Try the settings that matter for ``kind``, one after the other, and keep what is faster.
 
         Args:
             kind: the name of the method that does the work.
             count: steps or tokens in one try.
-            tries: how often each is tried; the fastest counts.
+            tries: tries of each setting; the fastest counts.
 
         Returns:
-            The choices made.
+            The settings chosen.
         """
         choices = self._choices(kind)
         best = self._seconds(kind, count, tries)
@@ -133,7 +131,7 @@ class Side:
         both = (True, False)
         threads = sorted({max(1, self.max_threads >> k) for k in range(8)}, reverse=True)
         choices: dict[str, Sequence[Any]] = {"threads": threads}
-        if self.sizes.cell == "LSTM":  # there is no other way for a GRU
+        if self.sizes.cell == "LSTM":  # oneDNN is not an option for a GRU
             choices["onednn"] = both
         if kind == "step":
             layout = {"time_major": both}
@@ -145,22 +143,17 @@ class Side:
     def _seconds(self, kind: str, count: int, tries: int) -> float:
         work = getattr(self, kind)
         work(count)
-        seconds = []
-        for _ in range(tries):
-            start = time.perf_counter()
-            work(count)
-            seconds.append(time.perf_counter() - start)
-        return min(seconds)
+        return min(timeit.repeat(lambda: work(count), repeat=tries, number=1))
 
     def loss(self, xs: Tensor, ts: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Mean loss of ids and targets, both (N, T), and the state after them."""
+        """Mean loss of ids and targets, both (N, T), and the new state."""
         if self.settings.time_major:
             xs, ts = xs.t(), ts.t()
         scores, state = self.network(xs, state)
         return F.cross_entropy(scores, ts.flatten()), state
 
     def step(self, count: int) -> float:
-        """Train on the next ``count`` windows, the state carried from each to the next."""
+        """Train on the next ``count`` windows; the state is carried from window to window."""
         N, T = self.sizes.N, self.sizes.T
         chunk = torch.from_numpy(
             training_chunk(self.train_ids, self.chunks_read, N * T * count)
@@ -170,9 +163,9 @@ class Side:
         self.network.train()
         state = None
         total = torch.zeros(())
-        for window in windows(T * count, T):
+        for x, t in zip(xs.split(T, dim=1), ts.split(T, dim=1), strict=True):
             self.optimizer.zero_grad(set_to_none=True)
-            loss, state = self.loss(xs[:, window], ts[:, window], state)
+            loss, state = self.loss(x, t, state)
             loss.backward()
             nn.utils.clip_grad_norm_(self.parameters, 0.25, foreach=self.settings.clip_foreach)
             self.optimizer.step()
@@ -196,9 +189,9 @@ class Side:
         self.network.eval()
         state = None
         total = 0.0
-        for window in windows(ts.shape[1], time_size):
-            loss, state = self.loss(xs[:, window], ts[:, window], state)
-            total += loss.item() * ts[:, window].numel()
+        for x, t in zip(xs.split(time_size, dim=1), ts.split(time_size, dim=1), strict=True):
+            loss, state = self.loss(x, t, state)
+            total += loss.item() * t.numel()
         return math.exp(total / ts.numel())
 
     @torch.inference_mode()
@@ -221,6 +214,6 @@ class Side:
 
 
 def make_product(M: int, K: int, N: int) -> Callable[[], object]:
-    """A float32 product of these sizes, into memory that is there already."""
+    """A function that multiplies float32 (M, K) by (K, N) into memory allocated once."""
     a, b, out = torch.randn(M, K), torch.randn(K, N), torch.empty(M, N)
     return lambda: torch.mm(a, b, out=out)

@@ -15,7 +15,7 @@ from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.run.folder import RunFolder
 from train.run.language_model import evaluate
-from train.run.trained import SCRIPTS
+from train.run.saved_run import options_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def keep_as_run(
             f"{options.file}: {num_values:,} values are too few for a model of V {V:,}, D {D:,} "
             f"and H {H:,}"
         )
-    script_options = SCRIPTS[options.model].Options(
+    script_options = options_of(options.model)(
         corpus=options.corpus,
         data_dir=options.data_dir,
         level=options.level,
@@ -75,6 +75,7 @@ def keep_as_run(
         hidden_size=H,
         out=options.out,
     )
+    script_options = script_options.with_whole_paths()
     model = script_options.build(V, numpy.random.default_rng(script_options.seed))
     model.fill_params(convert(model), options.file)
     try:
@@ -89,7 +90,8 @@ def keep_as_run(
             f"{options.file}: the weights have {V} words, corpus {corpus.name} has "
             f"{corpus.vocab_size}; name the corpus of the weights with --corpus"
         )
-    run = RunFolder.create(options.model, "imported", script_options)
+    run = RunFolder.create(options.model, "imported", script_options, corpus)
+    model.vocabulary_hash = "" if corpus is None else corpus.vocabulary.hash()
     model.save_params(run.weights_file)
     num_params = sum(param.size for param in model.params)
     print(f"{type(model).__name__}, {num_params:,} parameters (V {V:,}, D {D}, H {H}); {run.path}")

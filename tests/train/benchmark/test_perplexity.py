@@ -1,4 +1,4 @@
-"""The table of measured runs: nothing in it that no file says, nothing lost when it is kept."""
+"""The table of trained runs says what their files say, and a record keeps all of it."""
 
 import json
 from dataclasses import asdict
@@ -7,9 +7,8 @@ import pytest
 
 from train.awd_rnnlm import Options as AwdOptions
 from train.benchmark import perplexity
-from train.benchmark.perplexity_figure import draw
-from train.benchmark.perplexity_records import command, read_record, read_run, write_record
-from train.benchmark.perplexity_table import markdown, plain_text
+from train.benchmark.perplexity import draw, markdown, plain_text
+from train.benchmark.run_records import command, read_record, record_of_run, write_record
 from train.rnnlm import Options as RnnlmOptions
 
 RESULTS = {
@@ -53,15 +52,22 @@ def make_run(path, script="rnnlm", results=RESULTS, **options):
 
 
 def test_a_run_is_what_its_files_say(tmp_path):
-    run = read_run(make_run(tmp_path / "rnnlm-ptb-1"))
+    run = record_of_run(make_run(tmp_path / "rnnlm-ptb-1"))
     assert (run.name, run.model, run.corpus, run.device) == ("rnnlm-ptb-1", "Rnnlm", "ptb", "CPU")
     assert run.epochs == 2
     assert run.curve == [(190.0, 100, 200.0), (390.0, 200, 138.6081)]
     assert run.results == RESULTS
 
 
+def test_a_validation_that_was_not_finite_is_no_point_of_the_curve(tmp_path):
+    run = make_run(tmp_path / "run")
+    with open(run / "log.jsonl", "a") as file:
+        file.write('{"epoch": 3, "step": 300, "valid": null, "seconds": 580.0}\n')
+    assert record_of_run(run).curve == [(190.0, 100, 200.0), (390.0, 200, 138.6081)]
+
+
 def test_a_row_has_every_figure_and_the_command(tmp_path):
-    head, row = plain_text([read_run(make_run(tmp_path / "run"))]).splitlines()
+    head, row = plain_text([record_of_run(make_run(tmp_path / "run"))]).splitlines()
     assert head.split()[:3] == ["model", "corpus", "parameters"]
     assert row.split() == [
         *("Rnnlm", "ptb", "1,234,567", "2", "7", "min", "CPU", "138.61", "134.78", "134.96"),
@@ -81,7 +87,7 @@ def test_a_row_has_every_figure_and_the_command(tmp_path):
 def test_the_command_names_what_is_not_the_default_and_no_place_of_a_machine(
     options, words, tmp_path
 ):
-    run = read_run(make_run(tmp_path / "run", **options))
+    run = record_of_run(make_run(tmp_path / "run", **options))
     assert run.command == f"python -m train.rnnlm {words}"
     assert "somewhere" not in json.dumps(run.config) and str(tmp_path) not in json.dumps(run.config)
 
@@ -97,7 +103,7 @@ def test_the_command_does_not_repeat_what_a_preset_says():
 def test_dynamic_evaluation_and_the_cache_have_rows_of_their_own(tmp_path):
     results = {**RESULTS, "dynamic_evaluation": DYNAMIC, "neural_cache": CACHE}
     plain, dynamic, cache = plain_text(
-        [read_run(make_run(tmp_path / "run", results=results))]
+        [record_of_run(make_run(tmp_path / "run", results=results))]
     ).splitlines()[1:]
     assert "134.78" in plain and "118.25" not in plain
     assert dynamic.startswith("Rnnlm + dynamic evaluation  ptb ")
@@ -114,7 +120,9 @@ def test_dynamic_evaluation_and_the_cache_have_rows_of_their_own(tmp_path):
 def test_runs_are_in_order_of_corpus_and_test_perplexity(tmp_path):
     values = {"a": ("ptb", 100.0), "b": ("ptb", 90.0), "c": ("mine.txt", 95.0)}
     runs = [
-        read_run(make_run(tmp_path / name, results={**RESULTS, "test_exact": test}, corpus=corpus))
+        record_of_run(
+            make_run(tmp_path / name, results={**RESULTS, "test_exact": test}, corpus=corpus)
+        )
         for name, (corpus, test) in values.items()
     ]
     rows = plain_text(runs).splitlines()[1:]
@@ -125,7 +133,7 @@ def test_runs_are_in_order_of_corpus_and_test_perplexity(tmp_path):
 def test_markdown_has_as_many_cells_in_every_row(tmp_path):
     results = {**RESULTS, "neural_cache": CACHE}
     del results["test_book"]  # a text too short for it
-    lines = markdown([read_run(make_run(tmp_path / "run", results=results))]).splitlines()
+    lines = markdown([record_of_run(make_run(tmp_path / "run", results=results))]).splitlines()
     assert len(lines) == 4
     assert {line.count("|") for line in lines} == {11}
     assert "| **134.78** | | `python -m train.rnnlm --corpus ptb --epochs 2` |" in lines[2]
@@ -137,12 +145,12 @@ def test_markdown_has_as_many_cells_in_every_row(tmp_path):
 )
 def test_time_is_spoken_in_the_unit_that_fits(seconds, spoken, tmp_path):
     run = make_run(tmp_path / "run", results={**RESULTS, "seconds": seconds})
-    assert f" {spoken}  CPU" in plain_text([read_run(run)])
+    assert f" {spoken}  CPU" in plain_text([record_of_run(run)])
 
 
 class TestKeeping:
     def test_what_is_kept_is_read_again_without_a_difference(self, tmp_path):
-        run = read_run(make_run(tmp_path / "run"), "rnnlm-ptb", "CPU, 2 cores")
+        run = record_of_run(make_run(tmp_path / "run"), "rnnlm-ptb", "CPU, 2 cores")
         path = write_record(run, tmp_path / "results")
         assert path == tmp_path / "results" / "rnnlm-ptb.json"
         assert read_record(path) == run
@@ -160,16 +168,16 @@ class TestKeeping:
         assert figure.stat().st_size > 1000
 
     def test_a_kept_run_is_never_overwritten(self, tmp_path):
-        run = read_run(make_run(tmp_path / "run"), "name")
+        run = record_of_run(make_run(tmp_path / "run"), "name")
         path = write_record(run, tmp_path)
         before = path.read_bytes()
-        with pytest.raises(FileExistsError, match=r"name\.json keeps a run already"):
+        with pytest.raises(FileExistsError, match=r"name\.json exists already"):
             write_record(run, tmp_path)
         assert path.read_bytes() == before
 
     @pytest.mark.parametrize("name", ["", "../away", "a/b", ".hidden"])
     def test_a_name_is_a_plain_file_name(self, name, tmp_path):
-        run = read_run(make_run(tmp_path / "run"), "name")
+        run = record_of_run(make_run(tmp_path / "run"), "name")
         with pytest.raises(ValueError, match="expected a name without folders"):
             write_record(type(run)(**{**vars(run), "name": name}), tmp_path)
 
@@ -191,14 +199,14 @@ class TestWhatIsRefused:
     )
     def test_a_run_without_figures(self, changes, message, tmp_path):
         with pytest.raises(ValueError, match=message):
-            read_run(make_run(tmp_path / "run", **changes))
+            record_of_run(make_run(tmp_path / "run", **changes))
 
     @pytest.mark.parametrize("line", ["{", '{"valid": 3}', '{"valid": "x", "seconds": 1}', "3"])
     def test_a_log_that_is_damaged(self, line, tmp_path):
         run = make_run(tmp_path / "run")
         (run / "log.jsonl").write_text(line)
         with pytest.raises(ValueError, match=r"log\.jsonl: not the log of a run"):
-            read_run(run)
+            record_of_run(run)
 
     @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"curve": [[1, 2]]}', '{"curve": []}'])
     def test_a_record_that_is_damaged(self, text, tmp_path):
