@@ -107,6 +107,21 @@ def blas() -> list[LibController]:
     return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
+def _set_threads(library: LibController, threads: int) -> None:
+    """Whichever thread calls: threadpoolctl from 3.8 on listens to one until that is cleared."""
+    clear = getattr(library, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
+    library.set_num_threads(threads)
+    if clear is not None:
+        clear()
+
+
+def _is_per_thread(library: LibController) -> bool:
+    """Whether each thread of the program has a limit of its own."""
+    return getattr(library, "threading_layer", None) == "openmp"
+
+
 class _Limit:
     """One thread for the BLAS from the first entry to the last exit, whoever they are made by."""
 
@@ -119,19 +134,19 @@ class _Limit:
         """Returns who entered."""
         me = threading.get_ident()
         with self.lock:
-            is_first = not self.entries
+            is_first, is_my_first = not self.entries, self.entries[me] == 0
             if is_first:
                 self.before = [library.get_num_threads() for library in blas()]
             self.entries[me] += 1
-            if is_first:
-                for library in blas():
-                    library.set_num_threads(1)
+            for library in blas():
+                if is_first or (is_my_first and _is_per_thread(library)):
+                    _set_threads(library, 1)
         return me
 
     def leave(self, who: int) -> None:
         with self.lock:
             self.entries -= Counter({who: 1})  # what falls to 0 is dropped
-            self._restore_if_last()
+            self._restore(is_my_last=who not in self.entries)
 
     def forget_other_threads(self) -> None:
         """In a child process there is only the thread that forked."""
@@ -139,12 +154,12 @@ class _Limit:
         me, were_some = threading.get_ident(), bool(self.entries)
         self.entries = +Counter({me: self.entries[me]})  # without those of 0
         if were_some:
-            self._restore_if_last()
+            self._restore(is_my_last=False)
 
-    def _restore_if_last(self) -> None:
-        if not self.entries:
-            for library, threads in zip(blas(), self.before, strict=True):
-                library.set_num_threads(threads)
+    def _restore(self, is_my_last: bool) -> None:
+        for library, threads in zip(blas(), self.before, strict=True):
+            if not self.entries or (is_my_last and _is_per_thread(library)):
+                _set_threads(library, threads)
 
 
 _limit = _Limit()

@@ -1,12 +1,22 @@
-/* One id from a row of scores (common/sampling.py): nothing but the sums of blocks is kept. */
+/* One id drawn from a row of scores (sample_id in models/language_model.py).
+
+   The naive loop, which keeps all weights:
+
+       for (i = 0; i < V; i++) total += w[i] = exp((s[i] - max(s)) * by);
+       at = share * total;
+       for (i = 0; i < V - 1 && at >= w[i]; i++) at -= w[i];
+       return i;
+
+   Here the weights of a block of ids are added up and forgotten. The sums of the blocks say in
+   which block the id lies, and the weights of that block are computed a second time. */
 
 #include "elementwise.h"
-#include "min.h"
+#include "threads.h"
 #include <math.h>
 
-enum { BLOCK = 128, ACROSS = 64 }; /* ids whose weights are summed together; sums side by side */
+enum { BLOCK = 128, ACROSS = 64 }; /* ids in a block; partial sums side by side, for vector code */
 
-/* The largest score; NaN is passed over. */
+/* The largest score; a NaN is skipped. */
 static float largest(const float *s, int64_t length)
 {
     float most[ACROSS];
@@ -19,8 +29,8 @@ static float largest(const float *s, int64_t length)
     return most[0];
 }
 
-/* w = exp((s - most) * by) for one block, zeros behind its end. What lies 87 below the largest is 0:
-   no double is fine enough to draw it. */
+/* w = exp((s - most) * by) for one block, padded with zeros. A score 87 or more below the largest
+   gets weight 0: `share` is too coarse to hit it. */
 static void weigh(const float *s, int64_t count, float most, float by, float *w)
 {
     float x[BLOCK];
@@ -42,8 +52,8 @@ static double sum_of(const float *w)
     return sums[0];
 }
 
-/* The id at which the running sum of softmax(scores * by) passes `share`, 0 to 1; -1 where that is no
-   distribution. sums (blocks,). */
+/* The id at which the running sum of softmax(scores * by) passes `share`, which is between 0 and 1.
+   Returns -1 if the scores make no distribution: NaN, or nothing above -inf. sums (blocks,). */
 int64_t draw(const float *scores, int64_t length, float by, double share, double *sums)
 {
     if (length < 1) return -1;
@@ -57,7 +67,7 @@ int64_t draw(const float *scores, int64_t length, float by, double share, double
     }
     if (!(total > 0)) return -1;
     double at = share * total;
-    int64_t block = 0, last = 0; /* that can be drawn: the sums may round differently */
+    int64_t block = 0, last = 0; /* last with weight above 0, if rounding leads past the end */
     for (; block < blocks && at >= sums[block]; block++) {
         at -= sums[block];
         if (sums[block] > 0) last = block;
@@ -75,5 +85,5 @@ int64_t draw(const float *scores, int64_t length, float by, double share, double
     return block * BLOCK + last;
 }
 
-/* How many ids a block has. */
+/* The caller needs it to allocate `sums`. */
 int64_t draw_block(void) { return BLOCK; }

@@ -1,11 +1,13 @@
-/* exp, sigmoid and tanh in float32, without branches, so that the compiler vectorizes the loops. */
+/* exp, sigmoid and tanh in float32, without branches so that the compiler vectorizes loops over
+   them. */
 
 #pragma once
 #include <stdint.h>
 #include <string.h>
 
-/* exp(x) as 2^n * exp(r), |r| <= ln(2) / 2, exp(r) by a polynomial (Moshier, Cephes expf). Within
-   2 units in the last place for -87 < x < 88, the value at the near end beyond; NaN stays NaN. */
+/* exp(x) = 2^n * exp(r) with |r| <= ln(2) / 2, and exp(r) by a polynomial (Moshier, Cephes expf).
+   Accurate to 2 units in the last place for -87 < x < 88; x is clamped to that range. NaN stays
+   NaN. */
 static inline float fast_exp(float given)
 {
     float x = given < -87.0f ? -87.0f : given;
@@ -31,7 +33,7 @@ static inline float fast_exp(float given)
 
 static inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
-/* tanh(x) = 1 - 2 / (exp(2x) + 1), and near 0, where that cancels, its Taylor series */
+/* tanh(x) = 1 - 2 / (exp(2x) + 1); near 0, where that loses digits, the Taylor series */
 static inline float fast_tanh(float x)
 {
     float far = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);

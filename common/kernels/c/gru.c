@@ -1,4 +1,32 @@
-/* The GRU over a window (common/time_layers/gru_window.py). Gates lie in the order r, z, n. */
+/* The GRU over a window (common/time_layers/gru.py); gates in the order r, z, n.
+
+   The naive forward loop, for one sequence; `gates` begins as x Wx + b:
+
+       for (t = 0; t < T; t++)
+           for (u = 0; u < H; u++) {
+               r = sigmoid(gates[t][u] + dot(h[t], Wh[:, u]));
+               z = sigmoid(gates[t][H + u] + dot(h[t], Wh[:, H + u]));
+               hn[t][u] = dot(h[t], Wh[:, 2 * H + u]) + bhn[u];
+               n = tanh(gates[t][2 * H + u] + r * hn[t][u]);
+               h[t + 1][u] = (1 - z) * n + z * h[t][u];
+           }
+
+   And backward; `dh` begins as the gradient of the last state:
+
+       for (t = T - 1; t >= 0; t--) {
+           for (u = 0; u < H; u++) {
+               dh[u] += dhs[t][u];
+               dn = dh[u] * (1 - z) * (1 - n * n);
+               dr = dn * hn[t][u] * r * (1 - r);
+               dz = dh[u] * (h[t][u] - n) * z * (1 - z);
+               dA[t] at (r, z, n) = dr, dz, dn;       (of x Wx + b)
+               dAh[t] at (r, z, n) = dr, dz, dn * r;  (of h Wh)
+               dh[u] *= z;
+           }
+           dh += dAh[t] Wh';
+       }
+
+   Here each thread of the team computes some of the units u for all sequences. */
 
 #include "elementwise.h"
 #include "recurrent.h"
@@ -9,7 +37,7 @@ typedef struct {
     int64_t T, N, D, H;
 } forward_args;
 
-/* n := tanh(n + r * hn), h = (1 - z) n + z h_prev, for some units of one row */
+/* n = tanh(n + r * hn) and h = (1 - z) n + z h_prev, for the units of one thread in one row */
 static void mix(int64_t units, const float *restrict r, const float *restrict z, float *restrict n,
                 const float *restrict hn, const float *restrict h_prev, float *restrict h)
 {
@@ -48,9 +76,10 @@ static void gru_forward_part(team *t, int index)
     }
 }
 
-/* gates (T, N, 3H) holds xs Wx + b and becomes r, z, n; hns (T, N, H) = h_prev Whn + bhn; hs
-   (T + 1, N, H) has the first state in row 0; packed (panels of H, 3H, PANEL). For few rows packed
-   is NULL, gates hold nothing yet, and xs (T, N, D), Wx and b are read. */
+/* gates (T, N, 3H) holds xs Wx + b on entry and r, z, n on return. hns (T, N, H) = h_prev Whn + bhn
+   is written. hs (T + 1, N, H) holds the first state in row 0. packed (panels of H, 3H, PANEL) is
+   scratch. In a window of few rows packed is NULL; xs Wx + b is then computed here from xs (T, N,
+   D). */
 void gru_forward(const float *xs, const float *Wx, const float *b, const float *Wh, const float *bhn,
                  float *gates, float *hs, float *hns, float *packed, int64_t T, int64_t N, int64_t D,
                  int64_t H, int64_t threads)
@@ -59,8 +88,8 @@ void gru_forward(const float *xs, const float *Wx, const float *b, const float *
     run(gru_forward_part, &args, threads);
 }
 
-/* One row backwards; the gates of r (which begins all three), d and d_side lie H apart. `dh` comes
-   in as what the later step passes back and goes out as the part that skips the product. */
+/* The step above for one row. Gates lie H apart in r, d (dA) and d_side (dAh). `dh` holds what the
+   later step passes back on entry, and on return the part that does not go through Wh. */
 static void back_through_gates(int64_t units, int64_t H, const float *restrict r,
                                const float *restrict hn, const float *restrict h_prev,
                                const float *restrict up, float *restrict dh, float *restrict d,
@@ -104,8 +133,8 @@ static void gru_backward_part(team *t, int index)
     }
 }
 
-/* dA and dAh (T, N, 3H), the gradients of xs Wx + b and of h_prev Wh; dh (N, H) comes in as the
-   gradient of the last state and goes out as that of the first; dhs (T, N, H). */
+/* Writes dA and dAh (T, N, 3H), the gradients of xs Wx + b and of h_prev Wh. dh (N, H) holds the
+   gradient of the last state on entry and that of the first on return. dhs is (T, N, H). */
 void gru_backward(const float *Wh, const float *gates, const float *hs, const float *hns,
                   const float *dhs, float *dh, float *dA, float *dAh, float *packed, int64_t T,
                   int64_t N, int64_t H, int64_t threads)

@@ -1,9 +1,38 @@
-/* The LSTM over a window (common/time_layers/lstm_window.py). Gates lie in the order f, g, i, o. */
+/* The LSTM over a window (common/time_layers/lstm.py); gates in the order f, g, i, o.
+
+   The naive forward loop, for one sequence; `gates` begins as x Wx + b:
+
+       for (t = 0; t < T; t++)
+           for (u = 0; u < H; u++) {
+               f = sigmoid(gates[t][u] + dot(h[t], Wh[:, u]));
+               g = tanh(gates[t][H + u] + dot(h[t], Wh[:, H + u]));
+               i = sigmoid(gates[t][2 * H + u] + dot(h[t], Wh[:, 2 * H + u]));
+               o = sigmoid(gates[t][3 * H + u] + dot(h[t], Wh[:, 3 * H + u]));
+               c[t + 1][u] = f * c[t][u] + g * i;
+               h[t + 1][u] = o * tanh(c[t + 1][u]);
+           }
+
+   And backward; `dh` and `dc` begin as the gradients of the last state:
+
+       for (t = T - 1; t >= 0; t--) {
+           for (u = 0; u < H; u++) {
+               dh[u] += dhs[t][u];
+               dc[u] += dh[u] * o * (1 - tanh(c[t + 1][u])^2);
+               dA[t] at f = dc[u] * c[t][u] * f * (1 - f);
+               dA[t] at g = dc[u] * i * (1 - g * g);
+               dA[t] at i = dc[u] * g * i * (1 - i);
+               dA[t] at o = dh[u] * tanh(c[t + 1][u]) * o * (1 - o);
+               dc[u] *= f;
+           }
+           dh = dA[t] Wh';
+       }
+
+   Here each thread of the team computes some of the units u for all sequences. */
 
 #include "elementwise.h"
 #include "recurrent.h"
 
-/* The equations behind the gates, for some units of one row. */
+/* The two lines for c and h, for the units of one thread in one row. */
 static void forget_and_add(int64_t units, const float *restrict f, const float *restrict g,
                            const float *restrict i, const float *restrict o,
                            const float *restrict c_prev, float *restrict c, float *restrict h)
@@ -47,9 +76,9 @@ static void lstm_forward_part(team *t, int index)
     }
 }
 
-/* gates (T, N, 4H) holds xs Wx + b and becomes f, g, i, o; hs and cs (T + 1, N, H) have the first
-   state in row 0; packed (panels of H, 4H, PANEL). For few rows packed is NULL, gates hold nothing
-   yet, and xs (T, N, D), Wx and b are read. */
+/* gates (T, N, 4H) holds xs Wx + b on entry and f, g, i, o on return. hs and cs (T + 1, N, H) hold
+   the first state in row 0. packed (panels of H, 4H, PANEL) is scratch. In a window of few rows
+   packed is NULL; xs Wx + b is then computed here from xs (T, N, D). */
 void lstm_forward(const float *xs, const float *Wx, const float *b, const float *Wh, float *gates,
                   float *hs, float *cs, float *packed, int64_t T, int64_t N, int64_t D, int64_t H,
                   int64_t threads)
@@ -58,8 +87,8 @@ void lstm_forward(const float *xs, const float *Wx, const float *b, const float 
     run(lstm_forward_part, &args, threads);
 }
 
-/* The same backwards; the gates of f (which begins all four) and of d lie H apart. `dh` comes in
-   as what the later step passes back and is emptied. */
+/* The step above for one row. Gates lie H apart in f and in d (dA). `dh` holds what the later step
+   passes back on entry, and 0 on return, ready for the product. */
 static void back_through_gates(int64_t units, int64_t H, const float *restrict f,
                                const float *restrict c_prev, const float *restrict c,
                                const float *restrict up, float *restrict dh, float *restrict dc,
@@ -102,8 +131,8 @@ static void lstm_backward_part(team *t, int index)
     }
 }
 
-/* dA (T, N, 4H); dh and dc (N, H) come in as the gradients of the last state and go out as those of
-   the first; dhs (T, N, H); packed (panels of H, 4H, PANEL). */
+/* Writes dA (T, N, 4H), the gradient of xs Wx + b. dh and dc (N, H) hold the gradients of the last
+   states on entry and those of the first on return. dhs is (T, N, H); packed as above. */
 void lstm_backward(const float *Wh, const float *gates, const float *cs, const float *dhs, float *dh,
                    float *dc, float *dA, float *packed, int64_t T, int64_t N, int64_t H,
                    int64_t threads)

@@ -1,13 +1,28 @@
-/* The output layer with softmax and loss (common/time_layers/output.py).
+/* The output layer with softmax and loss (TimeOutputWithLoss in common/time_layers/output.py).
 
-   S = exp(X W + b) is kept by panels: (panels, R, PANEL); columns that are not there are near zero.
-   Nothing here depends on the number of threads: each sum is made in one piece by one of them. */
+   The naive loops; `scale` turns S into softmax times the loss's gradient:
+
+       for (r = 0; r < R; r++)
+           for (v = 0; v < V; v++)
+               sums[r] += S[r][v] = exp(dot(X[r], W[:, v]) + b[v]);
+
+       for (r = 0; r < R; r++)
+           for (v = 0; v < V; v++) {
+               dW[:, v] += scale[r] * S[r][v] * X[r];
+               db[v] += scale[r] * S[r][v];
+               dX[r] += S[r][v] * W[:, v];
+           }
+
+   Here S is stored panel by panel, (panels, R, PANEL), so that a panel is still in cache when it is
+   read again. The last panel is padded with columns near zero. The result does not depend on the
+   number of threads: each sum is made by one thread, or from parts that are added in their order.
+   */
 
 #include "elementwise.h"
 #include "threads.h"
 #include "tile.h"
 
-enum { CHUNK = 8 }; /* panels that are worked on together */
+enum { CHUNK = 8 }; /* panels that a thread takes at a time */
 
 typedef struct {
     const float *X, *W, *b;
@@ -16,7 +31,7 @@ typedef struct {
     int64_t w_row, w_column, R, H, V;
 } forward_args;
 
-/* s = exp(s + bias), added to sum */
+/* s = exp(s + bias); sum += s */
 static void exponentiate(int64_t count, const float *restrict bias, float *restrict s,
                          float *restrict sum)
 {
@@ -32,7 +47,7 @@ static void output_forward_part(team *t, int index)
     const forward_args *o = t->args;
     const int64_t R = o->R, H = o->H, panels = num_panels(o->V);
     float *panel = o->work + index * (H + R) * PANEL;
-    float *part = panel + H * PANEL; /* sums over the panels of a chunk, lane by lane */
+    float *part = panel + H * PANEL; /* (R, PANEL): sums over the panels of a chunk */
     float passing[ROWS * PANEL];
     for (int64_t chunk; (chunk = take(t)) * CHUNK < panels;) {
         memset(part, 0, sizeof(float) * R * PANEL);
@@ -59,8 +74,9 @@ static void output_forward_part(team *t, int index)
     }
 }
 
-/* S = exp(X W + b), kept unless it is NULL; sums (chunks, R) of the columns of each chunk.
-   Element (h, v) of W is at W[h * w_row + v * w_column]; work (threads, H + R, PANEL). */
+/* Writes S = exp(X W + b) unless S is NULL, and sums (chunks, R), the row sums of each chunk.
+   Element (h, v) of W is at W[h * w_row + v * w_column]. work (threads, H + R, PANEL) is scratch.
+   */
 void output_forward(const float *X, const float *W, int64_t w_row, int64_t w_column, const float *b,
                     float *S, double *sums, float *work, int64_t R, int64_t H, int64_t V,
                     int64_t threads)
@@ -91,7 +107,7 @@ static void output_dW(const backward_args *o, int64_t p)
     }
 }
 
-/* dX += S W' for some panels of S */
+/* dX += S W' for `count` panels of S, from panel p on */
 static void output_dX(const backward_args *o, int64_t p, int64_t count, float *transposed, float *dX)
 {
     const int64_t R = o->R, H = o->H, wide = num_panels(H);
@@ -118,7 +134,8 @@ static void output_dX(const backward_args *o, int64_t p, int64_t count, float *t
     }
 }
 
-/* The parts of dX are added in their order, so that rounding does not depend on the threads. */
+/* The parts of dX are added in their order, so that rounding does not depend on which thread is
+   first. */
 static void output_backward_part(team *t, int index)
 {
     const backward_args *o = t->args;
@@ -131,7 +148,7 @@ static void output_backward_part(team *t, int index)
         for (int64_t p = panels * part / o->parts; p < end; p += CHUNK) {
             int64_t count = min(CHUNK, end - p);
             for (int64_t k = 0; k < count; k++) output_dW(o, p + k);
-            output_dX(o, p, count, transposed, dX); /* S is still near */
+            output_dX(o, p, count, transposed, dX); /* S is still in cache */
         }
         wait_until(&t->added, part);
         for (int64_t i = 0; i < size; i++) o->dX[i] += dX[i];
@@ -139,9 +156,9 @@ static void output_backward_part(team *t, int index)
     }
 }
 
-/* dW = Xt[:H] S, db = Xt[H] S, and dX (R, H), zeros before, S W', by `parts` of the columns.
-   Xt (H + 1, R); dW lies in memory as W does; work for each of the threads: (panels of H, CHUNK
-   panels, PANEL) and (R, H). */
+/* Writes dW = Xt[:H] S and db = Xt[H] S, and adds S W' to dX (R, H). Xt (H + 1, R) is (scale * X)'
+   with a last row of `scale`. dW has the strides of W. The columns are cut into `parts`. work is
+   scratch for each thread: W' of a chunk (panels of H, CHUNK * PANEL, PANEL) and its dX (R, H). */
 void output_backward(const float *Xt, const float *W, int64_t w_row, int64_t w_column,
                      const float *S, float *dW, float *db, float *dX, float *work, int64_t R,
                      int64_t H, int64_t V, int64_t parts, int64_t threads)
@@ -150,5 +167,5 @@ void output_backward(const float *Xt, const float *W, int64_t w_row, int64_t w_c
     run(output_backward_part, &args, threads);
 }
 
-/* How many panels a chunk has. */
+/* The caller needs it to allocate `sums` and `work`. */
 int64_t output_chunk(void) { return CHUNK; }

@@ -1,12 +1,21 @@
-/* C = A B + bias (common/products.py), by the threads of all kernels.
+/* The product of two matrices (product in common/kernels/__init__.py).
 
-   Blocks as in Goto and van de Geijn (2008): some panels of B, DEPTH rows deep, stay in the second
-   cache while the tiles of A go past. */
+   The naive loop:
+
+       for (m = 0; m < M; m++)
+           for (n = 0; n < N; n++) {
+               C[m][n] = 0;
+               for (k = 0; k < K; k++) C[m][n] += A[m][k] * B[k][n];
+               C[m][n] += bias[n];
+           }
+
+   Here the loops are blocked as in Goto and van de Geijn (2008): WIDE panels of B, DEPTH rows deep,
+   are packed and stay in the second-level cache while all rows of A are multiplied with them. */
 
 #include "threads.h"
 #include "tile.h"
 
-enum { DEPTH = 256, WIDE = 16 }; /* rows and panels of B that are packed at once */
+enum { DEPTH = 256, WIDE = 16 }; /* rows and panels of B that are packed together */
 
 typedef struct {
     const float *A, *B, *bias;
@@ -14,7 +23,7 @@ typedef struct {
     int64_t a_row, a_k, b_row, b_column, M, K, N, parts;
 } product_args;
 
-/* Columns of C that belong to a few panels of B. */
+/* The columns of C that belong to `count` panels of B. */
 static void product_columns(const product_args *o, int64_t first, int64_t count, float *packed)
 {
     float transposed[ROWS * DEPTH], sums[ROWS * PANEL];
@@ -30,7 +39,7 @@ static void product_columns(const product_args *o, int64_t first, int64_t count,
             rows = next_rows(o->M - m);
             const float *a = o->A + m * o->a_row + k * o->a_k;
             left x = {a, o->a_row, o->a_k, 0, depth, 1};
-            if (o->a_k != 1) { /* the rows of A lie across memory */
+            if (o->a_k != 1) { /* A is transposed in memory: copy its rows */
                 for (int64_t d = 0; d < depth; d++)
                     for (int64_t i = 0; i < rows; i++)
                         transposed[d * rows + i] = a[d * o->a_k + i * o->a_row];
@@ -62,9 +71,9 @@ static void product_part(team *t, int index)
     }
 }
 
-/* C (M, N) = A (M, K) B (K, N) + bias (N,), or NULL. Element (m, k) of A is at
-   A[m * a_row + k * a_k], (k, n) of B at B[k * b_row + n * b_column]; work (threads, WIDE * DEPTH,
-   PANEL). The columns are cut into `parts`. */
+/* C (M, N) = A (M, K) B (K, N) + bias (N,); bias may be NULL. Element (m, k) of A is at A[m * a_row
+   + k * a_k], element (k, n) of B at B[k * b_row + n * b_column]. The columns are cut into `parts`,
+   which the threads take. work (threads, WIDE * DEPTH, PANEL) is scratch. */
 void product(const float *A, const float *B, const float *bias, float *C, float *work,
              int64_t a_row, int64_t a_k, int64_t b_row, int64_t b_column, int64_t M, int64_t K,
              int64_t N, int64_t parts, int64_t threads)

@@ -1,8 +1,13 @@
 /* What the time loops of the LSTM and the GRU share: their products with Wh (H, gates * H).
 
-   Each thread has its own units of every gate, so that it packs its share of Wh once for a window,
-   and the threads meet once a step, when every unit of h (or of dA) is there. A window of few rows
-   does not pay for that; its products read Wh as it lies. */
+   The naive loops, for sequence n and unit u of one gate:
+
+       for (k = 0; k < H; k++) y[n][u] += h[n][k] * Wh[k][gate * H + u];  // add_product
+       for (k = 0; k < gates * H; k++) dh[n][u] += dA[n][k] * Wh[u][k];   // add_transposed_product
+
+   Each thread owns some units, the same ones in every gate. It packs its share of Wh once a window.
+   The team meets once a step, when all units of h (or of dA) are written. A forward window of few
+   rows does not pay for the packing; its products read Wh in place. */
 
 #pragma once
 #include "single_row.h"
@@ -11,12 +16,12 @@
 
 typedef struct {
     const float *Wh;
-    float *packed;       /* room for all of Wh by panels; NULL for a forward pass of few rows */
+    float *packed;       /* this thread's panels of Wh; NULL in a forward window of few rows */
     int64_t N, H, gates; /* sequences, units, gates */
     int64_t begin, end;  /* the units of this thread */
 } slice;
 
-/* The share of a thread, in half panels. */
+/* The units of a thread, in multiples of half a panel. */
 static slice share(const float *Wh, float *packed, int64_t N, int64_t H, int64_t gates, team *t,
                    int index)
 {
@@ -26,7 +31,7 @@ static slice share(const float *Wh, float *packed, int64_t N, int64_t H, int64_t
     return (slice){Wh, packed == NULL ? NULL : packed + begin * gates * H, N, H, gates, begin, end};
 }
 
-/* y = b + x Wx for a few rows, the units of this thread in every gate; x (rows, D), y (rows, gates * H) */
+/* y = b + x Wx for a few rows, only the units of this thread; x (rows, D), y (rows, gates * H) */
 static void project(slice w, const float *x, const float *Wx, const float *b, int64_t rows, int64_t D,
                     float *y)
 {
@@ -39,7 +44,7 @@ static void project(slice w, const float *x, const float *Wx, const float *b, in
         }
 }
 
-/* The panels of one gate after those of the other, each H rows deep. */
+/* Packs Wh for add_product: the panels of one gate after those of another, each H rows deep. */
 static void pack_forward(slice w)
 {
     float *panel = w.packed;
@@ -50,7 +55,7 @@ static void pack_forward(slice w)
         }
 }
 
-/* y[n * row + u] += (A B)[n, u], for all n and the units of this thread; A (N, K), and B by panels */
+/* y[n * row + u] += (A B)[n, u] for all n and the units of this thread; A (N, K), B packed */
 static void add_panels(slice w, const float *A, int64_t K, const float *panel, float *y,
                        int64_t row)
 {
@@ -81,6 +86,7 @@ static void add_product(slice w, int64_t gate, const float *h, float *y, int64_t
     add_panels(w, h, w.H, w.packed + gate * width * w.H, y, row);
 }
 
+/* Packs the transpose of Wh for add_transposed_product. */
 static void pack_backward(slice w)
 {
     const int64_t K = w.gates * w.H;
@@ -91,7 +97,7 @@ static void pack_backward(slice w)
     }
 }
 
-/* dh += dA Wh'; dA (N, gates * H), dh (N, H) */
+/* dh += dA Wh'; dA (N, gates * H), dh (N, H). */
 static void add_transposed_product(slice w, const float *dA, float *dh)
 {
     add_panels(w, dA, w.gates * w.H, w.packed, dh, w.H);

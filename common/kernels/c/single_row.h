@@ -1,12 +1,14 @@
-/* A single row times a matrix whose rows lie one after the other. */
+/* A single row times a matrix stored row by row.
+
+   The naive loop: for (k = 0; k < K; k++) for (n = 0; n < columns; n++) y[n] += x[k] * B[k][n]; */
 
 #pragma once
 #include <stdint.h>
 
-enum { COLUMNS = 1024 }; /* at once: what is summed stays in the first cache */
+enum { COLUMNS = 1024 }; /* at a time, so that y stays in the first-level cache */
 
-/* y += x B for neighbouring columns of B, whose K rows are `row` apart. Eight rows at a time, so that
-   y is not the most of the traffic. */
+/* y += x B for neighbouring columns of B, whose K rows lie `row` apart. Eight rows at a time: y is
+   then loaded and stored an eighth as often. */
 static void add_row_product(const float *x, const float *B, int64_t row, int64_t K, int64_t columns,
                             float *restrict y)
 {

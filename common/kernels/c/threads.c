@@ -1,8 +1,16 @@
-/* Helpers that rest between two calls: starting a thread takes longer than a small product.
+/* The helper threads. They are kept between calls: starting a thread takes longer than a small
+   product.
 
-   A helper spins for about as long as Python needs between two calls, and then sleeps until a call
-   wants it. One call at a time has the helpers; one that comes meanwhile, from another thread of the
-   program, works alone. Where no more threads can be started, those that are there do the work. */
+   The naive form of run:
+
+       for (index = 1; index < threads; index++) pthread_create(..., work(team, index));
+       work(team, 0);
+       for (index = 1; index < threads; index++) pthread_join(...);
+
+   Between two calls a helper spins for about as long as Python needs to make the next one, then
+   sleeps until it is signalled. Only one call at a time can have the helpers; a call that another
+   thread of the program makes meanwhile runs on its caller alone. If the system refuses a new
+   thread, the call runs on the threads that exist. */
 
 #define _GNU_SOURCE /* for a thread's cores */
 #include "threads.h"
@@ -17,14 +25,14 @@ typedef struct {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_flag busy = ATOMIC_FLAG_INIT;
-static helper all[MAX_THREADS];    /* the first is the caller's place */
-static int helpers;                /* that are there */
+static helper all[MAX_THREADS];    /* index 0 is the caller, not a helper */
+static int helpers;                /* how many were started */
 static team *volatile current;     /* of the call in progress */
-static atomic_uint_fast64_t calls; /* MAX_THREADS * how many there were + members of the last */
+static atomic_uint_fast64_t calls; /* MAX_THREADS * number of calls + size of the last team */
 
 static inline int is_member(int index, uint64_t call) { return index < (int)(call % MAX_THREADS); }
 
-/* The next call after `seen` that wants this helper. */
+/* Waits for a call after `seen` whose team this helper belongs to. */
 static uint64_t next_call(uint64_t seen, int index)
 {
     uint64_t now = seen;
@@ -45,8 +53,8 @@ static uint64_t next_call(uint64_t seen, int index)
 #ifdef __linux__
 static int current_core(void) { return sched_getcpu(); }
 
-/* A helper that was woken on the caller's core would take turns with it there, with another core idle
-   beside: the scheduler needs some thousandths of a second to see that. */
+/* The system may wake a helper on the caller's core and need milliseconds to notice that another
+   core is idle. So the helper moves itself away. */
 static void leave_core(int core)
 {
     cpu_set_t allowed, others;
@@ -63,7 +71,8 @@ static int current_core(void) { return -1; }
 static void leave_core(int core) { (void)core; }
 #endif
 
-/* Only a member touches the team: it is gone when all members have finished. */
+/* The team lives on the caller's stack until all members have finished; nobody else may touch it.
+   */
 static void *help(void *argument)
 {
     const int index = (int)(intptr_t)argument;
@@ -77,7 +86,7 @@ static void *help(void *argument)
     return NULL;
 }
 
-/* A child process has none of the threads. */
+/* After a fork the child has none of the threads. */
 static void forget(void)
 {
     pthread_mutex_init(&lock, NULL);

@@ -1,16 +1,18 @@
-/* A team of threads for each call, and a barrier for its members to meet at. */
+/* The team of threads that works on a call, and the barrier at which its members meet. */
 
 #pragma once
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
+static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+
 typedef struct {
     atomic_int arrived, round;
     int count;
 } barrier;
 
-/* Tells the processor that this thread only waits. */
+/* Tells the processor that this is a waiting loop. */
 static inline void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -20,7 +22,7 @@ static inline void relax(void)
 #endif
 }
 
-/* Spins for some microseconds, then gives the core to whoever else wants it. */
+/* Spins for some microseconds, then offers the core to other threads between looks. */
 static inline void wait_until(atomic_int *value, int wanted)
 {
     for (int spins = 0; atomic_load_explicit(value, memory_order_acquire) != wanted;) {
@@ -31,6 +33,7 @@ static inline void wait_until(atomic_int *value, int wanted)
     }
 }
 
+/* Returns when all members have called it. */
 static inline void meet(barrier *b)
 {
     if (b->count == 1) return;
@@ -50,15 +53,16 @@ struct team {
     job work;
     const void *args;
     barrier all;
-    int core; /* of the caller; below 0: not known */
+    int core; /* of the caller; negative if unknown */
     atomic_int taken;
-    atomic_int added; /* results, by those who add them up in order */
-    atomic_int finished; /* members but the first */
+    atomic_int added; /* parts of a sum that were added so far, in their order */
+    atomic_int finished; /* members, without the caller */
 };
 
-/* The next of 0, 1, ...: whoever is free takes it, so that a thread that is held up by another
-   program holds up nobody else for long. */
+/* The next of 0, 1, ...: the number of a piece of work. Whoever is free takes the next piece, so
+   that a thread whose core is busy with another program delays the others by one piece at most. */
 static inline int take(team *t) { return atomic_fetch_add(&t->taken, 1); }
 
-/* work(team, index) on `threads` threads, or on as many as can be had */
+/* Calls work(team, index) on `threads` threads, or on as many as there are; index 0 is the caller.
+   */
 __attribute__((visibility("hidden"))) void run(job work, const void *args, int64_t threads);

@@ -1,11 +1,18 @@
-/* The product kernel that everything here is made of: a few rows times one panel of columns.
+/* The tile: a few rows times one panel. All products here are made of it.
+
+   The naive loop:
+
+       for (i = 0; i < rows; i++)
+           for (c = 0; c < PANEL; c++) {
+               sums[i][c] = 0;
+               for (k = 0; k < K; k++) sums[i][c] += A[i][k] * panel[k][c];
+           }
 
    A panel holds PANEL neighbouring columns of the right-hand matrix, row after row, so that the
-   inner loop reads it from end to end. ROWS * 2 vectors of sums stay in registers (Goto and van de
-   Geijn 2008, "Anatomy of high-performance matrix multiplication", section 4). */
+   inner loop reads memory from end to end. The sums of a tile, ROWS * 2 vectors, stay in registers
+   (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication", section 4). */
 
 #pragma once
-#include "min.h"
 #include <stdint.h>
 #include <string.h>
 
@@ -26,15 +33,15 @@ static inline vec load(const float *x) { return *(const vec_in_memory *)x; }
 static inline void store(float *x, vec v) { *(vec_in_memory *)x = v; }
 static inline int64_t num_panels(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
 
-/* Where the left-hand matrix lies: element (row, k) of block b at a[b * block + row * row + k * k],
-   with K elements in each of the blocks. */
+/* The left-hand matrix. Its columns may come in blocks of K; element (i, j) of block b is at
+   a[b * block + i * row + j * k]. */
 typedef struct {
     const float *a;
     int64_t row, k, block, K, blocks;
 } left;
 
-/* sums (rows, PANEL) = rows of the left times the panel b, whose rows are `vecs` vectors; `rows` and
-   `vecs` are known where this is inlined */
+/* sums (rows, PANEL) = x times the panel b, whose rows are `vecs` vectors wide. `rows` and `vecs`
+   are constants wherever this is inlined, so that c becomes registers. */
 static inline __attribute__((always_inline)) void tile_of(const int rows, const int vecs, left x,
                                                           const float *b, float *sums)
 {
@@ -56,7 +63,8 @@ static inline __attribute__((always_inline)) void tile_of(const int rows, const 
     }
 }
 
-/* The same for a single row, with four sums for each vector: one would wait for itself. */
+/* The same for a single row, with four sums a vector: an addition need not wait for the one before.
+   */
 static inline __attribute__((always_inline)) void tile_of_one(const int vecs, left x,
                                                               const float *b, float *sums)
 {
@@ -93,7 +101,8 @@ static inline __attribute__((always_inline)) void tile_of_rows(int64_t rows, con
     }
 }
 
-/* The rows of `sums` are always PANEL apart; those of b are `width` apart, PANEL or half of it. */
+/* `width` is that of the panel b: PANEL, or half of it. The rows of `sums` lie PANEL apart either
+   way. */
 static void tile(int64_t rows, int64_t width, left x, const float *b, float *sums)
 {
     if (width == PANEL)
@@ -102,18 +111,20 @@ static void tile(int64_t rows, int64_t width, left x, const float *b, float *sum
         tile_of_rows(rows, 1, x, b, sums);
 }
 
-/* How many of the rows that are left the next tile takes: all tiles are about as high. */
+/* How many of the remaining rows the next tile takes: at most ROWS, and all tiles about equally
+   high. */
 static inline int64_t next_rows(int64_t left_over)
 {
     int64_t tiles = (left_over + ROWS - 1) / ROWS;
     return (left_over + tiles - 1) / tiles;
 }
 
-/* The width of a panel for so many columns: a last panel that is at most half full is half as wide. */
+/* The width of the panel for so many remaining columns: a last panel that would be half empty is
+   half as wide. */
 static inline int64_t panel_width(int64_t columns) { return columns > LANES ? PANEL : LANES; }
 
-/* panel (K, width) = columns of a matrix whose element (k, c) is at b[k * row + c * column];
-   columns that are not there are zero */
+/* Packs: panel (K, width) = `columns` columns of the matrix whose element (k, c) is at
+   b[k * row + c * column], padded with zeros. */
 static void pack(float *panel, int64_t width, const float *b, int64_t row, int64_t column,
                  int64_t K, int64_t columns)
 {

@@ -1,5 +1,14 @@
-/* y = x B + bias for a single row x (common/products.py). Each element of B is used once, so that all
-   there is to do is to read B, each thread some of its columns. */
+/* The product of a single row (product in common/kernels/__init__.py).
+
+   The naive loop:
+
+       for (n = 0; n < N; n++) {
+           y[n] = bias[n];
+           for (k = 0; k < K; k++) y[n] += x[k] * B[k][n];
+       }
+
+   Each element of B is used once, so packing would cost more than it saves. The time is that of
+   reading B; each thread reads some of its columns. */
 
 #include "single_row.h"
 #include "threads.h"
@@ -28,7 +37,7 @@ static float sum_of(vec v)
     return part[0];
 }
 
-/* In four vectors of sums, as one would wait for itself. */
+/* With four vectors of sums: an addition need not wait for the one before. */
 static float scalar_product(const float *x, const float *b, int64_t K)
 {
     vec c[4] = {{0}};
@@ -55,7 +64,8 @@ static void product_part(team *t, int index)
     }
 }
 
-/* Element (k, n) of B is at B[k * row + n * column], one of the two is 1; bias (N,) or NULL. */
+/* Element (k, n) of B is at B[k * row + n * column]; `row` or `column` is 1. bias (N,) may be NULL.
+   */
 void vector_product(const float *x, const float *B, const float *bias, float *y, int64_t row,
                     int64_t column, int64_t K, int64_t N, int64_t threads)
 {

@@ -1,6 +1,7 @@
-/* Passes over whole arrays, shared by the threads (common/vectors.py). */
+/* Passes over whole arrays (common/kernels/passes.py).
 
-#include "min.h"
+   The naive loops stand above the functions, for i = 0 .. length - 1. Here threads take blocks. */
+
 #include "threads.h"
 #include <stddef.h>
 
@@ -24,7 +25,7 @@ static void add_scaled_part(team *t, int index)
     }
 }
 
-/* x += a * y */
+/* x[i] += a * y[i] */
 void add_scaled(float *x, float a, const float *y, int64_t length, int64_t threads)
 {
     run(add_scaled_part, &(args){.x = x, .y = y, .a = a, .length = length}, threads);
@@ -37,7 +38,7 @@ static void scale_part(team *t, int index)
         for (int64_t i = begin; i < min(begin + BLOCK, o->length); i++) o->x[i] *= o->a;
 }
 
-/* x *= a */
+/* x[i] *= a */
 void scale(float *x, float a, int64_t length, int64_t threads)
 {
     run(scale_part, &(args){.x = x, .a = a, .length = length}, threads);
@@ -55,7 +56,7 @@ static void descend_part(team *t, int index)
     }
 }
 
-/* x -= rate * y - pull * (target - x) */
+/* x[i] -= rate[i] * y[i] - pull[i] * (target[i] - x[i]) */
 void descend(float *x, const float *y, const float *target, const float *rate, const float *pull,
              int64_t length, int64_t threads)
 {
@@ -63,7 +64,7 @@ void descend(float *x, const float *y, const float *target, const float *rate, c
     run(descend_part, &a, threads);
 }
 
-enum { SUMS = 64 }; /* that a block is added up in, so that none waits for itself */
+enum { SUMS = 64 }; /* partial sums of a block, side by side, for vector code */
 
 static void squares_part(team *t, int index)
 {
@@ -82,7 +83,7 @@ static void squares_part(team *t, int index)
     }
 }
 
-/* Sums of y * y, one for each block of `vector_block()` elements. */
+/* sums[i / BLOCK] += y[i] * y[i]; the caller adds the sums up, in float64 and in their order. */
 void squares(const float *y, double *sums, int64_t length, int64_t threads)
 {
     run(squares_part, &(args){.y = y, .sums = sums, .length = length}, threads);
