@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 
-from common.averaging import NonMonotoneTrigger, WeightAverage
+from common.averaging import WeightAverage, validation_got_worse
 from common.np import np, to_cpu
 from tests.builders import D, H, close, floats, generator, same, tiny_model
 
@@ -148,34 +148,46 @@ def test_a_state_of_other_weights_is_refused_and_changes_nothing(change, message
         same(array, kept)
 
 
-class TestNonMonotoneTrigger:
-    def test_it_waits_until_a_value_is_worse_than_the_best_but_the_last_two(self):
-        trigger = NonMonotoneTrigger(window=2)
+# ---- when to begin ----
 
-        answers = [trigger.observe(v) for v in (5.0, 4.0, 3.0, 3.5, 3.4, 3.3, 2.0)]
-        # 3.5 is compared with 5, 3.4 with 5 and 4, 3.3 with 5, 4 and 3.
-        assert answers == [False, False, False, False, False, True, True]
 
-    def test_it_stays_quiet_while_values_fall(self):
-        trigger = NonMonotoneTrigger(window=5)
-        assert not any(trigger.observe(10 - 0.1 * k) for k in range(50))
+def answers(values, window):
+    """What is said after each of the validations."""
+    return [validation_got_worse(values[: k + 1], window) for k in range(len(values))]
 
-    def test_the_first_values_cannot_trigger(self):
-        trigger = NonMonotoneTrigger(window=5)
-        assert not any(trigger.observe(v) for v in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
-        assert trigger.observe(1.5)  # worse than the first, since when five others have come
 
-    def test_a_window_of_zero_triggers_at_the_first_value_that_is_worse(self):
-        trigger = NonMonotoneTrigger(window=0)
-        assert [trigger.observe(v) for v in (3.0, 2.0, 2.0, 2.1)] == [False, False, False, True]
+def test_it_waits_until_a_value_is_worse_than_the_best_but_the_last_two():
+    values = [5.0, 4.0, 3.0, 3.5, 3.4, 3.3, 2.0]
+    # 3.5 is compared with 5, 3.4 with 5 and 4, 3.3 with 5, 4 and 3; and what was said stays so.
+    assert answers(values, 2) == [False, False, False, False, False, True, True]
 
-    @pytest.mark.parametrize(
-        ("wrong", "message"),
-        [
-            (lambda: NonMonotoneTrigger(-1), "a window of 0 or more, got -1"),
-            (lambda: NonMonotoneTrigger().observe(math.nan), "expected a number, got nan"),
-        ],
-    )
-    def test_what_it_cannot_work_with_is_refused(self, wrong, message):
-        with pytest.raises(ValueError, match=f"NonMonotoneTrigger: .*{message}"):
-            wrong()
+
+def test_it_stays_quiet_while_values_fall():
+    assert not any(answers([10 - 0.1 * k for k in range(50)], 5))
+
+
+def test_the_first_values_cannot_be_worse():
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert not any(answers(values, 5))
+    assert validation_got_worse([*values, 1.5], 5)  # than the first, since when five others came
+    assert validation_got_worse([*values, 1.5]) and not validation_got_worse([*values, 1.0])
+
+
+def test_with_a_window_of_zero_the_first_value_that_is_worse_decides():
+    assert answers([3.0, 2.0, 2.0, 2.1], 0) == [False, False, False, True]
+
+
+def test_before_the_first_validation_nothing_is_worse():
+    assert not validation_got_worse([])
+
+
+@pytest.mark.parametrize(
+    ("values", "window", "message"),
+    [
+        ([1.0], -1, "expected a window of 0 or more, got -1"),
+        ([1.0, math.nan, 2.0], 5, "expected numbers, got nan"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(values, window, message):
+    with pytest.raises(ValueError, match=f"^validation_got_worse: {message}"):
+        validation_got_worse(values, window)

@@ -24,6 +24,10 @@ def fit(trainer, epochs=1, **changes):
     trainer.fit(CORPUS[:-1], CORPUS[1:], epochs, **{**FIT, **changes})
 
 
+def iterations(trainer):
+    return trainer.iterations(CORPUS[:-1], CORPUS[1:], 1, **FIT)
+
+
 def spoil(trainer, at, layer, place=0, value=math.nan):
     """Let a layer write a bad number into one of its gradients in the given backward passes."""
     backward = layer.backward
@@ -83,9 +87,7 @@ def test_gradients_whose_squares_only_are_too_large_are_clipped():
 def test_skipping_leaves_out_just_those_updates_and_counts_them(tmp_path):
     trainer = trainer_of(optimizer=Momentum(0.1), on_nan="skip")
     spoil(trainer, [2, 5], trainer.model.layers[0])
-    before = []
-    trainer.on_iteration = lambda trainer: before.append(snapshot(trainer.model))
-    fit(trainer)
+    before = [snapshot(trainer.model) for _ in iterations(trainer)]
     for k in (2, 5):
         for a, b in zip(before[k - 2], before[k - 1], strict=True):
             same(a, b)
@@ -110,9 +112,7 @@ def test_a_state_that_is_not_finite_is_reset_when_its_update_is_skipped():
         return hs
 
     lstm.forward = spoilt
-    states = []
-    trainer.on_iteration = lambda trainer: states.append(trainer.model.get_state()[0])
-    fit(trainer)
+    states = [trainer.model.get_state()[0] for _ in iterations(trainer)]
     assert states[2] is None and states[3] is not None
     assert trainer.skipped == 1
 

@@ -362,9 +362,9 @@ def test_plot_saves_a_picture_without_a_screen(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("length", "targets", "options", "message"),
     [
-        (7, 7, {}, "at least one batch, 2 streams of 4 steps = 8 tokens; got 7"),
+        (7, 7, {}, "at least one batch, 2 streams of 4 steps = 8 tokens, .* got 7 and 7"),
         (0, 0, {}, "at least one batch, .* got 0"),
-        (22, 21, {}, "got 22 tokens but 21 targets"),
+        (22, 21, {}, "one target for each; got 22 and 21 targets"),
         (22, 22, {"batch_size": 0}, "batch size of 1 or more, got 0"),
         (22, 22, {"time_size": 0}, "time size of 1 or more, got 0"),
         (22, 22, {"time_size": -4}, "time size of 1 or more, got -4"),

@@ -249,7 +249,7 @@ def loss_in_torch(torch, model, weights, xs, ts, alpha, beta):
     for k, drop in enumerate(drops, start=1):
         if k > 1:
             hs = hs * next(masks)
-        kept, scale, _ = drop.cache
+        (kept,), scale, _ = drop.cache
         Wh = weights[f"lstm{k}.Wh"] * torch.tensor(kept * scale)
         hs = lstm(hs, weights[f"lstm{k}.Wx"], Wh, weights[f"lstm{k}.b"])
     dropped = hs * next(masks)

@@ -7,12 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common import progress
 from common.averaging import WeightAverage
 from common.base_model import BaseModel
 from common.files.checkpoint import read_checkpoint, write_checkpoint
 from common.layers import Affine, Dropout, SoftmaxWithLoss
-from common.optimizer import SGD, AdaGrad, Adam, AdamW, Cosine, Momentum, Nesterov, RMSprop
+from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, schedule
 from common.trainer import RnnlmTrainer, Trainer
 from tests.builders import MODELS, V, floats, generator, ids, same, snapshot, tiny_model
 
@@ -23,42 +22,41 @@ FIT = {"batch_size": 4, "time_size": 8, "max_grad": 0.25, "eval_interval": 3}
 WINDOWS = 7
 
 
-class Stop(Exception):
-    pass
-
-
-def stop_after(iteration):
-    def look(trainer):
-        if trainer.iteration == iteration:
-            raise Stop
-
-    return look
-
-
 def build(name, optimizer, seed=0, **options):
     model = tiny_model(name, seed=seed, dropout_ratio=0.3)
     return RnnlmTrainer(model, optimizer, lambda record: None, generator(seed), **options)
 
 
-def fit(trainer, epochs=2, **changes):
-    trainer.fit(CORPUS[:-1], CORPUS[1:], epochs - trainer.epoch, **{**FIT, **changes})
+def iterations(trainer, epochs=2, **changes):
+    left = epochs - trainer.epoch
+    return trainer.iterations(CORPUS[:-1], CORPUS[1:], left, **{**FIT, **changes})
+
+
+def finish(iterations):
+    for _ in iterations:
+        pass
+
+
+def stop_after(iteration, trainer, iterations):
+    for _ in iterations:
+        if trainer.iteration == iteration:
+            return
+    raise AssertionError(f"there were only {trainer.iteration} iterations")
 
 
 def without_times(curve):
     return [{key: r[key] for key in r.keys() - TIMES} for r in curve]
 
 
-def broken_off(make, fit, iteration, path):
+def broken_off(make, iterations, iteration, path):
     """The trainer that ``make(seed)`` builds, stopped after some iterations and taken up anew."""
     first = make(0)
-    first.on_iteration = stop_after(iteration)
-    with pytest.raises(Stop):
-        fit(first)
+    stop_after(iteration, first, iterations(first))
     write_checkpoint(path, first.state_dict())
-    fit_more = make(5)  # other weights, other masks: all must come from the file
-    fit_more.load_state_dict(read_checkpoint(path))
-    fit(fit_more)
-    return fit_more
+    second = make(5)  # other weights, other masks: all must come from the file
+    second.load_state_dict(read_checkpoint(path))
+    finish(iterations(second))
+    return second
 
 
 def expect_equal(resumed, unbroken):
@@ -82,8 +80,8 @@ def test_every_model_goes_on_from_every_place_bit_for_bit(name, iteration, tmp_p
         return build(name, Momentum(0.1), seed)
 
     unbroken = make(0)
-    fit(unbroken)
-    expect_equal(broken_off(make, fit, iteration, tmp_path / "run"), unbroken)
+    finish(iterations(unbroken))
+    expect_equal(broken_off(make, iterations, iteration, tmp_path / "run"), unbroken)
 
 
 @pytest.mark.parametrize("rule", [SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, AdamW])
@@ -92,22 +90,22 @@ def test_every_optimizer_goes_on_bit_for_bit(rule, tmp_path):
         return build("BetterRnnlm", rule(0.01), seed)
 
     unbroken = make(0)
-    fit(unbroken)
-    expect_equal(broken_off(make, fit, 4, tmp_path / "run"), unbroken)
+    finish(iterations(unbroken))
+    expect_equal(broken_off(make, iterations, 4, tmp_path / "run"), unbroken)
 
 
 def test_a_rate_that_was_changed_on_the_way_is_kept(tmp_path):
-    def fit_with_decay(trainer):
+    def with_decay(trainer):
         while trainer.epoch < 3:
-            fit(trainer, trainer.epoch + 1)
+            yield from iterations(trainer, trainer.epoch + 1)
             trainer.optimizer.lr /= 2
 
     def make(seed):
         return build("Rnnlm", SGD(1.0), seed)
 
     unbroken = make(0)
-    fit_with_decay(unbroken)
-    expect_equal(broken_off(make, fit_with_decay, WINDOWS + 2, tmp_path / "run"), unbroken)
+    finish(with_decay(unbroken))
+    expect_equal(broken_off(make, with_decay, WINDOWS + 2, tmp_path / "run"), unbroken)
 
 
 @pytest.mark.parametrize("iteration", [1, 4, 9])
@@ -115,16 +113,16 @@ def test_a_rate_that_was_changed_on_the_way_is_kept(tmp_path):
 def test_a_schedule_an_average_and_random_windows_go_on_bit_for_bit(iteration, decay, tmp_path):
     def make(seed):
         trainer = build("AwdRnnlm", SGD(1.0, weight_decay=1e-3), seed)
-        trainer.schedule = Cosine(1.0, epochs=2)
+        trainer.schedule = schedule("cosine", 1.0, epochs=2)
         trainer.average = WeightAverage(trainer.model.params, decay)
         return trainer
 
-    def fit_randomly(trainer):
-        fit(trainer, random_offset=True, random_sizes=True)
+    def randomly(trainer):
+        return iterations(trainer, random_offset=True, random_sizes=True)
 
     unbroken = make(0)
-    fit_randomly(unbroken)
-    resumed = broken_off(make, fit_randomly, iteration, tmp_path / "run")
+    finish(randomly(unbroken))
+    resumed = broken_off(make, randomly, iteration, tmp_path / "run")
     expect_equal(resumed, unbroken)
     for a, b in zip(resumed.average.averages, unbroken.average.averages, strict=True):
         same(a, b)
@@ -159,49 +157,48 @@ class Classifier(BaseModel):
 def test_plain_data_goes_on_in_the_middle_of_an_epoch_with_the_same_order(tmp_path):
     x, t = floats(generator(1), 10, 3), ids(generator(2), 2, 10)
 
-    def fit_plain(trainer):
-        trainer.fit(x, t, 3 - trainer.epoch, batch_size=3, eval_interval=3)
+    def plain(trainer):
+        return trainer.iterations(x, t, 3 - trainer.epoch, batch_size=3, eval_interval=3)
 
     def make(seed):
         return Trainer(Classifier(seed), Adam(0.05), lambda record: None, generator(seed))
 
     unbroken = make(0)
-    fit_plain(unbroken)
-    expect_equal(broken_off(make, fit_plain, 6, tmp_path / "run"), unbroken)
+    finish(plain(unbroken))
+    expect_equal(broken_off(make, plain, 6, tmp_path / "run"), unbroken)
 
 
 def test_going_on_in_the_same_process_is_as_exact():
     unbroken, trainer = (build("BetterRnnlm", Momentum(0.1)) for _ in range(2))
-    fit(unbroken)
-    trainer.on_iteration = stop_after(4)
-    with pytest.raises(Stop):
-        fit(trainer)
-    fit(trainer)
+    finish(iterations(unbroken))
+    stop_after(4, trainer, iterations(trainer))
+    finish(iterations(trainer))
     expect_equal(trainer, unbroken)
 
 
 def test_a_state_is_a_copy_that_later_training_does_not_change():
     trainer = build("BetterRnnlm", Adam(0.01))
-    fit(trainer, 1)
+    finish(iterations(trainer, 1))
     state = trainer.state_dict()
-    fit(trainer, 3)
+    finish(iterations(trainer, 3))
     again = build("BetterRnnlm", Adam(0.01), seed=3)
     again.load_state_dict(state)
-    fit(again, 3)
+    finish(iterations(again, 3))
     expect_equal(again, trainer)
 
 
 def test_time_between_two_iterations_is_not_time_of_training(monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr("common.trainer.time", SimpleNamespace(perf_counter=lambda: clock.now))
 
     def pass_time(seconds):
         clock.now += seconds
 
-    trainer = build("Rnnlm", SGD(0.1), on_iteration=lambda trainer: pass_time(5.0))
+    trainer = build("Rnnlm", SGD(0.1))
     forward = trainer.model.forward
     monkeypatch.setattr(trainer.model, "forward", lambda *xs: (pass_time(0.25), forward(*xs))[1])
-    fit(trainer, 2)
+    for _ in iterations(trainer):
+        pass_time(5.0)
     assert len(trainer.curve) > 4
     assert {r["ms_per_iteration"] for r in trainer.curve} == {250.0}
 
@@ -226,7 +223,7 @@ def test_time_between_two_iterations_is_not_time_of_training(monkeypatch):
 )
 def test_the_state_of_something_else_is_refused_and_changes_nothing(make, message):
     trainer = build("Rnnlm", SGD(0.1))
-    fit(trainer, 1)
+    finish(iterations(trainer, 1))
     other = make()
     before = snapshot(other.model)
     with pytest.raises(ValueError, match=message):

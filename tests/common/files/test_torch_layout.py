@@ -174,7 +174,7 @@ def in_torch(torch, model):
     class Module(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            cells = [l for l in model.layers if hasattr(l, "get_state")]
+            cells = [l for l in model.layers if l.state_names]
             kind = {1: torch.nn.RNN, 3: torch.nn.GRU, 4: torch.nn.LSTM}[cells[0].num_gates]
             width, vocabulary = len(cells[0].params[0]), model.layers[-1].params[0].shape[1]
             hidden = len(cells[0].params[1])

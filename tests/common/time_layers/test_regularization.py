@@ -181,11 +181,32 @@ def test_the_gradients_of_the_first_state_and_of_the_last_cell_pass_through():
     same(layer.dc, plain.dc)
 
 
-def test_a_layer_that_is_not_recurrent_or_reads_both_ways_is_refused():
-    both_ways = TimeBiLSTM(*weights(generator(), 4), *weights(generator(), 4))
-    for wrong in (TimeEmbedding(np.ones((V, D))), both_ways):
-        with pytest.raises(TypeError, match=f"^TimeWeightDrop: .*got {type(wrong).__name__}"):
-            TimeWeightDrop(wrong, 0.5)
+def test_of_a_layer_that_reads_both_ways_each_direction_drops_its_own_recurrent_weight():
+    params = [*weights(generator(), 4), *weights(generator(1), 4)]
+    plain = TimeBiLSTM(*(param.copy() for param in params), stateful=True)
+    layer = TimeWeightDrop(TimeBiLSTM(*params, stateful=True), 0.5, generator(3))
+    rng = generator(5)
+    for _ in range(2):
+        xs, dhs = floats(rng, N, T, D), floats(rng, N, T, 2 * H)
+        hs = layer.forward(xs)
+        masks = [np.ones_like(param) for param in params]
+        for k in (1, 4):
+            used = layer.layer.params[k]
+            masks[k] = used / layer.params[k]
+            assert {round(float(value), 9) for value in np.unique(masks[k])} == {0.0, 2.0}
+            plain.params[k][...] = used
+        assert not bool((masks[1] == masks[4]).all())
+        same(hs, plain.forward(xs))
+        same(layer.backward(dhs), plain.backward(dhs))
+        for got, want, mask in zip(layer.grads, plain.grads, masks, strict=True):
+            close(got, want * mask)
+
+
+@pytest.mark.parametrize("make", [lambda: TimeEmbedding(np.ones((V, D))), lambda: "TimeLSTM"])
+def test_a_layer_that_is_not_recurrent_is_refused(make):
+    wrong = make()
+    with pytest.raises(TypeError, match=f"^TimeWeightDrop: .*got {type(wrong).__name__}"):
+        TimeWeightDrop(wrong, 0.5)
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, float("nan")])

@@ -34,9 +34,9 @@ def sequences(layer, steps=T, seed=1):
 def run(layer, state=None, d_final=None):
     """Forward and back: everything that comes out, flat, the weights' gradients last."""
     xs, dys = sequences(layer)
-    ys, final = layer.forward(xs, state)
-    dxs, d_state = layer.backward(dys, d_final)
-    return [ys, *final, dxs, *d_state, *(grad.copy() for grad in layer.grads)]
+    ys, final = layer.forward(xs, state), layer.state
+    dxs = layer.backward(dys, d_final)
+    return [ys, *final, dxs, *layer.dstate, *(grad.copy() for grad in layer.grads)]
 
 
 # ---- the same numbers as PyTorch ----
@@ -134,7 +134,7 @@ def test_initial_weights_fill_the_interval_of_pytorch(cell):
 def test_a_stack_is_its_layers_one_after_the_other(cell):
     layer = stack(3, cell)
     xs, _ = sequences(layer)
-    ys, (h, *_) = layer.forward(xs)
+    ys, (h, *_) = layer.forward(xs), layer.state
     for k, part in enumerate(layer.parts):
         alone = type(part)(*part.params)
         xs = alone.forward(xs)
@@ -147,8 +147,8 @@ def test_one_lstm_in_both_directions_is_time_bilstm():
     layer = stack(1, "lstm", bidirectional=True)
     alone = TimeBiLSTM(*(param.copy() for param in layer.params))
     xs, dys = sequences(layer)
-    same(layer.forward(xs)[0], alone.forward(xs))
-    same(layer.backward(dys)[0], alone.backward(dys))
+    same(layer.forward(xs), alone.forward(xs))
+    same(layer.backward(dys), alone.backward(dys))
     for got, expected in zip(layer.grads, alone.grads, strict=True):
         same(got, expected)
 
@@ -220,9 +220,7 @@ def test_another_nonlinearity_is_refused_by_name(layer_class):
 def test_dropout_stands_between_the_layers_and_not_after_the_last():
     layer = stack(3, "lstm", dropout=0.6)
     assert len(layer.dropouts) == 2
-    (ys, _), (undropped, _) = (
-        each.forward(sequences(each)[0]) for each in (layer, stack(3, "lstm"))
-    )
+    ys, undropped = (each.forward(sequences(each)[0]) for each in (layer, stack(3, "lstm")))
     assert abs(ys - undropped).min() > 0  # every output feels it,
     assert abs(ys).min() > 0  # and none is dropped itself
 
@@ -231,19 +229,22 @@ def test_evaluation_drops_nothing():
     layer = stack(2, dropout=0.6)
     layer.train_flg = False
     xs, _ = sequences(layer)
-    same(layer.forward(xs)[0], stack(2).forward(xs)[0])
+    same(layer.forward(xs), stack(2).forward(xs))
 
 
-def test_one_layer_has_nothing_to_drop_between():
-    xs, _ = sequences(stack())
-    same(stack(1, dropout=0.6).forward(xs)[0], stack(1).forward(xs)[0])
+def test_one_layer_has_nothing_to_drop_between_and_says_so():
+    with pytest.raises(
+        ValueError, match=r"^TimeStack: dropout 0\.6 is between layers, and there is"
+    ):
+        stack(1, dropout=0.6)
+    assert not stack(1).dropouts
 
 
 def test_masks_come_from_the_generator_of_the_weights():
     first, second = (stack(2, dropout=0.5) for _ in range(2))
     xs, _ = sequences(first)
     for _ in range(2):
-        same(first.forward(xs)[0], second.forward(xs)[0])
+        same(first.forward(xs), second.forward(xs))
 
 
 # ---- states ----
@@ -254,13 +255,13 @@ def test_masks_come_from_the_generator_of_the_weights():
 def test_a_state_carried_by_hand_or_kept_makes_two_windows_one(cell):
     by_hand, stateful, whole = stack(2, cell), stack(2, cell, stateful=True), stack(2, cell)
     xs, _ = sequences(whole, steps=2 * T)
-    expected, final = whole.forward(xs)
+    expected, final = whole.forward(xs), whole.state
     state = None
     for window in (slice(T), slice(T, 2 * T)):
-        ys, state = by_hand.forward(xs[:, window], state)
+        ys = by_hand.forward(xs[:, window], state)
+        state = by_hand.state
         close(ys, expected[:, window])
-        kept, _ = stateful.forward(xs[:, window])
-        same(kept, ys)
+        same(stateful.forward(xs[:, window]), ys)
     for got, want, same_state in zip(state, final, stateful.get_state(), strict=True):
         close(got, want)
         same(same_state, got)
@@ -270,9 +271,9 @@ def test_a_state_carried_by_hand_or_kept_makes_two_windows_one(cell):
 def test_a_stack_that_keeps_nothing_begins_from_zeros_each_time(cell):
     layer = stack(2, cell)
     xs, _ = sequences(layer)
-    first, _ = layer.forward(xs)
+    first = layer.forward(xs)
     layer.forward(xs, states(layer))
-    same(layer.forward(xs)[0], first)
+    same(layer.forward(xs), first)
     assert layer.get_state() is None
 
 
@@ -281,16 +282,16 @@ def test_get_state_set_state_and_reset_state_of_a_stateful_stack(cell):
     layer = stack(2, cell, stateful=True, bidirectional=True)
     xs, _ = sequences(layer)
     assert layer.get_state() is None
-    first, final = layer.forward(xs)
+    first, final = layer.forward(xs), layer.state
     state = layer.get_state()
-    second, _ = layer.forward(xs)
+    second = layer.forward(xs)
     layer.set_state(*state)
-    same(layer.forward(xs)[0], second)
+    same(layer.forward(xs), second)
     for kept, returned in zip(state, final, strict=True):
         same(kept, returned)
     layer.reset_state()
     assert layer.get_state() is None
-    same(layer.forward(xs)[0], first)
+    same(layer.forward(xs), first)
 
 
 @on_both
@@ -302,11 +303,11 @@ def test_a_gradient_of_the_last_h_is_one_of_the_output_at_the_last_step(cell, bi
     dh, *dc = (np.zeros_like(state) for state in states(layer))
     dh[...] = floats(generator(3), *dh.shape)
     layer.forward(xs)
-    dxs, _ = layer.backward(dys, (dh, *dc))
+    dxs = layer.backward(dys, (dh, *dc))
     dys[:, -1, :H] += dh[0]
     if bidirectional:
         dys[:, 0, H:] += dh[1]
-    same(layer.backward(dys)[0], dxs)
+    same(layer.backward(dys), dxs)
 
 
 @every_cell
@@ -315,8 +316,8 @@ def test_outputs_that_nobody_uses_have_a_gradient_of_zero(cell):
     xs, dys = sequences(layer)
     layer.forward(xs)
     d_final = states(layer)
-    expected, _ = layer.backward(np.zeros_like(dys), d_final)
-    same(layer.backward(None, d_final)[0], expected)
+    expected = layer.backward(np.zeros_like(dys), d_final)
+    same(layer.backward(None, d_final), expected)
 
 
 # ---- what every layer promises ----
@@ -334,8 +335,8 @@ def test_backward_twice_is_the_same_and_changes_nothing_it_was_given(cell, bidir
     layer.forward(xs, state)
     results = []
     for _ in range(2):
-        dxs, d_state = layer.backward(dys, d_final)
-        results.append([dxs.copy(), *(d.copy() for d in d_state), *(g.copy() for g in held)])
+        dxs = layer.backward(dys, d_final)
+        results.append([a.copy() for a in (dxs, *layer.dstate, *held)])
     for first, second in zip(*results, strict=True):
         same(first, second)
     for array, copy in zip(given, before, strict=True):
@@ -365,7 +366,7 @@ def test_arrays_of_another_shape_are_refused_by_name():
     layer = stack(2, "lstm", stateful=True)
     xs, dys = sequences(layer)
     h, c = states(layer)
-    with pytest.raises(ValueError, match=rf"^TimeStack: expected xs of shape \(N, T, {D}\)"):
+    with pytest.raises(ValueError, match=rf"^TimeLSTM: expected xs of shape \(N, T, {D}\)"):
         layer.forward(dys)
     with pytest.raises(ValueError, match=rf"^TimeStack: expected h of shape \(2, {N}, {H}\)"):
         layer.forward(xs, (h[:1], c))
@@ -400,7 +401,7 @@ def test_a_bidirectional_layer_begins_from_as_many_arrays_as_it_has():
         ({"input_size": 0}, "input_size of 1 or more, got 0"),
         ({"hidden_size": 0}, "hidden_size of 1 or more, got 0"),
         ({"num_layers": 0}, "num_layers of 1 or more, got 0"),
-        ({"cell": "mlp"}, "cell 'rnn', 'lstm', 'gru', got 'mlp'"),
+        ({"cell": "mlp"}, "^TimeStack: cell 'mlp': expected rnn, lstm, gru, "),
         ({"nonlinearity": "sigmoid"}, "nonlinearity 'tanh' or 'relu', got 'sigmoid'"),
         ({"cell": "gru", "nonlinearity": "relu"}, "nonlinearity 'relu' is for cell 'rnn' only"),
         ({"dropout": 1.0}, r"dropout ratio in \[0, 1\), got 1.0"),
