@@ -11,7 +11,8 @@ from common.averaging import WeightAverage
 from common.base_model import BaseModel
 from common.files.checkpoint import read_checkpoint, write_checkpoint
 from common.layers import Affine, Dropout, SoftmaxWithLoss
-from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, schedule
+from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
+from common.schedules import schedule
 from common.trainer import RnnlmTrainer, Trainer
 from tests.builders import MODELS, V, floats, generator, ids, same, snapshot, tiny_model
 
