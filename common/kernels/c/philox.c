@@ -2,7 +2,6 @@
    that are made of them (common/kernels/philox.py). No word depends on another, so neither does any
    thread. */
 
-#include "min.h"
 #include "threads.h"
 #include <string.h>
 
