@@ -30,6 +30,7 @@ __all__ = [
     "normal",
     "read_only",
     "reorder_gates",
+    "seed_of",
     "split_gates",
     "time_major",
     "uniform",
@@ -434,6 +435,11 @@ def normal(rng: numpy.random.Generator, shape: tuple[int, ...], scale: float, dt
 def uniform(rng: numpy.random.Generator, H: int, shape: tuple[int, ...], dtype: str) -> Array:
     """Weights from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch begins its RNNs; drawn on the CPU."""
     return np.asarray(rng.uniform(-(H**-0.5), H**-0.5, shape).astype(dtype))
+
+
+def seed_of(rng: numpy.random.Generator) -> int:
+    """64 bits from what ``rng`` was seeded with, however much it has drawn since."""
+    return int(rng.bit_generator.seed_seq.generate_state(1, numpy.uint64)[0])
 
 
 def zeros(size: int, dtype: str) -> Array:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 import signal
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,14 +32,15 @@ from typing import Any, Literal
 import numpy
 
 from common.averaging import WeightAverage
-from common.divergence import DivergenceError, all_finite, first_not_finite
-from common.files import training_state
-from common.kernels.passes import norm
-from common.kernels.philox import MAX, SHARED, random_words, seed_of
+from common.base_layer import seed_of
+from common.divergence import DivergenceError, first_not_finite
+from common.files import model_state
+from common.kernels.passes import all_finite, norm
 from common.np import Array, Scalar, np
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
 from common.perplexity.protocols import num_counted, perplexity_of, streams
 from common.plotting import perplexity_curve, show_or_save
+from common.random_windows import random_size
 
 __all__ = [
     "Progress",
@@ -56,12 +56,6 @@ Record = dict[str, float]
 Batch = tuple[Array, Array, float]  # examples, targets, share of the learning rate
 
 HOPELESS = 20  # skipped updates in a row before training stops, or an epoch's if those are more
-HALVED = 0.05  # how often a random window has T / 2 for its mean
-SPREAD = 5.0  # standard deviation of a random size, in steps
-SMALLEST = 5  # steps of a random window, if T and the corpus have so many
-LARGEST_EXCESS = 20  # steps beyond T at most, which bounds the memory of a window
-
-WINDOWS = MAX  # what random windows have for the number of a layer
 
 
 class Trainer:
@@ -303,14 +297,24 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, and what was reported so far.
 
-        Arrays are copies; ``common.files.checkpoint`` puts them into a file. Ask between two calls
+        Arrays are copies; ``common.files.tensors`` puts them into a file. Ask between two calls
         of ``fit``, or between two ``iterations``.
 
         Raises:
             DivergenceError: where a weight, or a loss since the last report, is not finite.
             TypeError: for a model that carries a state and cannot give it.
         """
-        return training_state.of_trainer(self)
+        if not all_finite([*self.model.params, np.asarray(self.progress.total)]):
+            self._refuse_to_be_kept()
+        return model_state.of_trainer(self)
+
+    def _refuse_to_be_kept(self) -> None:
+        unique = UniqueParameters(self.model.params, self.model.grads)
+        raise DivergenceError(
+            f"{type(self).__name__}: not kept, after {self.iteration} iterations something "
+            f"is not finite, {first_not_finite(self.model, unique)}; try a smaller learning "
+            "rate or a smaller max_grad"
+        )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned: the same updates follow, bit for bit.
@@ -322,7 +326,7 @@ class Trainer:
         Raises:
             ValueError: for the state of another kind of trainer, optimizer, average or model.
         """
-        training_state.give_trainer(self, state)
+        model_state.give_trainer(self, state)
 
     def plot(
         self,
@@ -512,38 +516,10 @@ def next_window(
         raise ValueError(f"next_window: expected a time size of 1 or more, got {time_size}")
     if not 0 <= start < length:
         raise ValueError(f"next_window: expected a start in 0..{length - 1}, got {start}")
+    size = time_size
     if any(chance.values()):
-        words = random_words(seed, WINDOWS, iteration, SHARED, 2)
-        first, second = ((int(word) + 0.5) / (MAX + 1) for word in words)  # above 0 and below 1
-        size = _random_size(time_size, start, first, second, **chance)
-    else:
-        size = time_size
+        size = random_size(time_size, start, seed, iteration, **chance)
     return slice(start, min(start + size, length))
-
-
-def _random_size(
-    T: int,
-    start: int,
-    first: float,
-    second: float,
-    random_offset: bool = False,
-    random_sizes: bool = False,
-) -> int:
-    """Steps of a window that begins at ``start``, of two uniform draws between 0 and 1.
-
-    With ``random_offset`` the first window of an epoch has 1 .. T steps, all equally likely.
-    With ``random_sizes`` the size is normal with a standard deviation of 5 around T, or with a
-    probability of 0.05 around T / 2; at least 5 (T, if that is less), at most T + 20 or 2 T,
-    whichever is less. Merity et al. (2018), section 5.
-    """
-    if random_offset and start == 0:
-        return 1 + int(T * first)
-    if not random_sizes:
-        return T
-    mean = T / 2 if first < HALVED else T
-    smallest, largest = min(SMALLEST, T), min(T + LARGEST_EXCESS, 2 * T)
-    size = int(statistics.NormalDist(mean, SPREAD).inv_cdf(second))
-    return min(max(size, smallest), largest)
 
 
 def check_counts(who: str, **counts: int | None) -> None:

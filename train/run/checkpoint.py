@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from common import kernels
-from common.files.checkpoint import read_checkpoint, write_checkpoint
-from common.files.training_state import holds_generators
-from train.run.folder import RunFolder, read_results
-from train.run.saved_options import fixed_options, with_current_names
+from common.files.model_state import holds_generators
+from common.files.tensors import read_checkpoint, write_checkpoint
+from train.run.folder import RunFolder, fixed_options, read_results
+from train.run.saved_options import with_current_names
 
 if TYPE_CHECKING:
     from train.run.language_model import Training

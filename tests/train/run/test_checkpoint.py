@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files.checkpoint import read_checkpoint, write_checkpoint
+from common.files.tensors import read_checkpoint, write_checkpoint
 from common.trainer import RnnlmTrainer
 from models import Rnnlm
 from tests.train.processes import TEXT, expect_same_run, log_of
