@@ -36,6 +36,7 @@ from common.base_layer import seed_of
 from common.divergence import DivergenceError, first_not_finite
 from common.files import model_state
 from common.kernels.passes import all_finite, norm
+from common.masks import Masks
 from common.np import Array, Scalar, np
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
 from common.perplexity.protocols import num_counted, perplexity_of, streams
@@ -214,7 +215,7 @@ class Trainer:
         """The loss without penalties, and what is wrong with it or with the gradients."""
         state = self.model.get_state() if hasattr(self.model, "get_state") else None
         masks = self.model.masks() if hasattr(self.model, "masks") else []
-        passes = [of_layer.passes for of_layer in masks]
+        drawn = [(of_layer, of_layer.passes) for of_layer in masks]
         try:
             with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
                 loss = self.model.forward(x, t)
@@ -228,12 +229,16 @@ class Trainer:
                         if trouble is None and not math.isfinite(value):
                             trouble = f"the {name} is {float(value)}"
         except BaseException:
-            if state is not None:
-                self.model.set_state(state)
-            for of_layer, before_it in zip(masks, passes, strict=True):
-                of_layer.passes = before_it
+            self._undo(state, drawn)
             raise
         return loss - getattr(self.model, "penalty", 0.0), trouble
+
+    def _undo(self, state: Any, drawn: list[tuple[Masks, int]]) -> None:
+        """Let an iteration that was interrupted not have happened."""
+        if state is not None:
+            self.model.set_state(state)
+        for masks, passes in drawn:
+            masks.passes = passes
 
     def _update(self, unique: UniqueParameters, epochs_done: float, share: float) -> None:
         """Let the optimizer descend by the schedule's rate, times ``share``."""
@@ -419,8 +424,7 @@ class RnnlmTrainer(Trainer):
         def batches() -> Iterator[Batch]:
             start = self.column
             while start < length:
-                place = self.seed, self.iteration
-                window = next_window(length, time_size, start, *place, **chance)
+                window = next_window(length, time_size, start, self.seed, self.iteration, **chance)
                 share = (window.stop - start) / time_size if chance.get("random_sizes") else 1.0
                 yield xs[:, window], ts[:, window], share
                 start = window.stop
@@ -485,15 +489,12 @@ class Progress:
 
 def print_record(record: Record) -> None:
     """Print one status line."""
-    print(
-        f"| epoch {record['epoch']:.0f} "
-        f"| iteration {record['iteration']:.0f} / {record['iterations']:.0f} "
-        f"| lr {record['lr']:.4g} "
-        f"| {record['ms_per_iteration']:.1f} ms/it "
-        f"| {record['tokens_per_second']:,.0f} tokens/s "
-        f"| perplexity {record['perplexity']:.2f}",
-        flush=True,
+    line = (
+        "| epoch {epoch:.0f} | iteration {iteration:.0f} / {iterations:.0f} | lr {lr:.4g} "
+        "| {ms_per_iteration:.1f} ms/it | {tokens_per_second:,.0f} tokens/s "
+        "| perplexity {perplexity:.2f}"
     )
+    print(line.format(**record), flush=True)
 
 
 def next_window(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy
 
 from common import kernels
-from common.kernels.build import address
+from common.kernels import address
 
 __all__ = ["MAX", "SHARED", "keep", "philox4x32", "random_words", "threshold_of"]
 
