@@ -75,7 +75,8 @@ def _go_back(training: Training, checkpoint: dict[str, Any], script: str) -> boo
     begun = trainer.epoch + (trainer.column > 0)
     if epochs < begun:
         raise ValueError(f"--epochs {epochs}: the run in {run.path} is in epoch {begun}")
-    if read_results(run).get("epochs") == epochs == trainer.epoch:
+    is_reported = run.curve_file.exists() and read_results(run).get("epochs") == epochs
+    if is_reported and epochs == trainer.epoch:
         may_grow = "epochs" in training.options.changeable()
         more = "; more with a larger --epochs" if may_grow else ""
         print(f"{run.path} is finished: {epochs} epochs done{more}")

@@ -230,7 +230,7 @@ class Training:
             "seconds": seconds,
             "skipped": trainer.skipped,
             **evaluate(model, self.corpus),
-            "corpus": self.corpus.about,
+            "corpus": self.corpus.name,
             "python": platform.python_version(),
         }
         run.write_json(run.results_file, results)
