@@ -266,7 +266,7 @@ def _cut(p: numpy.ndarray, top_k: int | None, top_p: float | None) -> None:
         p /= p.sum()
     if top_p is not None:
         before = numpy.cumsum(p[order]) - p[order]  # probability of all that are likelier
-        p[order[before >= top_p]] = 0
+        p[order[1:][before[1:] >= top_p]] = 0  # the likeliest stays, however small top_p is
 
 
 def _check_distribution(right: bool) -> None:
