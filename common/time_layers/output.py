@@ -216,7 +216,7 @@ class Scores:
         self.workspace = workspace
         self._turn = 0
         self._shifted = False
-        self._targets: Array | None = None
+        self._targets: Array = np.zeros(0, dtype=int)
 
     def exponentials(self, X: Array, keep: bool = True) -> Array:
         """Compute S = exp(X W + b); return its row sums (R,)."""
@@ -228,8 +228,8 @@ class Scores:
         """S = exp(X W + b - m), where m, each row's largest score, brings the largest to 1.
 
         Returns:
-            The row sums (R,), and what the scores of the classes ``ts`` (R,) are above m: 0 or less,
-            from the same product, so that no loss comes out below 0.
+            The row sums (R,), and what the scores of the classes ``ts`` (R,) are above m: 0 or
+            less, from the same product, so that no loss comes out below 0.
         """
         self._shifted, self._targets = True, ts
         self._score(X)
