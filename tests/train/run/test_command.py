@@ -48,7 +48,7 @@ def test_an_unknown_option_is_an_error_of_usage():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train.rnnlm", "--corpus", "nowhere.txt"], "there is no such path"),
+        (["train.rnnlm", "--corpus", "nowhere.txt"], "there is no such file"),
         (
             ["train.rnnlm", "--corpus", "ptb", "--data-dir", "/nowhere"],
             "--data-dir: expected a folder",
