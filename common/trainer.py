@@ -56,6 +56,11 @@ __all__ = [
 Record = dict[str, float]
 Batch = tuple[Array, Array, float]  # examples, targets, share of the learning rate
 
+STATUS_LINE = (
+    "| epoch {epoch:.0f} | iteration {iteration:.0f} / {iterations:.0f} | lr {lr:.4g} "
+    "| {ms_per_iteration:.1f} ms/it | {tokens_per_second:,.0f} tokens/s "
+    "| perplexity {perplexity:.2f}"
+)
 MAX_SKIPPED = 20  # skipped updates in a row before training stops, or an epoch's if those are more
 
 
@@ -186,14 +191,15 @@ class Trainer:
         self.progress.go_on()
         for x, t, share in batches:
             place = self.epoch + 1, self.in_epoch + 1
-            loss, trouble = self._gradients(x, t, unique, max_grad)
-            if trouble is not None:
-                self._stop_or_skip(trouble, place, unique)
-            with _interrupts_wait():
-                if trouble is None:
-                    self._update(unique, self.epoch + self.column / columns, share)
-                    self.progress.add(loss, num_counted(self.model, t))
-                self._count(self._size(x), columns, skipped=trouble is not None)
+            with self._all_or_nothing():
+                loss, trouble = self._gradients(x, t, unique, max_grad)
+                if trouble is not None:
+                    self._stop_or_skip(trouble, place, unique)
+                with _interrupts_wait():
+                    if trouble is None:
+                        self._update(unique, self.epoch + self.column / columns, share)
+                        self.progress.add(loss, num_counted(self.model, t))
+                    self._count(self._size(x), columns, skipped=trouble is not None)
             rest = 0 if self.column == 0 else columns - self.column
             iterations = self.in_epoch - (-rest // usual_size)  # about, where sizes are random
             if self.skipped_in_a_row >= max(iterations, MAX_SKIPPED):
@@ -213,28 +219,33 @@ class Trainer:
         self, x: Array, t: Array, unique: UniqueParameters, max_grad: float | None
     ) -> tuple[Scalar, str | None]:
         """The loss without penalties, and what is wrong with it or with the gradients."""
-        state = self.model.get_state() if hasattr(self.model, "get_state") else None
-        masks = self.model.masks() if hasattr(self.model, "masks") else []
-        drawn = [(of_layer, of_layer.passes) for of_layer in masks]
-        try:
-            with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
-                loss = self.model.forward(x, t)
-                self.model.backward()
-                unique.add_tied()
-                before = clip_grads(unique.grads, max_grad) if max_grad is not None else None
-                trouble = None
-                if self.on_nan == "skip" or isinstance(unique.grads[0], numpy.ndarray):
-                    before = norm(unique.grads) if before is None else before
-                    for name, value in (("loss", loss), ("norm of the gradients", before)):
-                        if trouble is None and not math.isfinite(value):
-                            trouble = f"the {name} is {float(value)}"
-        except BaseException:
-            self._undo(state, drawn)
-            raise
+        with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+            loss = self.model.forward(x, t)
+            self.model.backward()
+            unique.add_tied()
+            before = clip_grads(unique.grads, max_grad) if max_grad is not None else None
+            trouble = None
+            if self.on_nan == "skip" or isinstance(unique.grads[0], numpy.ndarray):
+                before = norm(unique.grads) if before is None else before
+                for name, value in (("loss", loss), ("norm of the gradients", before)):
+                    if trouble is None and not math.isfinite(value):
+                        trouble = f"the {name} is {float(value)}"
         return loss - getattr(self.model, "penalty", 0.0), trouble
 
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """An iteration that is interrupted before it counts inside has not happened."""
+        iteration, model = self.iteration, self.model
+        state = model.get_state() if hasattr(model, "get_state") else None
+        drawn = [(m, m.passes) for m in (model.masks() if hasattr(model, "masks") else [])]
+        try:
+            yield
+        except BaseException:
+            if self.iteration == iteration:
+                self._undo(state, drawn)
+            raise
+
     def _undo(self, state: Any, drawn: list[tuple[Masks, int]]) -> None:
-        """Let an iteration that was interrupted not have happened."""
         if state is not None:
             self.model.set_state(state)
         for masks, passes in drawn:
@@ -489,12 +500,7 @@ class Progress:
 
 def print_record(record: Record) -> None:
     """Print one status line."""
-    line = (
-        "| epoch {epoch:.0f} | iteration {iteration:.0f} / {iterations:.0f} | lr {lr:.4g} "
-        "| {ms_per_iteration:.1f} ms/it | {tokens_per_second:,.0f} tokens/s "
-        "| perplexity {perplexity:.2f}"
-    )
-    print(line.format(**record), flush=True)
+    print(STATUS_LINE.format(**record), flush=True)
 
 
 def next_window(

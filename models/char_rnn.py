@@ -17,12 +17,14 @@ __all__ = ["CharRnn", "SequenceModel"]
 class SequenceModel(LanguageModel):
     """A language model of whole sequences: each that is learned begins from a zero state.
 
-    ``predict`` goes on from the state that is kept, as in every language model.
+    ``predict``, and ``forward`` in an evaluation, go on from the state that is kept, as in every
+    language model.
     """
 
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss of whole sequences: ids (N, T) and the ids that follow them (N, T)."""
-        self.reset_state()
+        if train_flg:
+            self.reset_state()
         return super().forward(xs, ts, train_flg)
 
 

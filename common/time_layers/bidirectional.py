@@ -22,13 +22,21 @@ class TimeBidirectional(Layer):
         super().__init__()
         self.left, self.right = left, right
         kernels.share_workspace([left, right])
-        self.stateful = left.stateful
         self.params = left.params + right.params
         self.grads = left.grads + right.grads
         names = left.param_names or tuple(map(str, range(len(left.params))))
         self.param_names = tuple(f"{name}{k}" for k in (1, 2) for name in names)
         self.recurrent_weights = tuple(f"{n}{k}" for k in (1, 2) for n in left.recurrent_weights)
         self.state_names = left.state_names + right.state_names
+
+    @property
+    def stateful(self) -> bool:
+        """Whether both carry their states from window to window."""
+        return self.left.stateful
+
+    @stateful.setter
+    def stateful(self, value: bool) -> None:
+        self.left.stateful = self.right.stateful = value
 
     def forward(self, xs: Array) -> Array:
         """(N, T, D) -> (N, T, 2H)."""
