@@ -21,21 +21,30 @@ __all__ = ["Array", "Scalar", "memory_address", "np", "to_cpu", "to_gpu"]
 Array = numpy.ndarray[Any, numpy.dtype[Any]]
 Scalar = Any  # a number, or an array without axes that may still be on the device
 
+INSTALL = (
+    "Install 'time-layers[gpu-cuda12]' or 'time-layers[gpu-cuda13]' to match the CUDA driver: they "
+    "bring CuPy with the CUDA libraries that it needs ([ctk]). Or turn config.GPU off."
+)
+
 
 @functools.cache
 def _cupy() -> types.ModuleType:
-    """CuPy, once a device has answered.
+    """CuPy, once a device has computed something.
 
-    CuPy imports on machines without a GPU and fails at the first array, far from the cause;
-    so the device is asked here.
+    CuPy imports on machines without a GPU, and without the libraries that compile and multiply
+    (NVRTC, cuBLAS). It then fails at the first array, or later, far from the cause; so the device
+    is asked here, and one elementwise kernel and one product are run.
     """
     try:
         import cupy
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise
+        raise RuntimeError(f"config.GPU is on, but CuPy is not installed. {INSTALL}") from error
     except ImportError as error:
         raise RuntimeError(
-            "config.GPU is on, but CuPy is not installed. "
-            "Install 'time-layers[gpu-cuda12]' or 'time-layers[gpu-cuda13]' "
-            "to match the CUDA driver, or turn config.GPU off."
+            f"config.GPU is on and CuPy is installed, but cannot be imported ({_in_one_line(error)}"
+            f"). {INSTALL}"
         ) from error
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
@@ -46,7 +55,35 @@ def _cupy() -> types.ModuleType:
         ) from error
     if devices == 0:
         raise RuntimeError("config.GPU is on and CuPy is installed, but there is no CUDA device.")
+    for what, run in (("elementwise kernel", _elementwise), ("matrix product", _product)):
+        reason: Exception | None = None
+        try:
+            result = run(cupy)
+            trouble = f"{result} for 2" if result != 2 else ""
+        except Exception as error:  # a library is missing, or the device is busy or broken
+            reason, trouble = error, _in_one_line(error)
+        if trouble:
+            raise RuntimeError(
+                f"config.GPU is on and CuPy {cupy.__version__} finds a device, but its first "
+                f"{what} fails ({trouble}). {INSTALL}"
+            ) from reason
     return cupy
+
+
+def _elementwise(cupy: Any) -> int:
+    """1 + 1 by a kernel that is compiled on this machine."""
+    one = cupy.ones((1, 1), dtype="float32")
+    return int((one + one)[0, 0])
+
+
+def _product(cupy: Any) -> int:
+    """1 * 1 + 1 * 1 by cuBLAS."""
+    ones = cupy.ones((2, 2), dtype="float32")
+    return int((ones @ ones)[0, 0])
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class _ArrayModule:

@@ -1,6 +1,7 @@
 """What every test gets: no screen, and both answers of the switch where there is a GPU."""
 
 import os
+import sys
 
 # The products of the tests are tiny; more threads would only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import settings
 
 from common import config
+from common import np as np_module
 from common.np import to_gpu
+from tests import cupy_double
 
 matplotlib.use("Agg")
 config.GPU = False  # whatever the environment says: a test asks for CuPy by the fixture below
@@ -35,3 +38,15 @@ def backend(request, monkeypatch):
     """Runs the test on NumPy, and once more on CuPy where there is a device."""
     monkeypatch.setattr(config, "GPU", request.param == "gpu")
     return request.param
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """``np`` stands for a strict double of CuPy; a list of what the host has waited for since."""
+    monkeypatch.setitem(sys.modules, "cupy", cupy_double.module())
+    np_module._cupy.cache_clear()
+    monkeypatch.setattr(config, "GPU", True)
+    to_gpu(0)  # looking for a device is waiting too
+    cupy_double.DeviceArray.waits.clear()
+    yield cupy_double.DeviceArray.waits
+    np_module._cupy.cache_clear()

@@ -69,10 +69,33 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
     # Equal ids are brought together by sorting and summed segment by segment.
     order = np.argsort(ids, kind="stable")
     sorted_ids = ids[order]
+    if not isinstance(table, numpy.ndarray):
+        _add_segments(table, sorted_ids, rows[order])
+        return
     is_first = np.ones(len(ids), dtype=bool)
     is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
     starts = np.flatnonzero(is_first)
     table[sorted_ids[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+
+
+def _add_segments(table: Array, ids: Array, sums: Array) -> None:
+    """``add_rows`` of ids in ascending order on a GPU; ``sums`` has the rows and is overwritten.
+
+    How many ids differ is not asked, since the host would wait for the answer. CuPy's ``reduceat``
+    takes differences of one running sum, so that a large row costs all later ones their digits;
+    ``add.at`` adds in an order that changes from run to run.
+
+    Instead a segmented prefix sum (Hillis and Steele 1986): before a pass each row is the sum of
+    the last ``distance`` rows of its segment up to itself, after it of twice as many. All rows of
+    a segment then write the same value to the table, so their order does not matter.
+    """
+    distance = 1
+    while distance < len(ids):
+        same_segment = ids[distance:] == ids[:-distance]
+        sums[distance:] += np.where(same_segment[:, None], sums[:-distance], 0)
+        distance *= 2
+    last = np.searchsorted(ids, ids, side="right") - 1
+    table[ids] = table[ids] + sums[last]
 
 
 def add_scaled(x: Array, factor: Array | float, y: Array) -> None:

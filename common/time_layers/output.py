@@ -193,7 +193,10 @@ class TimeOutputWithLoss(Layer):
         dxs *= by_sum
         dxs -= weight * of_targets
         add_rows(dW.T, ts, -weight * xs)
-        db -= np.bincount(ts, weights=weight[:, 0], minlength=len(db)).astype(db.dtype)
+        if isinstance(db, numpy.ndarray):
+            db -= np.bincount(ts, weights=weight[:, 0], minlength=len(db)).astype(db.dtype)
+        else:  # CuPy's bincount reads its size back
+            add_rows(db[:, None], ts, -weight)
         return batch_first(dxs.reshape(shape))
 
 

@@ -1,9 +1,11 @@
 """The switch between NumPy and CuPy, tried here with a stand-in for CuPy."""
 
+import configparser
 import os
 import runpy
 import sys
 import types
+from pathlib import Path
 
 import numpy
 import pytest
@@ -11,16 +13,15 @@ import pytest
 from common import config
 from common import np as np_module
 from common.np import memory_address, np, to_cpu, to_gpu
+from tests import cupy_double
 
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """A stand-in for CuPy with one device, whose arrays are the text ``"on the GPU"``."""
-    module = types.ModuleType("cupy")
+    """CuPy's double with one device, except that its zeros are the text ``"on the GPU"``."""
+    module = cupy_double.module()
     module.__version__ = "99.0"
-    module.cuda = types.SimpleNamespace(
-        runtime=types.SimpleNamespace(getDeviceCount=lambda: module.devices)
-    )
+    module.cuda.runtime.getDeviceCount = lambda: module.devices
     module.devices = 1
     module.zeros = module.asarray = lambda *args, **options: "on the GPU"
     monkeypatch.setitem(sys.modules, "cupy", module)
@@ -75,6 +76,52 @@ def test_cupy_with_a_driver_but_no_device_is_told_too(cupy, monkeypatch):
     monkeypatch.setattr(config, "GPU", True)
     with pytest.raises(RuntimeError, match="no CUDA device"):
         np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("operation", "what", "library"),
+    [("__add__", "elementwise kernel", "nvrtc"), ("__matmul__", "matrix product", "cublas")],
+)
+def test_a_cuda_library_that_is_missing_is_named_with_what_to_install(
+    cupy, monkeypatch, operation, what, library
+):
+    def fails(self, other):
+        raise ImportError(f"failed to load lib{library}.so.12:\n  no such file")
+
+    monkeypatch.setattr(cupy_double.DeviceArray, operation, fails)
+    monkeypatch.setattr(config, "GPU", True)
+    with pytest.raises(RuntimeError) as error:
+        np.zeros(3)
+    assert f"its first {what} fails (ImportError: failed to load lib{library}" in str(error.value)
+    assert "gpu-cuda12" in str(error.value)
+    assert "[ctk]" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_device_that_computes_nonsense_is_refused(cupy, monkeypatch):
+    monkeypatch.setattr(cupy_double.DeviceArray, "__matmul__", lambda self, other: self)
+    monkeypatch.setattr(config, "GPU", True)
+    with pytest.raises(RuntimeError, match=r"its first matrix product fails \(1 for 2\)"):
+        np.zeros(3)
+
+
+def test_a_cupy_that_cannot_be_imported_is_told_apart_from_no_cupy(monkeypatch, tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ImportError('====\\nlibcudart is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    np_module._cupy.cache_clear()
+    with pytest.raises(
+        RuntimeError, match=r"CuPy is installed, but cannot be imported .*libcudart"
+    ):
+        to_gpu(0)
+
+
+def test_the_extras_bring_the_cuda_libraries():
+    parser = configparser.ConfigParser()
+    parser.read(Path(__file__).parents[2] / "setup.cfg")
+    extras = parser["options.extras_require"]
+    for cuda in ("12", "13"):
+        assert extras[f"gpu-cuda{cuda}"].strip() == f"cupy-cuda{cuda}x[ctk]>=14.0"
 
 
 def test_a_failed_probe_is_repeated_so_that_a_repair_is_noticed(cupy, monkeypatch):

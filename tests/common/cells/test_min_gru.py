@@ -20,10 +20,10 @@ def test_two_steps_on_paper():
     close(h2, np.array([[4.25 * 3 / 4 - 1 / 4]]))
     dx, dh = cell.backward(np.array([[1.0]]))
     close(dh, np.array([[3 / 4]]))
-    dA = np.array([[(-1 - 4.25) * 3 / 16, 1 / 4]])
-    close(cell.grads[0], -dA)
-    close(cell.grads[1], dA[0])
-    close(dx, np.array([[math.log(3) * dA[0, 0] + 2 * dA[0, 1]]]))
+    dz, dn = (-1 - 4.25) * 3 / 16, 1 / 4
+    close(cell.grads[0], np.array([[-dz, -dn]]))
+    close(cell.grads[1], np.array([dz, dn]))
+    close(dx, np.array([[math.log(3) * dz + 2 * dn]]))
 
 
 @pytest.mark.parametrize("bz, keeps", [(-100.0, True), (100.0, False)])

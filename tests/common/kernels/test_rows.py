@@ -18,7 +18,7 @@ def test_every_row_is_added_as_often_as_its_id_occurs(dtype, turned, compiled, m
     if not compiled:
         monkeypatch.setattr(kernels, "library", lambda *arrays: None)
     rng = generator()
-    before, rows = floats(rng, 7, 5).astype(dtype), floats(rng, 30, 5).astype(dtype)
+    before, rows = (to_cpu(floats(rng, size, 5, dtype=dtype)) for size in (7, 30))
     ids = rng.integers(0, 6, 30)  # the last row of the table is not asked for
     expected = before.copy()
     np.add.at(expected, ids, rows)
