@@ -16,7 +16,7 @@ from common import kernels
 from common.kernels import address, in_order
 from common.np import Array, Scalar, np
 
-__all__ = ["add_rows", "add_scaled", "all_finite", "descend", "norm", "scale"]
+__all__ = ["add_rows", "add_scaled", "all_finite", "descend", "norm", "scale", "subtract_at"]
 
 SMALL = 1 << 16  # elements; a pass over them takes as long as waking a thread
 TINY = float(numpy.finfo(numpy.float32).tiny)  # below it float32 has fewer digits
@@ -96,6 +96,15 @@ def _add_segments(table: Array, ids: Array, sums: Array) -> None:
         distance *= 2
     last = np.searchsorted(ids, ids, side="right") - 1
     table[ids] = table[ids] + sums[last]
+
+
+def subtract_at(vector: Array, ids: Array, values: Array) -> None:
+    """``vector[ids[r]] -= values[r]`` for every r; the vector is (V,), the others are (R,)."""
+    if isinstance(vector, numpy.ndarray):
+        sums = numpy.bincount(ids, weights=values, minlength=len(vector))
+        vector -= sums.astype(vector.dtype)
+    else:  # CuPy's bincount reads its size back
+        add_rows(vector[:, None], ids, -values[:, None])
 
 
 def add_scaled(x: Array, factor: Array | float, y: Array) -> None:

@@ -10,7 +10,7 @@ import numpy
 from common import kernels
 from common.base_layer import Layer, batch_first, time_major
 from common.kernels.output import CompiledScores, compiled_scores
-from common.kernels.passes import add_rows
+from common.kernels.passes import add_rows, subtract_at
 from common.np import Array, Scalar, np
 
 SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
@@ -193,10 +193,7 @@ class TimeOutputWithLoss(Layer):
         dxs *= by_sum
         dxs -= weight * of_targets
         add_rows(dW.T, ts, -weight * xs)
-        if isinstance(db, numpy.ndarray):
-            db -= np.bincount(ts, weights=weight[:, 0], minlength=len(db)).astype(db.dtype)
-        else:  # CuPy's bincount reads its size back
-            add_rows(db[:, None], ts, -weight)
+        subtract_at(db, ts, weight[:, 0])
         return batch_first(dxs.reshape(shape))
 
 
