@@ -48,8 +48,8 @@ def test_an_unknown_option_is_an_error_of_usage():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train.rnnlm", "--corpus", "nowhere.txt"], "there is no such file"),
-        (["train.rnnlm", "--corpus", "ptb", "--data-dir", "/nowhere"], "ptb.train.txt"),
+        (["train.rnnlm", "--corpus", "nowhere.txt"], "there is no such path"),
+        (["train.rnnlm", "--corpus", "ptb", "--data-dir", "/nowhere"], "expected a folder"),
         (["train.evaluate", "/nowhere"], "is not the folder of a run"),
         (["train.check_gradients", "--only", "transformer"], "expected part of one of MatMul"),
     ],
