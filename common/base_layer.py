@@ -30,6 +30,7 @@ __all__ = [
     "normal",
     "read_only",
     "reorder_gates",
+    "seed_of",
     "split_gates",
     "time_major",
     "uniform",
@@ -74,11 +75,8 @@ class Layer:
     backward: Callable[..., Any]
 
     def __init__(self, *params: Array) -> None:
-        for param in params:
-            if not hasattr(param, "shape"):
-                raise TypeError(
-                    f"{type(self).__name__}: expected arrays, got a {type(param).__name__}"
-                )
+        if kinds := {type(param).__name__ for param in params if not hasattr(param, "shape")}:
+            raise TypeError(f"{type(self).__name__}: expected arrays, got a {kinds.pop()}")
         self.params: list[Array] = list(params)
         self.grads: list[Array] = [np.zeros_like(p) for p in params]
         self.cache: tuple | None = None
@@ -436,16 +434,21 @@ def uniform(rng: numpy.random.Generator, H: int, shape: tuple[int, ...], dtype: 
     return np.asarray(rng.uniform(-(H**-0.5), H**-0.5, shape).astype(dtype))
 
 
+def seed_of(rng: numpy.random.Generator) -> int:
+    """64 bits from what ``rng`` was seeded with, however much it has drawn since."""
+    return int(rng.bit_generator.seed_seq.generate_state(1, numpy.uint64)[0])
+
+
 def zeros(size: int, dtype: str) -> Array:
     """A bias of zeros (size,)."""
     return np.zeros(size, dtype=dtype)
 
 
-def check_sizes(who: str, **sizes: int) -> None:
-    """Raise ValueError for a size below 1."""
+def check_sizes(who: str, least: int = 1, **sizes: int) -> None:
+    """Raise ValueError for a size below ``least``."""
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{who}: expected {name} of 1 or more, got {size}")
+        if size < least:
+            raise ValueError(f"{who}: expected {name} of {least} or more, got {size}")
 
 
 def check_ratio(who: str, ratio: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.base_layer import Layer
-from common.files import weights
+from common.files import model_state
 from common.kernels import share_workspace
 from common.masks import Masks
 from common.np import Array, Scalar, memory_address, np
@@ -146,26 +146,13 @@ class BaseModel:
 
         A layer's name is its ``kind``, numbered where there are several of one kind.
         """
-        named: dict[str, Array] = {}
-        for name, param in self._all_params():
-            if not any(memory_address(param) == memory_address(known) for known in named.values()):
-                named[name] = param
-        return named
-
-    def _all_params(self) -> Iterator[tuple[str, Array]]:
-        """The parameters of all layers with their names, a tied one as often as it occurs."""
-        kinds = [getattr(layer, "kind", type(layer).__name__.lower()) for layer in self.layers]
-        for k, layer in enumerate(self.layers):
-            number = str(kinds[: k + 1].count(kinds[k])) if kinds.count(kinds[k]) > 1 else ""
-            names = getattr(layer, "param_names", None) or map(str, range(len(layer.params)))
-            for name, param in zip(names, layer.params, strict=True):
-                yield f"{kinds[k]}{number}.{name}", param
+        return model_state.named_params(self)
 
     def __repr__(self) -> str:
         """A table: each parameter with its shape and size, what it is tied to, and the sum."""
         rows: list[tuple[str, str, str]] = []
         first: dict[int, str] = {}
-        for name, param in self._all_params():
+        for name, param in model_state.all_params(self):
             known = first.setdefault(memory_address(param), name)
             tie = "" if known == name else f"tied to {known}"
             rows.append((name, str(param.shape), tie or f"{param.size:,}"))
@@ -181,7 +168,7 @@ class BaseModel:
             OSError: where the file cannot be written; an older one is then still whole.
             ValueError: for a weight that is not finite in float32; an older file stays.
         """
-        weights.save(self, self._weights_file(file_name))
+        model_state.save_weights(self, self._weights_file(file_name))
 
     def load_params(self, file_name: str | os.PathLike | None = None) -> None:
         """Copy the weights of a file into the layers' own arrays.
@@ -190,7 +177,7 @@ class BaseModel:
             FileNotFoundError: where there is no such file.
             ValueError: for a damaged file, or one of another model; lists every difference.
         """
-        weights.load(self, self._weights_file(file_name))
+        model_state.load_weights(self, self._weights_file(file_name))
 
     def fill_params(self, tensors: Mapping[str, Array], source: str | os.PathLike) -> None:
         """Copy weights by name into the layers' own arrays.
@@ -202,7 +189,7 @@ class BaseModel:
         Raises:
             ValueError: where the weights are those of another model; lists every difference.
         """
-        weights.fill(self, tensors, source)
+        model_state.fill_weights(self, tensors, source)
 
     def _weights_file(self, file_name: str | os.PathLike | None) -> str | os.PathLike:
         return f"{type(self).__name__}.safetensors" if file_name is None else file_name

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from common.np import Array, memory_address, np
+from common.files.model_state import named_params
+from common.kernels.passes import all_finite
+from common.np import memory_address
 from common.optimizer import UniqueParameters
 
 __all__ = [
     "DivergenceError",
-    "all_finite",
     "first_not_finite",
 ]
 
 
 class DivergenceError(RuntimeError):
     """A loss, a gradient or a weight is not finite."""
-
-
-def named_params(model: Any) -> dict[str, Array]:
-    """The model's own names of its parameters; "parameter 1" and so on where it has none."""
-    if hasattr(model, "named_params"):
-        return model.named_params()
-    return {f"parameter {k}": param for k, param in enumerate(model.params, start=1)}
-
-
-def all_finite(arrays: Iterable[Array]) -> bool:
-    """Whether every number is finite; waits for the device."""
-    return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 def first_not_finite(model: Any, parameters: UniqueParameters) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy
 
-from common.base_layer import batch_first
-from common.kernels.philox import SHARED, keep, seed_of, threshold_of
+from common.base_layer import batch_first, seed_of
+from common.kernels.philox import SHARED, keep, threshold_of
 from common.np import Array, np
 
 __all__ = ["Masks"]

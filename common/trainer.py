@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 import signal
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,14 +32,16 @@ from typing import Any, Literal
 import numpy
 
 from common.averaging import WeightAverage
-from common.divergence import DivergenceError, all_finite, first_not_finite
-from common.files import training_state
-from common.kernels.passes import norm
-from common.kernels.philox import MAX, SHARED, random_words, seed_of
+from common.base_layer import seed_of
+from common.divergence import DivergenceError, first_not_finite
+from common.files import model_state
+from common.kernels.passes import all_finite, norm
+from common.masks import Masks
 from common.np import Array, Scalar, np
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
 from common.perplexity.protocols import num_counted, perplexity_of, streams
 from common.plotting import perplexity_curve, show_or_save
+from common.random_windows import random_size
 
 __all__ = [
     "Progress",
@@ -56,12 +57,6 @@ Record = dict[str, float]
 Batch = tuple[Array, Array, float]  # examples, targets, share of the learning rate
 
 HOPELESS = 20  # skipped updates in a row before training stops, or an epoch's if those are more
-HALVED = 0.05  # how often a random window has T / 2 for its mean
-SPREAD = 5.0  # standard deviation of a random size, in steps
-SMALLEST = 5  # steps of a random window, if T and the corpus have so many
-LARGEST_EXCESS = 20  # steps beyond T at most, which bounds the memory of a window
-
-WINDOWS = MAX  # what random windows have for the number of a layer
 
 
 class Trainer:
@@ -220,7 +215,7 @@ class Trainer:
         """The loss without penalties, and what is wrong with it or with the gradients."""
         state = self.model.get_state() if hasattr(self.model, "get_state") else None
         masks = self.model.masks() if hasattr(self.model, "masks") else []
-        passes = [of_layer.passes for of_layer in masks]
+        drawn = [(of_layer, of_layer.passes) for of_layer in masks]
         try:
             with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
                 loss = self.model.forward(x, t)
@@ -234,12 +229,16 @@ class Trainer:
                         if trouble is None and not math.isfinite(value):
                             trouble = f"the {name} is {float(value)}"
         except BaseException:
-            if state is not None:
-                self.model.set_state(state)
-            for of_layer, before_it in zip(masks, passes, strict=True):
-                of_layer.passes = before_it
+            self._undo(state, drawn)
             raise
         return loss - getattr(self.model, "penalty", 0.0), trouble
+
+    def _undo(self, state: Any, drawn: list[tuple[Masks, int]]) -> None:
+        """Let an iteration that was interrupted not have happened."""
+        if state is not None:
+            self.model.set_state(state)
+        for masks, passes in drawn:
+            masks.passes = passes
 
     def _update(self, unique: UniqueParameters, epochs_done: float, share: float) -> None:
         """Let the optimizer descend by the schedule's rate, times ``share``."""
@@ -303,14 +302,24 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, and what was reported so far.
 
-        Arrays are copies; ``common.files.checkpoint`` puts them into a file. Ask between two calls
+        Arrays are copies; ``common.files.tensors`` puts them into a file. Ask between two calls
         of ``fit``, or between two ``iterations``.
 
         Raises:
             DivergenceError: where a weight, or a loss since the last report, is not finite.
             TypeError: for a model that carries a state and cannot give it.
         """
-        return training_state.of_trainer(self)
+        if not all_finite([*self.model.params, np.asarray(self.progress.total)]):
+            self._refuse_to_be_kept()
+        return model_state.of_trainer(self)
+
+    def _refuse_to_be_kept(self) -> None:
+        unique = UniqueParameters(self.model.params, self.model.grads)
+        raise DivergenceError(
+            f"{type(self).__name__}: not kept, after {self.iteration} iterations something "
+            f"is not finite, {first_not_finite(self.model, unique)}; try a smaller learning "
+            "rate or a smaller max_grad"
+        )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned: the same updates follow, bit for bit.
@@ -322,7 +331,7 @@ class Trainer:
         Raises:
             ValueError: for the state of another kind of trainer, optimizer, average or model.
         """
-        training_state.give_trainer(self, state)
+        model_state.give_trainer(self, state)
 
     def plot(
         self,
@@ -415,8 +424,7 @@ class RnnlmTrainer(Trainer):
         def batches() -> Iterator[Batch]:
             start = self.column
             while start < length:
-                place = self.seed, self.iteration
-                window = next_window(length, time_size, start, *place, **chance)
+                window = next_window(length, time_size, start, self.seed, self.iteration, **chance)
                 share = (window.stop - start) / time_size if chance.get("random_sizes") else 1.0
                 yield xs[:, window], ts[:, window], share
                 start = window.stop
@@ -481,15 +489,12 @@ class Progress:
 
 def print_record(record: Record) -> None:
     """Print one status line."""
-    print(
-        f"| epoch {record['epoch']:.0f} "
-        f"| iteration {record['iteration']:.0f} / {record['iterations']:.0f} "
-        f"| lr {record['lr']:.4g} "
-        f"| {record['ms_per_iteration']:.1f} ms/it "
-        f"| {record['tokens_per_second']:,.0f} tokens/s "
-        f"| perplexity {record['perplexity']:.2f}",
-        flush=True,
+    line = (
+        "| epoch {epoch:.0f} | iteration {iteration:.0f} / {iterations:.0f} | lr {lr:.4g} "
+        "| {ms_per_iteration:.1f} ms/it | {tokens_per_second:,.0f} tokens/s "
+        "| perplexity {perplexity:.2f}"
     )
+    print(line.format(**record), flush=True)
 
 
 def next_window(
@@ -512,38 +517,10 @@ def next_window(
         raise ValueError(f"next_window: expected a time size of 1 or more, got {time_size}")
     if not 0 <= start < length:
         raise ValueError(f"next_window: expected a start in 0..{length - 1}, got {start}")
+    size = time_size
     if any(chance.values()):
-        words = random_words(seed, WINDOWS, iteration, SHARED, 2)
-        first, second = ((int(word) + 0.5) / (MAX + 1) for word in words)  # above 0 and below 1
-        size = _random_size(time_size, start, first, second, **chance)
-    else:
-        size = time_size
+        size = random_size(time_size, start, seed, iteration, **chance)
     return slice(start, min(start + size, length))
-
-
-def _random_size(
-    T: int,
-    start: int,
-    first: float,
-    second: float,
-    random_offset: bool = False,
-    random_sizes: bool = False,
-) -> int:
-    """Steps of a window that begins at ``start``, of two uniform draws between 0 and 1.
-
-    With ``random_offset`` the first window of an epoch has 1 .. T steps, all equally likely.
-    With ``random_sizes`` the size is normal with a standard deviation of 5 around T, or with a
-    probability of 0.05 around T / 2; at least 5 (T, if that is less), at most T + 20 or 2 T,
-    whichever is less. Merity et al. (2018), section 5.
-    """
-    if random_offset and start == 0:
-        return 1 + int(T * first)
-    if not random_sizes:
-        return T
-    mean = T / 2 if first < HALVED else T
-    smallest, largest = min(SMALLEST, T), min(T + LARGEST_EXCESS, 2 * T)
-    size = int(statistics.NormalDist(mean, SPREAD).inv_cdf(second))
-    return min(max(size, smallest), largest)
 
 
 def check_counts(who: str, **counts: int | None) -> None:

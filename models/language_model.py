@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from common import kernels
-from common.base_layer import KeptState, Layer, TimeRecurrent, split_gates
+from common.base_layer import KeptState, Layer, TimeRecurrent, check_sizes, split_gates
 from common.base_model import BaseModel
 from common.np import Array, Scalar, np, to_cpu
 from common.perplexity.protocols import evaluation
@@ -27,12 +27,7 @@ BLOCK = 128  # ids whose weights are summed before one of them is looked for
 
 
 def recurrent(
-    cell: Any,
-    D: int,
-    H: int,
-    rng: numpy.random.Generator,
-    dtype: str,
-    forget_bias: float = 0.0,
+    cell: Any, D: int, H: int, rng: numpy.random.Generator, dtype: str, forget_bias: float = 0.0
 ) -> KeptState:
     """A stateful recurrent time layer with its initial weights.
 
@@ -49,17 +44,21 @@ def recurrent(
         TypeError: for a layer that reads in both directions.
         ValueError: for a ``forget_bias`` other than 0 where there is no forget gate.
     """
+    is_time_layer = isinstance(cell, type) and issubclass(cell, TimeRecurrent)
+    layer = (cell.build if is_time_layer else partial(_from_left, cell))(D, H, rng, dtype)
+    layer.stateful = True
+    if forget_bias:
+        _set_forget_bias(layer, forget_bias)
+    return layer
+
+
+def _from_left(cell: Any, *sizes: Any) -> KeptState:
     if isinstance(cell, type) and issubclass(cell, TimeBidirectional):
         raise TypeError(
             f"{cell.__name__}: a language model reads from left to right; from the right it would "
             "see the words that it predicts"
         )
-    is_time_layer = isinstance(cell, type) and issubclass(cell, TimeRecurrent)
-    layer = (cell.build if is_time_layer else partial(time_layer, cell))(D, H, rng, dtype)
-    layer.stateful = True
-    if forget_bias:
-        _set_forget_bias(layer, forget_bias)
-    return layer
+    return time_layer(cell, *sizes)
 
 
 def _set_forget_bias(layer: KeptState, forget_bias: float) -> None:
@@ -190,10 +189,7 @@ class LanguageModel(BaseModel):
         if not ids:
             raise ValueError(f"{type(self).__name__}.generate: expected at least one start id")
         check_sampling(temperature, top_k, top_p)
-        if length < 0:
-            raise ValueError(
-                f"{type(self).__name__}.generate: expected a length of 0 or more, got {length}"
-            )
+        check_sizes(f"{type(self).__name__}.generate", least=0, length=length)
         num_ids = len(self.layers[-1].params[-1])
         skip = numpy.unique(numpy.asarray(list(skip_ids), dtype=int))
         if len(skip) and not (skip[0] >= 0 and skip[-1] < num_ids > len(skip)):

@@ -41,14 +41,8 @@ class Rnnlm(LanguageModel):
         cell: Any = None,
         num_layers: int = 1,
     ) -> None:
-        check_sizes(
-            type(self).__name__,
-            vocab_size=vocab_size,
-            wordvec_size=wordvec_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-        )
-        V, D, H = vocab_size, wordvec_size, hidden_size
+        who, V, D, H = type(self).__name__, vocab_size, wordvec_size, hidden_size
+        check_sizes(who, vocab_size=V, wordvec_size=D, hidden_size=H, num_layers=num_layers)
         rng = numpy.random.default_rng(rng)
         cell = self.cell if cell is None else cell
         embed_W = normal(rng, (V, D), 0.01, dtype)

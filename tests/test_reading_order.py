@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common import kernels
 from common.time_layers import TimeLSTM
 from train import rnnlm
 
@@ -24,11 +25,9 @@ MACHINERY = (
     "train/run/options.py",
     "train/run/saved_options.py",
     "train/run/folder.py",  # the run folder, and how a run stops
-    "train/run/lock.py",
     "train/run/signals.py",
     "train/run/checkpoint.py",  # checkpoints and weights
     "common/files/",
-    "common/divergence.py",
     "common/plotting.py",
     "common/kernels/",  # what calls the kernels
     "common/np.py",  # the switch
@@ -97,7 +96,7 @@ def test_a_run_is_done_by_the_files_that_the_readme_lists(tmp_path, monkeypatch)
     assert {name for name in ran if not name.startswith(MACHINERY)} == set(listed)
     assert len(listed) <= 12
     assert sum(len(ran[name]) for name in listed) <= 1000
-    assert len(ran) <= 36
+    assert len(ran) <= 30
 
 
 def test_the_files_of_the_list_are_there_and_link_to_themselves():
@@ -117,7 +116,8 @@ def test_an_lstm_goes_forward_and_back_in_four_files():
         for _ in range(2):
             layer.backward(layer.forward(np.ones((3, 6, 4), "f")))
 
-    assert set(traced(work)) == {
+    alone = set() if kernels.library() else {"common/kernels/threads.py"}  # NumPy on one thread
+    assert set(traced(work)) - alone == {
         "common/base_layer.py",
         "common/kernels/__init__.py",
         "common/np.py",

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy
 
-__all__ = ["Attempt", "Library", "address", "attempt", "load"]
+__all__ = ["Attempt", "Library", "attempt", "load"]
 
 # -fno-trapping-math lets the compiler turn the two-sided selects into vector code; nothing here
 # lets it assume that there are no NaNs.
@@ -372,16 +372,3 @@ def _prune(folder: Path, kept: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         except OSError:  # another process was faster
             continue
-
-
-def address(array: numpy.ndarray | None) -> int | None:
-    """Address of the first element; None is C's NULL.
-
-    Read where CPython keeps it: behind the head of every object, NumPy's C structure of an array
-    (``PyArrayObject``) begins with it. ``__array_interface__`` takes eight times as long.
-    """
-    if array is None:
-        return None
-    if sys.implementation.name != "cpython":
-        return array.__array_interface__["data"][0]
-    return POINTER.from_address(id(array) + object.__basicsize__).value

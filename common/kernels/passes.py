@@ -8,7 +8,7 @@ NumPy on a copy.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy
 
@@ -16,7 +16,7 @@ from common import kernels
 from common.kernels import address, in_order
 from common.np import Array, Scalar, np
 
-__all__ = ["add_rows", "add_scaled", "descend", "norm", "scale"]
+__all__ = ["add_rows", "add_scaled", "all_finite", "descend", "norm", "scale"]
 
 SMALL = 1 << 16  # elements; a pass over them takes as long as waking a thread
 TINY = float(numpy.finfo(numpy.float32).tiny)  # below it float32 has fewer digits
@@ -158,3 +158,8 @@ def _squares(x: Array) -> Scalar:
     if isinstance(flat, numpy.ndarray):
         return np.dot(flat, flat)
     return np.square(flat, dtype="float64").sum()  # no look at a device's value
+
+
+def all_finite(arrays: Iterable[Array]) -> bool:
+    """Whether every number is finite; waits for the device."""
+    return all(bool(np.isfinite(array).all()) for array in arrays)

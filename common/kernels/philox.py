@@ -20,9 +20,9 @@ from typing import Any
 import numpy
 
 from common import kernels
-from common.kernels.build import address
+from common.kernels import address
 
-__all__ = ["MAX", "SHARED", "keep", "philox4x32", "random_words", "seed_of", "threshold_of"]
+__all__ = ["MAX", "SHARED", "keep", "philox4x32", "random_words", "threshold_of"]
 
 ROUNDS = 10
 MULTIPLIERS = numpy.array([0xD2511F53, 0xCD9E8D57], dtype=numpy.uint64)
@@ -156,8 +156,3 @@ def keep(
         drawn[:, begin : begin + draws.shape[1]] = draws >= threshold
     kept[...] = drawn[:, : T * D].reshape(N, T, D).swapaxes(0, 1)
     return kept.swapaxes(0, 1)
-
-
-def seed_of(rng: numpy.random.Generator) -> int:
-    """64 bits from what ``rng`` was seeded with, however much it has drawn since."""
-    return int(rng.bit_generator.seed_seq.generate_state(1, numpy.uint64)[0])

@@ -117,9 +117,8 @@ def require_language_model(model: Any, who: str) -> None:
 
 def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> float:
     """Mean negative log-likelihood of the targets that count; xs and ts (N, length), no dropout."""
-    options = {}
-    if "train_flg" in inspect.signature(model.forward).parameters:
-        options["train_flg"] = False
+    has_switch = "train_flg" in inspect.signature(model.forward).parameters
+    options = {"train_flg": False} if has_switch else {}
     N, length = xs.shape
     total, num_targets = 0.0, 0
     with (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.divergence import DivergenceError
-from common.files.checkpoint import read_checkpoint, write_checkpoint
+from common.files.tensors import read_checkpoint, write_checkpoint
 from common.optimizer import SGD, Momentum
 from common.trainer import RnnlmTrainer
 from tests.builders import MODELS, V, generator, ids, same, snapshot, tiny_model

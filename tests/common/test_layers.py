@@ -1,4 +1,4 @@
-"""One step: values that can be checked on paper. What all layers share is in test_layer.py."""
+"""One step: values that can be checked on paper. What all layers share is in test_base_layer.py."""
 
 import math
 

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from common.base_model import BaseModel
-from common.files.checkpoint import read_checkpoint, write_checkpoint
+from common.files.tensors import read_checkpoint, write_checkpoint
 from common.layers import Dropout
 from common.masks import Masks
 from common.np import np

@@ -67,8 +67,8 @@ def test_a_run_leaves_a_folder_that_can_be_evaluated_and_generates(
         assert f"{results[number]:.2f}" in printed
 
     generate.main(generate.Options(out, prompt="the cat", length=12, temperature=0.5))
-    prompt, words = ["the", "cat"], capsys.readouterr().out.split()
-    assert words[:2] == prompt and len(words) > 2
+    words = capsys.readouterr().out.split()
+    assert words[:2] == ["the", "cat"] and len(words) > 2
 
 
 CHOSEN = {
@@ -284,5 +284,5 @@ class TestOpeningARun:
     def test_a_text_that_has_changed_since(self, text_file, tmp_path):
         out = run_small("rnnlm", text_file, tmp_path / "run", epochs=1)
         text_file.write_text(TEXT.replace("dog", "dog and bird"), encoding="utf-8")
-        with pytest.raises(ValueError, match="is a run of another text: the vocabulary, train "):
+        with pytest.raises(ValueError, match="is a run of another text: the vocabulary"):
             open_run(out)

@@ -84,7 +84,7 @@ def test_tuning_asks_the_validation_text_only_and_looks_at_the_test_text_once(
         name,
         lambda model, text, *a, **kw: (asked.append(len(text)), evaluate(model, text, *a, **kw))[1],
     )
-    monkeypatch.setattr(module, "open_run", lambda path, *text: _short_test(*open_run(path, *text)))
+    monkeypatch.setattr(module, "open_run", lambda path, *where: _short_test(*open_run(path)))
     options = {"tune_tokens": 200} if module is dynamic_evaluation else {}
     module.main(module.Options(run, tune=True, **options))
     printed = capsys.readouterr()

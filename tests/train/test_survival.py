@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from common.files.checkpoint import read_checkpoint
+from common.files.tensors import read_checkpoint
 from tests.train.processes import TEXT, Process, expect_same_run, finish, log_of, new_run, run
 
 KILLS = int(os.environ.get("TIMELAYERS_KILLS", "5"))

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from common import kernels
-from common.files.checkpoint import read_checkpoint, write_checkpoint
-from common.files.training_state import holds_generators
-from train.run.folder import RunFolder, read_results
-from train.run.saved_options import fixed_options
+from common.files.model_state import holds_generators
+from common.files.tensors import read_checkpoint, write_checkpoint
+from train.run.folder import RunFolder, fixed_options, read_results
 
 if TYPE_CHECKING:
     from train.run.language_model import Training
@@ -75,7 +74,8 @@ def _go_back(training: Training, checkpoint: dict[str, Any], script: str) -> boo
     begun = trainer.epoch + (trainer.column > 0)
     if epochs < begun:
         raise ValueError(f"--epochs {epochs}: the run in {run.path} is in epoch {begun}")
-    if read_results(run).get("epochs") == epochs == trainer.epoch:
+    is_reported = run.curve_file.exists() and read_results(run).get("epochs") == epochs
+    if is_reported and epochs == trainer.epoch:
         may_grow = "epochs" in training.options.changeable()
         more = "; more with a larger --epochs" if may_grow else ""
         print(f"{run.path} is finished: {epochs} epochs done{more}")

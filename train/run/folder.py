@@ -18,9 +18,10 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,23 @@ from common import kernels
 from common.files.atomic import write_atomically
 from datasets.corpus import SPLITS, Corpus
 from datasets.vocabulary import Vocabulary
-from train.run.lock import locked
 
-__all__ = ["RunFolder", "add_result", "read_results", "require_finished"]
+try:
+    import fcntl
+except ImportError:  # not on Unix
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "OF_THE_CALL",
+    "InUseError",
+    "RunFolder",
+    "add_result",
+    "fixed_options",
+    "read_results",
+    "require_finished",
+]
+
+OF_THE_CALL = ("resume", "out")  # options that are not of the run
 
 
 class RunFolder:
@@ -312,3 +327,81 @@ def add_result(path: Path, name: str, figures: dict[str, Any]) -> None:
     run = RunFolder(path)
     with run.locked():
         run.write_json(run.results_file, {**read_results(run), name: figures})
+
+
+class InUseError(RuntimeError):
+    """Another process holds the lock."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` for as long as the block runs.
+
+    The lock is the operating system's, which takes it back however the process ends; the file
+    says who holds it, and is removed afterwards. A file that a dead process left is taken over.
+    Where the system has no such lock the file itself is the lock.
+
+    Raises:
+        InUseError: where another process holds it; names that process.
+        OSError: where the file cannot be written.
+    """
+    descriptor = _open(path) if fcntl is not None else _create(path)
+    try:
+        holder = {
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        }
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, (json.dumps(holder) + "\n").encode())
+        yield
+    finally:
+        if fcntl is None:  # such a system may not remove a file that is open
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+        else:
+            path.unlink(missing_ok=True)  # while it is still ours
+            os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise InUseError(_refusal(path)) from None
+        except OSError:  # a file system without locks: better to train than to refuse
+            return descriptor
+        try:
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)  # the holder before us has just removed this file: once more
+
+
+def _create(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        raise InUseError(f"{_refusal(path)}; if it has ended, delete {path}") from None
+
+
+def _refusal(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it has not written its name yet
+        who = "another process"
+    return f"{path.parent} is in use by {who}"
+
+
+def fixed_options(options: Any, changeable: Sequence[str] = ()) -> dict[str, Any]:
+    """Those that decide what a run computes, as JSON has them."""
+    return {
+        name: json.loads(json.dumps(value, default=str))
+        for name, value in asdict(options).items()
+        if name not in (*changeable, *OF_THE_CALL)
+    }

@@ -71,11 +71,16 @@ def train(script: str, options: LanguageModelOptions) -> None:
             print(f"to go on: {command_to_resume(script, run.path)}", flush=True)
             raise
         except DivergenceError as error:
-            skip = f"{command_to_resume(script, run.path)} --on-nan skip"
-            raise DivergenceError(
-                f"{error}: start anew with another --lr or --max-grad, or leave such updates out, "
-                f"{skip if run.checkpoint_file.exists() else '--on-nan skip'}"
-            ) from error
+            raise DivergenceError(f"{error}: {_advice(script, run)}") from error
+
+
+def _advice(script: str, run: RunFolder) -> str:
+    """What to do about a run that diverged."""
+    again = f"{command_to_resume(script, run.path)} " if run.checkpoint_file.exists() else ""
+    return (
+        "start anew with another --lr or --max-grad, or leave such updates out, "
+        f"{again}--on-nan skip"
+    )
 
 
 class Training:
@@ -205,12 +210,15 @@ class Training:
         record = {"epoch": epoch, "step": trainer.iteration, "valid": valid, "seconds": seconds}
         self.run.log(record)
         if self.options.average == "asgd" and trainer.average is None:
-            values = [value for _, value in self.valid_points]
-            if validation_got_worse(values, self.options.average_window):
-                print("| the weights are averaged from now on", flush=True)
-                self.average()
+            self._average_if_it_is_time()
         self.save()
         self.stop.check()
+
+    def _average_if_it_is_time(self) -> None:
+        values = [value for _, value in self.valid_points]
+        if validation_got_worse(values, self.options.average_window):
+            print("| the weights are averaged from now on", flush=True)
+            self.average()
 
     def report(self) -> None:
         """Measure the best weights, keep the results, let the weights write, draw the curve."""
@@ -222,7 +230,7 @@ class Training:
             "seconds": seconds,
             "skipped": trainer.skipped,
             **evaluate(model, self.corpus),
-            "corpus": self.corpus.about,
+            "corpus": self.corpus.name,
             "python": platform.python_version(),
         }
         run.write_json(run.results_file, results)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from common.files.checkpoint import read_checkpoint, write_checkpoint
-from train.run.folder import RunFolder
-from train.run.saved_options import command_to_resume, fixed_options, options_to_resume
+from common.files.tensors import read_checkpoint, write_checkpoint
+from train.run.folder import RunFolder, fixed_options
+from train.run.saved_options import command_to_resume, options_to_resume
 from train.run.signals import Stopped, StopSignals
 
 __all__ = ["RestartableRun", "restartable_run"]

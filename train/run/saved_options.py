@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from train.run.folder import RunFolder
+from train.run.folder import OF_THE_CALL, RunFolder
 
 __all__ = [
     "command_to_resume",
-    "fixed_options",
     "options_to_resume",
     "read_options",
     "saved_options",
@@ -23,7 +21,6 @@ __all__ = [
 Options = TypeVar("Options")
 
 UNIONS = (Union, UnionType)
-OF_THE_CALL = ("resume", "out")  # not of the run
 RENAMED = {"dropout_ratio": "dropout"}  # what an option is called in older runs, and what today
 
 
@@ -117,15 +114,6 @@ def options_to_resume(
             f"on with its own options{', only ' + names + ' may change' if names else ''}"
         )
     return RunFolder(options.resume), replace(options, out=saved.out)
-
-
-def fixed_options(options: Any, changeable: Sequence[str] = ()) -> dict[str, Any]:
-    """Those that decide what a run computes, as JSON has them."""
-    return {
-        name: json.loads(json.dumps(value, default=str))
-        for name, value in asdict(options).items()
-        if name not in (*changeable, *OF_THE_CALL)
-    }
 
 
 def command_to_resume(script: str, path: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from common.averaging import WeightAverage
 from common.base_model import BaseModel
-from common.files.checkpoint import read_checkpoint, write_checkpoint
+from common.files.tensors import read_checkpoint, write_checkpoint
 from common.layers import Affine, Dropout, SoftmaxWithLoss
 from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
 from common.schedules import schedule

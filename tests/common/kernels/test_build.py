@@ -292,7 +292,7 @@ class TestWithACompiler:
     "ending",
     [
         "kill -TERM $$",
-        "kill -INT $$",
+        "kill -KILL $$",
         "exit 143",
         "echo 'gcc: fatal error: Killed signal terminated program cc1' >&2; exit 1",
     ],

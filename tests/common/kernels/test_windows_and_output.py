@@ -1,12 +1,13 @@
 """Fast forms against the clear ones: compiled kernels, threads, the output layer with its loss."""
 
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
 
 from common import kernels
-from common.kernels import Workspace
+from common.kernels import Workspace, build
 from common.kernels import output as output_kernels
 from common.kernels import threads as python_threads
 from common.time_layers import (
@@ -146,6 +147,32 @@ def test_the_number_of_threads_changes_no_bit_of_a_window(cell, N, T, monkeypatc
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@needs_kernels
+@pytest.mark.parametrize("cell", [TimeLSTM, TimeGRU])
+def test_the_room_that_a_kernel_works_in_is_held_while_it_runs(cell, monkeypatch):
+    compiled, room_for_panels = build.load(), kernels._room_for_panels
+    rooms, held = [], []
+
+    def room(*arguments):
+        array = room_for_panels(*arguments).copy()  # nobody else holds its memory
+        rooms.append(weakref.ref(array))
+        return array
+
+    def watched(run):
+        def call(*arguments):
+            held.append(rooms[-1]() is not None)
+            if held[-1]:  # it would write into memory of others
+                run(*arguments)
+
+        return call
+
+    monkeypatch.setattr(kernels, "_room_for_panels", room)
+    for name in (f"{cell.__name__[4:].lower()}_{way}" for way in ("forward", "backward")):
+        monkeypatch.setattr(compiled, name, watched(getattr(compiled, name)))
+    two_windows(cell, np.random.default_rng(1))
+    assert held == [True] * 4
 
 
 def exponentials(x):

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from common.base_layer import Layer, normal, zeros
-from common.files.checkpoint import read_checkpoint, write_checkpoint
+from common.files.tensors import read_checkpoint, write_checkpoint
 from common.functions import sigmoid
 from common.gradient_check import check_layer
 from common.layers import GRU, LSTM, RNN, Affine

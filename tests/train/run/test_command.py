@@ -49,7 +49,10 @@ def test_an_unknown_option_is_an_error_of_usage():
     ("arguments", "message"),
     [
         (["train.rnnlm", "--corpus", "nowhere.txt"], "there is no such path"),
-        (["train.rnnlm", "--corpus", "ptb", "--data-dir", "/nowhere"], "expected a folder"),
+        (
+            ["train.rnnlm", "--corpus", "ptb", "--data-dir", "/nowhere"],
+            "--data-dir: expected a folder",
+        ),
         (["train.evaluate", "/nowhere"], "is not the folder of a run"),
         (["train.check_gradients", "--only", "transformer"], "expected part of one of MatMul"),
     ],

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.files.checkpoint import read_checkpoint
+from common.files.tensors import read_checkpoint
 from common.util import eval_perplexity_exact
 from tests.train.run.interrupting import after_iterations
 from train import awd_rnnlm, rnnlm

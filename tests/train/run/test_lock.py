@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from train.run import lock
-from train.run.lock import InUseError, locked
+from train.run import folder as lock
+from train.run.folder import InUseError, locked
 
 HOLD = """
 import pathlib, sys
-from train.run.lock import locked
+from train.run.folder import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from common.files.checkpoint import read_checkpoint, write_checkpoint
+from common.files.tensors import read_checkpoint, write_checkpoint
 from tests.builders import generator
 from tests.train.processes import TEXT
 from train import better_rnnlm, evaluate

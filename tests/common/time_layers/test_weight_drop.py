@@ -1,75 +1,14 @@
-"""Embedding dropout, weight-drop, and the penalties on activations.
-
-What all layers share is in test_layer.py; every gradient is checked in test_gradient_check.py.
-"""
+"""Weight drop: the plain layer with a weight of which elements are zero."""
 
 import pytest
 
 from common.np import np, to_cpu
-from common.time_layers import (
-    TimeActivationPenalty,
-    TimeBiLSTM,
-    TimeEmbedding,
-    TimeGRU,
-    TimeLSTM,
-    TimeRNN,
-    TimeWeightDrop,
-)
-from tests.builders import D, H, N, T, V, close, floats, generator, ids, same, weights
+from common.time_layers import TimeBiLSTM, TimeEmbedding, TimeGRU, TimeLSTM, TimeRNN, TimeWeightDrop
+from tests.builders import D, H, N, T, V, close, floats, generator, same, weights
 
 pytestmark = pytest.mark.usefixtures("backend")
 
 every_recurrent = pytest.mark.parametrize("kind", [TimeRNN, TimeLSTM, TimeGRU])
-
-# ---- embedding dropout ----
-
-
-def test_a_dropped_word_is_zero_wherever_it_occurs_and_the_others_are_scaled_up():
-    W, xs = 1 + abs(floats(generator(), 40, D)), ids(generator(), 40, 5, 30)
-    layer = TimeEmbedding(W, 0.25, generator(3))
-    ys = layer.forward(xs)
-    ratios = ys / W[xs]
-    of_word = [np.unique(ratios[xs == word].round(9)) for word in np.unique(xs).tolist()]
-    assert {ratio.shape for ratio in of_word} == {(1,)}
-    assert {round(float(ratio[0]), 6) for ratio in of_word} == {0.0, round(1 / 0.75, 6)}
-    assert not bool((layer.forward(xs) == ys).all())  # other words in the next window
-
-
-def test_embedding_dropout_keeps_the_expected_share_of_the_vocabulary():
-    layer = TimeEmbedding(np.ones((10_000, 1)), 0.3, generator())
-    ys = layer.forward(np.arange(10_000).reshape(10, 1_000))
-    assert float((ys == 0).mean()) == pytest.approx(0.3, abs=0.01)
-    assert float(ys.mean()) == pytest.approx(1, abs=0.02)
-
-
-def test_in_evaluation_and_with_a_ratio_of_zero_an_embedding_draws_nothing():
-    W, xs, rng = floats(generator(), V, D), ids(generator(), V, N, T), generator(3)
-    plain, dropping = TimeEmbedding(W, rng=rng), TimeEmbedding(W, 0.5, rng)
-    dropping.train_flg = False
-    same(plain.forward(xs), W[xs])
-    same(dropping.forward(xs), W[xs])
-    assert plain.masks is None
-    assert (dropping.masks.layer, dropping.masks.passes) == (0, 0)
-    with pytest.raises(RuntimeError, match=r"^TimeEmbedding\.backward"):
-        dropping.backward(W[xs])
-
-
-def test_dropped_words_leave_what_a_tied_output_layer_wrote_alone():
-    rng = generator()
-    xs = np.arange(12).reshape(2, 6)
-    layer = TimeEmbedding(floats(rng, 12, D), 0.5, generator(3))
-    mask = layer.forward(xs).reshape(12, D) / layer.params[0]
-    before, dys = floats(rng, 12, D), floats(rng, 2, 6, D)
-    layer.accumulate = True
-    layer.grads[0][...] = before
-    layer.backward(dys)
-    dropped = mask[:, 0] == 0
-    assert 0 < int(dropped.sum()) < 12
-    same(layer.grads[0][dropped], before[dropped])
-    close(layer.grads[0], before + mask * dys.reshape(12, D))
-
-
-# ---- weight-drop ----
 
 
 def weight_dropped(kind=TimeLSTM, ratio=0.5, seed=3, dtype="float64"):
@@ -213,61 +152,3 @@ def test_a_layer_that_is_not_recurrent_is_refused(make):
 def test_a_ratio_that_leaves_nothing_is_refused_by_name(ratio):
     with pytest.raises(ValueError, match=r"^TimeWeightDrop: expected a dropout ratio in \[0, 1\)"):
         weight_dropped(ratio=ratio)
-    with pytest.raises(ValueError, match=r"^TimeEmbedding: expected a dropout ratio in \[0, 1\)"):
-        TimeEmbedding(np.ones((V, D)), ratio)
-
-
-# ---- penalties on activations ----
-
-WEIGHTS = [(2.0, 0.0), (0.0, 3.0), (2.0, 3.0)]
-
-
-@pytest.mark.parametrize(("alpha", "beta"), WEIGHTS)
-def test_the_penalty_is_its_formula(alpha, beta):
-    layer, hs = TimeActivationPenalty(alpha, beta), floats(generator(), N, T, H)
-    same(layer.forward(hs), hs)
-    steps = hs[:, 1:] - hs[:, :-1]
-    close(layer.penalty, alpha * (hs**2).mean() + beta * (steps**2).mean())
-    assert float(layer.penalty) > 0.5
-
-
-@pytest.mark.parametrize(("alpha", "beta"), WEIGHTS)
-def test_its_gradient_is_that_of_automatic_differentiation(alpha, beta):
-    torch = pytest.importorskip("torch", reason="needs PyTorch; install 'time-layers[bench]'")
-    layer, hs, dys = (
-        TimeActivationPenalty(alpha, beta),
-        floats(generator(), N, T, H),
-        floats(generator(1), N, T, H),
-    )
-    layer.forward(hs)
-    layer.dout = 0.7
-    theirs = torch.tensor(to_cpu(hs), requires_grad=True)
-    penalty = alpha * theirs.pow(2).mean() + beta * (theirs[:, 1:] - theirs[:, :-1]).pow(2).mean()
-    (0.7 * penalty + (theirs * torch.tensor(to_cpu(dys))).sum()).backward()
-    close(layer.penalty, np.asarray(penalty.detach().numpy()))
-    close(layer.backward(dys), np.asarray(theirs.grad.numpy()))
-
-
-def test_a_window_of_one_step_has_no_temporal_penalty():
-    layer, hs = TimeActivationPenalty(beta=3.0), floats(generator(), N, 1, H)
-    layer.forward(hs)
-    assert layer.penalty == 0
-    same(layer.backward(hs), hs)
-
-
-def test_in_evaluation_there_is_no_penalty_and_no_way_back():
-    layer, hs = TimeActivationPenalty(2.0, 1.0), floats(generator(), N, T, H)
-    layer.forward(hs)
-    layer.train_flg = False
-    assert layer.forward(hs) is hs
-    assert layer.penalty == 0
-    with pytest.raises(RuntimeError, match=r"^TimeActivationPenalty\.backward"):
-        layer.backward(hs)
-
-
-@pytest.mark.parametrize("name", ["alpha", "beta"])
-@pytest.mark.parametrize("weight", [-0.1, float("nan")])
-def test_a_weight_below_zero_is_refused_by_name(name, weight):
-    expected = f"^TimeActivationPenalty: expected {name} of 0 or more, got {weight}"
-    with pytest.raises(ValueError, match=expected):
-        TimeActivationPenalty(**{name: weight})

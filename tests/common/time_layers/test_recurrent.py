@@ -1,43 +1,32 @@
 """T steps at once: the same numbers as one step at a time, and the state between windows.
 
-What all layers share is in test_layer.py; every gradient is checked in test_gradient_check.py.
+What all layers share is in test_base_layer.py; every gradient is checked in test_gradient_check.py.
 """
-
-import math
 
 import numpy
 import pytest
 
 from common.layers import LSTM
 from common.np import np
-from common.time_layers import (
-    TimeAffine,
-    TimeBiLSTM,
-    TimeDropout,
-    TimeEmbedding,
-    TimeLSTM,
-    TimeSigmoidWithLoss,
-    TimeSoftmaxWithLoss,
-)
+from common.time_layers import TimeBiLSTM, TimeLSTM
 from tests.builders import (
     TIME_CELLS,
     D,
     H,
     N,
     T,
-    V,
     as_tuple,
     cell_weights,
     close,
     floats,
     generator,
-    ids,
     layer_class,
     same,
     weights,
 )
 
 pytestmark = pytest.mark.usefixtures("backend")
+
 
 every_cell = pytest.mark.parametrize("name", TIME_CELLS)
 RECURRENT = [*TIME_CELLS, "TimeBiLSTM"]
@@ -251,203 +240,3 @@ def test_a_lstm_survives_saturated_gates():
         hs = layer.forward(floats(generator(1), N, T, D))
         dxs = layer.backward(np.ones_like(hs))
         assert bool(np.isfinite(hs).all()) and bool(np.isfinite(dxs).all())
-
-
-# ---- dropout ----
-
-
-def test_dropout_changes_nothing_in_evaluation_and_has_no_way_back_from_there():
-    layer, xs = TimeDropout(0.5), floats(generator(), N, T, D)
-    layer.forward(xs)
-    layer.train_flg = False
-    same(layer.forward(xs), xs)
-    with pytest.raises(RuntimeError, match=r"^TimeDropout\.backward"):
-        layer.backward(xs)
-
-
-@pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5])
-def test_dropout_keeps_the_expected_share_and_the_expected_sum(ratio):
-    layer, xs = TimeDropout(ratio, rng=generator()), np.ones((20, 30, 40))
-    ys = layer.forward(xs)
-    assert float((ys == 0).mean()) == pytest.approx(ratio, abs=0.01)
-    assert float(ys.mean()) == pytest.approx(1, abs=0.02)
-    close(ys[ys != 0], np.full(int((ys != 0).sum()), 1 / (1 - ratio)), 1e-6)
-    same(layer.backward(xs), ys)
-
-
-def test_plain_dropout_draws_a_mask_for_every_step():
-    ys = TimeDropout(0.5, rng=generator()).forward(np.ones((N, T, 50)))
-    assert not bool((ys[:, 0] == ys[:, 1]).all())
-
-
-def test_variational_dropout_shares_one_mask_over_the_steps_but_not_over_windows():
-    layer, xs = TimeDropout(0.5, variational=True, rng=generator()), np.ones((N, T, 50))
-    ys = layer.forward(xs)
-    assert 0 < float((ys == 0).mean()) < 1
-    for t in range(T):
-        same(ys[:, t], ys[:, 0])
-    assert not bool((ys[0] == ys[1]).all())  # each sequence has its own
-    dxs = layer.backward(xs)
-    same(dxs, ys)
-    assert not bool((layer.forward(xs) == ys).all())
-
-
-@pytest.mark.parametrize("variational", [False, True])
-def test_dropout_of_one_seed_drops_the_same_values(variational):
-    xs = np.ones((N, T, 50))
-    first, second = (TimeDropout(0.5, variational, generator(4)) for _ in range(2))
-    for _ in range(2):
-        same(first.forward(xs), second.forward(xs))
-    assert not bool((TimeDropout(0.5, variational, generator(5)).forward(xs) == 0).all())
-
-
-def test_evaluation_draws_nothing_from_the_generator():
-    xs = np.ones((N, T, 50))
-    first, second = (TimeDropout(0.5, rng=generator(4)) for _ in range(2))
-    first.train_flg = False
-    first.forward(xs)
-    first.train_flg = True
-    same(first.forward(xs), second.forward(xs))
-
-
-# ---- embedding and output layer ----
-
-
-def test_an_embedding_adds_up_the_gradients_of_a_repeated_id():
-    layer = TimeEmbedding(np.arange(6.0).reshape(3, 2))
-    xs = np.array([[2, 0, 2], [2, 2, 0]])
-    same(layer.forward(xs)[1], np.array([[4.0, 5.0], [4.0, 5.0], [0.0, 1.0]]))
-    dys = np.array([[[1.0, 0], [2, 0], [4, 0]], [[8, 0], [16, 0], [32, 1]]])
-    assert layer.backward(dys) is None
-    same(layer.grads[0], np.array([[34.0, 1.0], [0.0, 0.0], [29.0, 0.0]]))
-
-
-def test_an_embedding_is_a_product_with_one_hot_rows():
-    rng = generator()
-    W, xs, dys = floats(rng, V, D), ids(rng, V, 5, 30), floats(rng, 5, 30, D)
-    layer = TimeEmbedding(W)
-    close(layer.forward(xs), np.eye(V)[xs] @ W)
-    layer.backward(dys)
-    close(layer.grads[0], np.eye(V)[xs].reshape(150, V).T @ dys.reshape(150, D))
-
-
-def test_an_embedding_that_accumulates_adds_to_what_the_output_layer_wrote():
-    rng = generator()
-    layer, xs, dys = TimeEmbedding(floats(rng, V, D)), ids(rng, V, N, T), floats(rng, N, T, D)
-    layer.forward(xs)
-    layer.backward(dys)
-    own = layer.grads[0].copy()
-    before = floats(rng, V, D)
-    layer.grads[0][...] = before
-    layer.accumulate = True
-    layer.backward(dys)
-    close(layer.grads[0], before + own)
-
-
-def test_an_embedding_takes_a_list_of_lists():
-    layer = TimeEmbedding(floats(generator(), V, D))
-    same(layer.forward([[1, 2, 3]]), layer.forward(np.array([[1, 2, 3]])))
-
-
-def test_an_affine_layer_is_one_product_at_every_step():
-    rng = generator()
-    W, b, xs, dys = floats(rng, H, V), floats(rng, V), floats(rng, N, T, H), floats(rng, N, T, V)
-    layer = TimeAffine(W, b)
-    close(layer.forward(xs), xs @ W + b)
-    close(layer.backward(dys), dys @ W.T)
-    close(layer.grads[0], sum(xs[:, t].T @ dys[:, t] for t in range(T)))
-    close(layer.grads[1], dys.sum(axis=(0, 1)))
-
-
-def test_an_affine_layer_on_a_transposed_view_writes_into_the_transposed_gradient():
-    rng = generator()
-    table, dtable = floats(rng, V, H), np.zeros((V, H))
-    plain, tied = TimeAffine(table.T.copy(), np.zeros(V)), TimeAffine(table.T, np.zeros(V))
-    tied.grads[0] = dtable.T
-    xs, dys = floats(rng, N, T, H), floats(rng, N, T, V)
-    for layer in (plain, tied):
-        layer.forward(xs)
-        layer.backward(dys)
-    close(dtable, plain.grads[0].T)
-
-
-# ---- losses ----
-
-
-def naive_loss(xs, ts, ignore_label=-1):
-    """Mean of -log softmax(xs)[t] over the targets that count, one by one, in Python's floats."""
-    losses = []
-    for n, t in numpy.ndindex(ts.shape):
-        if int(ts[n, t]) != ignore_label:
-            row = [float(x) for x in xs[n, t]]
-            most = max(row)
-            log_sum = most + math.log(math.fsum(math.exp(x - most) for x in row))
-            losses.append(log_sum - row[int(ts[n, t])])
-    return math.fsum(losses) / len(losses)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-14), ("float32", 1e-6)])
-@pytest.mark.parametrize("ignored", [[], [(0, 0)], [(0, 1), (1, 0), (1, 2)]])
-def test_the_loss_is_the_mean_over_the_targets_that_count(ignored, dtype, tolerance):
-    rng = generator()
-    xs, ts = 3 * floats(rng, N, T, V, dtype=dtype), ids(rng, V, N, T)
-    for place in ignored:
-        ts[place] = -1
-    layer = TimeSoftmaxWithLoss()
-    assert float(layer.forward(xs, ts)) == pytest.approx(naive_loss(xs, ts), rel=tolerance)
-
-
-def test_targets_that_are_ignored_have_no_gradient_and_the_others_share_it():
-    rng = generator()
-    xs, ts = floats(rng, N, T, V), ids(rng, V, N, T)
-    ts[0, 1] = ts[1, 2] = -1
-    layer = TimeSoftmaxWithLoss()
-    layer.forward(xs, ts)
-    dxs = layer.backward()
-    for place in ((0, 1), (1, 2)):
-        same(dxs[place], np.zeros(V))
-    p = np.exp(xs) / np.exp(xs).sum(axis=2, keepdims=True)
-    expected = (p[0, 0] - np.eye(V)[int(ts[0, 0])]) / (N * T - 2)
-    close(dxs[0, 0], expected)
-    close(layer.backward(2.0), 2 * dxs)
-
-
-def test_the_label_to_ignore_can_be_a_word():
-    rng = generator()
-    xs, ts = floats(rng, N, T, V), np.array([[0, 3, 3], [1, 2, 3]])
-    layer = TimeSoftmaxWithLoss(ignore_label=3)
-    assert float(layer.forward(xs, ts)) == pytest.approx(naive_loss(xs, ts, 3), rel=1e-13)
-    same(layer.backward()[0, 1], np.zeros(V))
-
-
-def test_one_hot_targets_are_the_same_as_ids():
-    rng = generator()
-    xs, ts = floats(rng, N, T, V), ids(rng, V, N, T)
-    layer = TimeSoftmaxWithLoss()
-    loss, dxs = layer.forward(xs, ts), layer.backward()
-    same(layer.forward(xs, np.eye(V)[ts]), loss)
-    same(layer.backward(), dxs)
-
-
-def test_targets_that_are_all_ignored_are_an_error():
-    with pytest.raises(ValueError, match=rf"all {N * T} targets are ignore_label=-1"):
-        TimeSoftmaxWithLoss().forward(floats(generator(), N, T, V), np.full((N, T), -1))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("size", [1e3, 1e4])
-def test_a_loss_of_huge_scores_is_huge_and_finite(size, dtype):
-    xs = np.array([[[size, 0, 0], [size, 0, -size]]], dtype=dtype)
-    layer = TimeSoftmaxWithLoss()
-    assert float(layer.forward(xs, np.array([[0, 2]]))) == size  # the mean of 0 and 2 size
-    same(layer.backward(), np.array([[[0, 0, 0], [0.5, 0, -0.5]]], dtype=dtype))
-
-
-def test_the_sigmoid_loss_is_the_mean_binary_cross_entropy_over_all_steps():
-    rng = generator()
-    xs, ts = floats(rng, N, T), ids(rng, 2, N, T)
-    layer = TimeSigmoidWithLoss()
-    p = 1 / (1 + np.exp(-xs))
-    naive = -np.where(ts == 1, np.log(p), np.log(1 - p)).mean()
-    assert float(layer.forward(xs, ts)) == pytest.approx(float(naive), rel=1e-12)
-    close(layer.backward(), (p - ts) / (N * T))

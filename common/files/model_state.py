@@ -1,24 +1,123 @@
-"""Everything that training changes, in dicts that a checkpoint holds: model, trainer, optimizer."""
+"""The weights of a model in a file, and what training changes in dicts that a checkpoint holds."""
 
 from __future__ import annotations
 
 import copy
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy
 
-from common.divergence import DivergenceError, all_finite, first_not_finite, named_params
+from common.files.tensors import read_tensors, write_tensors
 from common.masks import Masks
-from common.np import np
-from common.optimizer import UniqueParameters
+from common.np import Array, memory_address, np, to_cpu
 
 __all__ = [
+    "all_params",
+    "fill_weights",
     "give_trainer",
     "holds_generators",
     "load_model_state",
+    "load_weights",
     "model_state",
+    "named_params",
     "of_trainer",
+    "save_weights",
 ]
+
+
+def all_params(model: Any) -> Iterator[tuple[str, Array]]:
+    """The parameters of all layers with their names, a tied one as often as it occurs.
+
+    A layer's name is its ``kind``, numbered where there are several of one kind.
+    """
+    kinds = [getattr(layer, "kind", type(layer).__name__.lower()) for layer in model.layers]
+    for k, layer in enumerate(model.layers):
+        number = str(kinds[: k + 1].count(kinds[k])) if kinds.count(kinds[k]) > 1 else ""
+        names = getattr(layer, "param_names", None) or map(str, range(len(layer.params)))
+        for name, param in zip(names, layer.params, strict=True):
+            yield f"{kinds[k]}{number}.{name}", param
+
+
+def named_params(model: Any) -> dict[str, Array]:
+    """The parameters by name, a tied one under its first; "parameter 1" without layers."""
+    if not hasattr(model, "layers"):
+        return {f"parameter {k}": param for k, param in enumerate(model.params, start=1)}
+    named: dict[str, Array] = {}
+    for name, param in all_params(model):
+        if not any(memory_address(param) == memory_address(known) for known in named.values()):
+            named[name] = param
+    return named
+
+
+def save_weights(model: Any, path: str | os.PathLike) -> None:
+    """Write the model's weights.
+
+    Args:
+        model: has ``named_params()``.
+        path: the file.
+
+    Raises:
+        OSError: where the file cannot be written; an older one is then still whole.
+        ValueError: for a weight that is not finite in float32; an older file stays.
+    """
+    tensors = {
+        name: to_cpu(param).astype(numpy.float32, order="C")
+        for name, param in model.named_params().items()
+    }
+    for name, tensor in tensors.items():
+        if not numpy.isfinite(tensor).all():
+            raise ValueError(f"{type(model).__name__}: {name} is not finite, it is not saved")
+    about = {"model": type(model).__name__}
+    if vocabulary := getattr(model, "vocabulary_hash", ""):
+        about["vocabulary"] = vocabulary
+    write_tensors(path, tensors, about)
+
+
+def load_weights(model: Any, path: str | os.PathLike) -> None:
+    """Copy the weights of a file into the model's own arrays.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: for a damaged file, or one of another model or other words; lists every
+            difference.
+    """
+    tensors, about = read_tensors(path)
+    words = (about.get("vocabulary"), getattr(model, "vocabulary_hash", ""))
+    if all(words) and words[0] != words[1]:
+        raise ValueError(f"{path}: the weights belong to another vocabulary than the model")
+    fill_weights(model, tensors, path)
+
+
+def fill_weights(model: Any, tensors: Mapping[str, Array], source: str | os.PathLike) -> None:
+    """Copy weights by name into the model's own arrays.
+
+    Every name, shape and dtype is checked before the first array changes.
+
+    Args:
+        model: has ``named_params()``.
+        tensors: float32 arrays under those names.
+        source: the file that an error names.
+
+    Raises:
+        ValueError: where the weights are those of another model; lists every difference.
+    """
+    params = model.named_params()
+    wrong = [f"{name} is missing" for name in params if name not in tensors]
+    wrong += [f"{name} is not known" for name in tensors if name not in params]
+    for name in params.keys() & tensors.keys():
+        want, tensor = params[name].shape, to_cpu(tensors[name])
+        if tensor.shape != want or tensor.dtype != numpy.float32:
+            wrong.append(f"{name}: expected {want} float32, got {tensor.shape} {tensor.dtype}")
+        elif not numpy.isfinite(tensor).all():
+            wrong.append(f"{name} holds values that are not finite")
+    if wrong:
+        raise ValueError(
+            f"{source} does not fit {type(model).__name__}:\n  " + "\n  ".join(sorted(wrong))
+        )
+    for name, param in params.items():
+        param[...] = np.asarray(tensors[name])
 
 
 def holds_generators(state: dict[str, Any]) -> bool:
@@ -97,17 +196,9 @@ def of_trainer(trainer: Any) -> dict[str, Any]:
     """What ``Trainer.state_dict`` returns.
 
     Raises:
-        DivergenceError: where a weight, or a loss since the last report, is not finite.
         TypeError: for a model that carries a state and cannot give it.
     """
     progress = trainer.progress
-    if not all_finite([*trainer.model.params, np.asarray(progress.total)]):
-        unique = UniqueParameters(trainer.model.params, trainer.model.grads)
-        raise DivergenceError(
-            f"{type(trainer).__name__}: not kept, after {trainer.iteration} iterations something "
-            f"is not finite, {first_not_finite(trainer.model, unique)}; try a smaller learning "
-            "rate or a smaller max_grad"
-        )
     return {
         "trainer": type(trainer).__name__,
         "model": model_state(trainer.model),
