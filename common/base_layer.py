@@ -56,7 +56,8 @@ class Layer:
         state_names: a name for each state that is carried from step to step; none for most layers.
         recurrent_weights: names of the parameters that weight drop drops.
         gates: a letter for each block of H columns in the matrices of a gated cell.
-        train_flg: whether ``forward`` is one of training, with dropout; a model sets it.
+        train_flg: whether ``forward`` is one of training, with dropout; a model sets it, and a
+            layer hands it to the layers inside it.
         penalty: what the layer adds to the loss of a language model, a scalar.
         dout: the gradient of that loss, which scales the penalty's; a model sets it.
         workspace: memory that the layers of a model use in turns, where the layer needs any.
@@ -155,6 +156,13 @@ class Layer:
                     f"{type(self).__name__}: expected {name} in {lowest}..{size - 1}, "
                     f"got {low if low < lowest else high}"
                 )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle is made of: everything but what ``backward`` would need.
+
+        That may be large, and may point into the compiled kernels.
+        """
+        return {**vars(self), "cache": None}
 
     def sublayers(self) -> Iterator[Layer]:
         """The layer itself and every layer that it holds as an attribute, each once."""

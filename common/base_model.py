@@ -212,8 +212,6 @@ class BaseModel:
             kept, place = places[owner]
             if arrays is not kept or at != place:
                 arrays[at] = kept[place].T if transposed else kept[place]
-        for layer in self._sublayers():
-            layer.cache = None
 
     def _array_places(self) -> Iterator[tuple[list[Array], int]]:
         """Every place in a list where a parameter or a gradient stands."""

@@ -56,7 +56,7 @@ __all__ = [
 Record = dict[str, float]
 Batch = tuple[Array, Array, float]  # examples, targets, share of the learning rate
 
-HOPELESS = 20  # skipped updates in a row before training stops, or an epoch's if those are more
+MAX_SKIPPED = 20  # skipped updates in a row before training stops, or an epoch's if those are more
 
 
 class Trainer:
@@ -188,7 +188,7 @@ class Trainer:
             place = self.epoch + 1, self.in_epoch + 1
             loss, trouble = self._gradients(x, t, unique, max_grad)
             if trouble is not None:
-                self._expect_hope(trouble, place, unique)
+                self._stop_or_skip(trouble, place, unique)
             with _interrupts_wait():
                 if trouble is None:
                     self._update(unique, self.epoch + self.column / columns, share)
@@ -196,9 +196,9 @@ class Trainer:
                 self._count(self._size(x), columns, skipped=trouble is not None)
             rest = 0 if self.column == 0 else columns - self.column
             iterations = self.in_epoch - (-rest // usual_size)  # about, where sizes are random
-            if self.skipped_in_a_row >= max(iterations, HOPELESS):
-                hopeless = f"{self.skipped_in_a_row} updates in a row were not finite"
-                self._stop(hopeless, place, unique)
+            if self.skipped_in_a_row >= max(iterations, MAX_SKIPPED):
+                trouble = f"{self.skipped_in_a_row} updates in a row were not finite"
+                self._stop(trouble, place, unique)
             due = eval_interval is not None and self.in_epoch % eval_interval == 0
             record = None
             if (due or self.column == 0 or self.iteration == 1) and self.progress.iterations:
@@ -263,8 +263,8 @@ class Trainer:
         if self.column >= columns:
             self.epoch, self.column = self.epoch + 1, 0
 
-    def _expect_hope(self, trouble: str, place: tuple[int, int], unique: UniqueParameters) -> None:
-        """Stop, or get ready to go on without this update."""
+    def _stop_or_skip(self, trouble: str, place: tuple[int, int], unique: UniqueParameters) -> None:
+        """Stop, or make ready to leave out this update."""
         if self.on_nan == "stop" or not all_finite(unique.params):
             self._stop(trouble, place, unique)
         state = self.model.get_state() if hasattr(self.model, "get_state") else []
@@ -311,7 +311,7 @@ class Trainer:
         """
         if not all_finite([*self.model.params, np.asarray(self.progress.total)]):
             self._refuse_to_be_kept()
-        return model_state.of_trainer(self)
+        return model_state.trainer_state(self)
 
     def _refuse_to_be_kept(self) -> None:
         unique = UniqueParameters(self.model.params, self.model.grads)
@@ -331,7 +331,7 @@ class Trainer:
         Raises:
             ValueError: for the state of another kind of trainer, optimizer, average or model.
         """
-        model_state.give_trainer(self, state)
+        model_state.load_trainer_state(self, state)
 
     def plot(
         self,

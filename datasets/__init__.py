@@ -55,14 +55,14 @@ def load_corpus(
         if not name or not Path(name).exists():
             raise FileNotFoundError(
                 f"--corpus: expected one of {', '.join(NAMES)}, or the path of a text file or of a "
-                f"folder of text files; got {name!r}, and there is no such path"
+                f"folder of text files; got {name!r}, and there is no such file or folder"
             )
         load = text.load_folder if Path(name).is_dir() else text.load_corpus
         return load(name, level=level, max_vocab=max_vocab)
     if level != "word":
-        raise ValueError(f"load_corpus: {name} has no level {level!r}; only text files do")
+        raise ValueError(f"--level: {name} has no level {level!r}; only text files do")
     if name == "pydoc":
         return pydoc.load_corpus() if max_vocab is None else pydoc.load_corpus(max_vocab)
     if max_vocab is not None:
-        raise ValueError(f"load_corpus: {name} takes no max_vocab; its vocabulary is fixed")
+        raise ValueError(f"--max-vocab: the vocabulary of {name} is fixed")
     return ptb.load_corpus(data_dir) if name == "ptb" else markov.load_corpus()

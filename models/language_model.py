@@ -12,7 +12,7 @@ from common import kernels
 from common.base_layer import KeptState, Layer, TimeRecurrent, check_sizes, split_gates
 from common.base_model import BaseModel
 from common.np import Array, Scalar, np, to_cpu
-from common.perplexity.protocols import evaluation
+from common.perplexity.protocols import evaluation, windows
 from common.time_layers import (
     TimeAffine,
     TimeBidirectional,
@@ -23,6 +23,7 @@ from common.time_layers import (
 
 __all__ = ["LanguageModel", "check_sampling", "recurrent", "sample_id", "tied_output"]
 
+PROMPT_WINDOW = 500  # steps of a prompt that are read at once
 BLOCK = 128  # ids whose weights are summed before one of them is looked for
 
 
@@ -188,7 +189,7 @@ class LanguageModel(BaseModel):
         ids = numpy.atleast_1d(start_ids).tolist()
         if not ids:
             raise ValueError(f"{type(self).__name__}.generate: expected at least one start id")
-        check_sampling(temperature, top_k, top_p)
+        check_sampling(*(settings := (temperature, top_k, top_p)))
         check_sizes(f"{type(self).__name__}.generate", least=0, length=length)
         num_ids = len(self.layers[-1].params[-1])
         skip = numpy.unique(numpy.asarray(list(skip_ids), dtype=int))
@@ -198,18 +199,16 @@ class LanguageModel(BaseModel):
                 f"all of them; got {len(skip)} ids, {skip[0]}..{skip[-1]}"
             )
         rng = numpy.random.default_rng(rng)
-        unread = np.asarray([ids])
-        ids = list(ids)
+        unread, ids = np.asarray([ids]), list(ids)
         with evaluation(self), kernels.blas_at_rest(self.layers[-1].params[0]):
+            for window in windows(len(ids) - 1, PROMPT_WINDOW):  # its scores are not asked for
+                self.run(self.layers[:-1], unread[:, window], train_flg=False)
+            unread = unread[:, -1:]
             for _ in range(length):
                 scores = to_cpu(self.predict(unread)[0, -1])
                 if len(skip):
                     scores[skip] = -numpy.inf
-                chosen = (
-                    int(scores.argmax())
-                    if greedy
-                    else sample_id(scores, rng, temperature, top_k, top_p)
-                )
+                chosen = int(scores.argmax()) if greedy else sample_id(scores, rng, *settings)
                 ids.append(chosen)
                 unread = np.asarray([[chosen]])
                 if chosen in stop_ids:
@@ -267,7 +266,7 @@ def _cut(p: numpy.ndarray, top_k: int | None, top_p: float | None) -> None:
         p /= p.sum()
     if top_p is not None:
         before = numpy.cumsum(p[order]) - p[order]  # probability of all that are likelier
-        p[order[before >= top_p]] = 0
+        p[order[1:][before[1:] >= top_p]] = 0  # the likeliest stays, however small top_p is
 
 
 def _check_distribution(right: bool) -> None:

@@ -3,7 +3,7 @@
 python -m train.import_book BetterRnnlm.pkl --model better_rnnlm
 python -m train.evaluate runs/better_rnnlm-imported-1
 
-The file is read as data: nothing in it is run. See common/array_pickle.py.
+The file is read as data: nothing in it is run. See common/files/book_pickle.py.
 """
 
 from __future__ import annotations

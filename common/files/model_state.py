@@ -16,14 +16,14 @@ from common.np import Array, memory_address, np, to_cpu
 __all__ = [
     "all_params",
     "fill_weights",
-    "give_trainer",
     "holds_generators",
     "load_model_state",
+    "load_trainer_state",
     "load_weights",
     "model_state",
     "named_params",
-    "of_trainer",
     "save_weights",
+    "trainer_state",
 ]
 
 
@@ -192,7 +192,7 @@ def load_model_state(model: Any, state: dict[str, Any]) -> None:
         masks.layer, masks.seed, masks.passes = kept["layer"], kept["seed"], kept["passes"]
 
 
-def of_trainer(trainer: Any) -> dict[str, Any]:
+def trainer_state(trainer: Any) -> dict[str, Any]:
     """What ``Trainer.state_dict`` returns.
 
     Raises:
@@ -224,7 +224,7 @@ def of_trainer(trainer: Any) -> dict[str, Any]:
     }
 
 
-def give_trainer(trainer: Any, state: dict[str, Any]) -> None:
+def load_trainer_state(trainer: Any, state: dict[str, Any]) -> None:
     """What ``Trainer.load_state_dict`` does.
 
     Raises:

@@ -23,7 +23,7 @@ from common.np import Array, to_cpu
 
 __all__ = ["read_checkpoint", "read_tensors", "write_checkpoint", "write_tensors"]
 
-OURS = "time_layers"  # the only key of the header's metadata: several would stand in any order
+METADATA_KEY = "time_layers"  # alone in the header's metadata: several would stand in any order
 CHECKSUM = "sha256"
 ARRAY, STATE = "$array", "checkpoint"
 
@@ -55,7 +55,7 @@ def write_tensors(
     arrays = {name: a.astype(a.dtype.newbyteorder("<"), copy=False) for name, a in arrays.items()}
     about = json.loads(json.dumps(about))  # as it will be read
     checksum = _checksum(arrays, json.dumps(about, sort_keys=True))
-    metadata = {OURS: json.dumps({"about": about, CHECKSUM: checksum})}
+    metadata = {METADATA_KEY: json.dumps({"about": about, CHECKSUM: checksum})}
     write_atomically(path, save(arrays, metadata))
 
 
@@ -72,11 +72,11 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, numpy.ndarray], dic
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
-        if OURS not in metadata:
+        if METADATA_KEY not in metadata:
             if any('"about"' in text and f'"{CHECKSUM}"' in text for text in metadata.values()):
                 raise ValueError("its checksum stands under another name")
             return tensors, {}
-        described = json.loads(metadata[OURS])
+        described = json.loads(metadata[METADATA_KEY])
         about = described["about"]
         if described[CHECKSUM] != _checksum(tensors, json.dumps(about, sort_keys=True)):
             raise ValueError("its checksum does not fit its content")

@@ -32,6 +32,7 @@ from common.np import Array, np
 
 __all__ = [
     "FEW_ROWS",
+    "SMALL_PRODUCT",
     "Library",
     "Workspace",
     "address",

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common import kernels
-from common.kernels import Library, Workspace, address, in_order
+from common.kernels import SMALL_PRODUCT, Library, Workspace, address, in_order
 from common.np import Array, np
 
 __all__ = ["CompiledScores", "compiled_scores"]
 
-SMALL_PRODUCT = 1 << 22  # multiply-adds; waking a thread takes about as long
 PARTS = 8  # of the classes at most, taken by the threads
 
 

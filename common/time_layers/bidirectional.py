@@ -34,6 +34,7 @@ class TimeBidirectional(Layer):
         """(N, T, D) -> (N, T, 2H)."""
         xs = np.asarray(xs)
         self.expect_shape("xs", xs, "N", "T", "D")
+        self.left.train_flg = self.right.train_flg = self.train_flg
         from_left = self.left.forward(xs)
         from_right = self.right.forward(xs[:, ::-1])[:, ::-1]
         hs = np.concatenate([from_left, from_right], axis=2)

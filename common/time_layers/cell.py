@@ -87,6 +87,8 @@ class TimeCell(KeptState):
         states = tuple(self.first_states(N))
         hs = np.empty((T, *states[0].shape), dtype=self.dtype)
         steps = []
+        for part in self._parts:
+            part.train_flg = self.train_flg
         for t in range(T):
             states = self._as_states(self.cell.forward(xs[t], *states), N)
             hs[t] = states[0]

@@ -39,6 +39,7 @@ class TimeCellInputs(Layer):
         xs = np.asarray(xs)
         self.expect_shape("xs", xs, "N", "T", "D")
         self.cache = None
+        self.layer.train_flg = self.train_flg
         h_first, *_ = self.layer.first_states(len(xs))
         hs = self.layer.forward(xs)
         h_prevs = np.concatenate([h_first[:, None], hs[:, :-1]], axis=1)

@@ -111,7 +111,7 @@ class TimeSoftmaxWithLoss(Layer):
         log_p -= np.log(sums[:, 0])
         ys /= sums
         self.cache = (ys, ts, counts, num_targets, (T, N, V))
-        return -(log_p * counts).sum(dtype="float64") / num_targets
+        return -np.where(counts, log_p, 0).sum(dtype="float64") / num_targets
 
     def backward(self, dout: float = 1) -> Array:
         """dxs (N, T, V) = (softmax(xs) - onehot(ts)) * dout / (number of targets that count)."""
@@ -175,11 +175,12 @@ class TimeOutputWithLoss(Layer):
             log_p -= np.log(sums)
         else:
             scores = shifted = Scores(*arrays)
-            sums, shifts = shifted.shifted_exponentials(xs)
-            log_p -= shifts + np.log(sums)
+            sums, of_largest = shifted.shifted_exponentials(xs, ts)
+            log_p = of_largest - np.log(sums)
         if self.train_flg:
             self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, (T, N, H))
-        return -(log_p * counts).sum(dtype="float64") / num_targets
+        # Where no shift was needed the two products round apart: a certain target comes to 1e-6.
+        return -np.where(counts, np.minimum(log_p, 0), 0).sum(dtype="float64") / num_targets
 
     def backward(self, dout: float = 1) -> Array:
         """Write dW and db of the output layer; return dxs (N, T, H)."""
@@ -215,6 +216,7 @@ class Scores:
         self.workspace = workspace
         self._turn = 0
         self._shifted = False
+        self._targets: Array = np.zeros(0, dtype=int)
 
     def exponentials(self, X: Array, keep: bool = True) -> Array:
         """Compute S = exp(X W + b); return its row sums (R,)."""
@@ -222,13 +224,19 @@ class Scores:
         self._score(X)
         return self._exponentiate(self.b)
 
-    def shifted_exponentials(self, X: Array) -> tuple[Array, Array]:
-        """S = exp(X W + b - shifts), where each row's largest becomes 1: row sums, shifts (R,)."""
-        self._shifted = True
+    def shifted_exponentials(self, X: Array, ts: Array) -> tuple[Array, Array]:
+        """S = exp(X W + b - m), where m, each row's largest score, brings the largest to 1.
+
+        Returns:
+            The row sums (R,), and what the scores of the classes ``ts`` (R,) are above m: 0 or
+            less, from the same product, so that no loss comes out below 0.
+        """
+        self._shifted, self._targets = True, ts
         self._score(X)
         self.S += self.b
         shifts = self.S.max(axis=1)
-        return self._exponentiate(-shifts[:, None]), shifts
+        of_targets = self.S[np.arange(len(ts)), ts] - shifts
+        return self._exponentiate(-shifts[:, None]), of_targets
 
     def _score(self, X: Array) -> None:
         self._turn = self.workspace.begin()
@@ -252,7 +260,10 @@ class Scores:
     def products(self, X: Array, scale: Array) -> Array:
         """Write dW = (scale * X)' S and db = scale' S; return S W'. ``scale`` is (R, 1)."""
         if self.workspace.turn != self._turn:  # other layers' arrays are in its place by now
-            (self.shifted_exponentials if self._shifted else self.exponentials)(X)
+            if self._shifted:
+                self.shifted_exponentials(X, self._targets)
+            else:
+                self.exponentials(X)
         kernels.product((scale * X).T, self.S, out=self.dW)
         self.db[...] = scale[:, 0] @ self.S
         return kernels.product(self.S, self.W.T)

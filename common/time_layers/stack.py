@@ -135,10 +135,11 @@ class TimeStack(Layer):
             self._set_parts(state, len(xs))
         elif not self.stateful:
             self.reset_state()
+        for layer in [*self.layers, *self.dropouts]:
+            layer.train_flg = self.train_flg
         for k, layer in enumerate(self.layers):
             xs = layer.forward(xs)
             if k < len(self.dropouts):
-                self.dropouts[k].train_flg = self.train_flg
                 xs = self.dropouts[k].forward(xs)
         self.cache = (xs.shape,) if self.train_flg or not self.dropouts else None
         self.state = self._gather("state")

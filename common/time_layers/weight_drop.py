@@ -98,6 +98,7 @@ class TimeWeightDrop(Layer):
         xs = np.asarray(xs)
         self.expect_shape("xs", xs, "N", "T", "D")
         self.cache = None
+        self.layer.train_flg = self.train_flg
         if not self.train_flg:
             self.use_whole_weights()
             return self.layer.forward(xs)

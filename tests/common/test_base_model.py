@@ -1,5 +1,6 @@
 """A model as a stack of layers, and its weights in a file."""
 
+import copy
 import errno
 import os
 import pickle
@@ -414,3 +415,35 @@ def test_weights_go_from_the_gpu_to_the_cpu_and_back(tmp_path, monkeypatch):
     there.load_params(tmp_path / "again")
     for a, b in zip(here.params, there.params, strict=True):
         same(a, b)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@every_model
+def test_a_model_in_training_can_be_copied_and_the_copy_trains_alike(name, copied):
+    model = tiny_model(name, dropout_ratio=0.4)
+    xs, ts = ids(generator(1), V, N, T), ids(generator(2), V, N, T)
+    model.forward(xs, ts)
+    model.backward()
+    twin = copied(model)
+    with pytest.raises(RuntimeError, match="forward pass"):
+        twin.backward()
+    for _ in range(2):
+        same(np.asarray(twin.forward(xs, ts)), np.asarray(model.forward(xs, ts)))
+        for each in (model, twin):
+            each.backward()
+        for own, other in zip(twin.grads, model.grads, strict=True):
+            same(own, other)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_model_that_is_copied_between_forward_and_backward_still_goes_back(copied):
+    model = tiny_model("BetterRnnlm", dropout_ratio=0.4)
+    xs, ts = ids(generator(1), V, N, T), ids(generator(2), V, N, T)
+    for _ in range(2):
+        model.forward(xs, ts)
+        model.backward()
+        expected = [grad.copy() for grad in model.grads]
+        copied(model)
+        model.backward()
+        for grad, before in zip(model.grads, expected, strict=True):
+            same(grad, before)

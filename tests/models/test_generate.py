@@ -195,3 +195,13 @@ def test_a_start_out_of_range_is_an_error_and_the_state_is_still_kept(model, sta
 def test_a_start_that_is_no_integer_is_a_type_error(model):
     with pytest.raises(TypeError, match="integers, got float64"):
         model.generate([0.5], 5)
+
+
+def test_a_long_prompt_leaves_the_state_of_reading_it_word_by_word():
+    model, prompt = tiny_model("Rnnlm", "float64", scale=1.0), ids(generator(), V, 1203).tolist()
+    text = model.generate(prompt, 5, greedy=True)
+    model.reset_state()
+    for token in prompt:
+        scores = model.predict(np.asarray([[token]]))
+    assert text[: len(prompt)] == prompt
+    assert text[len(prompt)] == int(scores[0, -1].argmax())

@@ -189,3 +189,8 @@ def test_a_setting_that_makes_no_distribution_is_an_error(settings, message):
 def test_settings_in_range_pass():
     assert check_sampling(0.1, 1, 1.0) is None
     assert check_sampling(10, None, None) is None
+
+
+def test_a_top_p_that_float32_cannot_hold_leaves_the_likeliest():
+    scores = np.random.default_rng(0).normal(size=50).astype("float32")
+    assert sample_id(scores, np.random.default_rng(1), top_p=1e-50) == scores.argmax()

@@ -111,7 +111,8 @@ class Output(io.TextIOBase):
     def _give_up(self) -> None:
         """Point the stream at nothing, so that Python's last flush does not fail either."""
         try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
         except (OSError, ValueError):
             self._stream = None
 

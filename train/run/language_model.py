@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from common import config
+from common import config, kernels
 from common.averaging import WeightAverage, validation_got_worse
 from common.divergence import DivergenceError
 from common.optimizer import Optimizer, UniqueParameters
@@ -55,6 +55,8 @@ def train(script: str, options: LanguageModelOptions) -> None:
         model.set_output_bias(numpy.bincount(corpus.train, minlength=corpus.vocab_size))
     if run is None:  # what is wrong with an option has been said before there is a folder
         run = RunFolder.create(script, corpus.name, options, corpus)
+    kernels.prepare()
+    kernels.print_notice()
     with StopSignals() as stop, run.locked():
         training = Training(run, options, corpus, model, optimizer, rng, stop)
         if rate is not None:

@@ -2,8 +2,21 @@
 
 import pytest
 
+from common.base_layer import Layer
 from common.np import np, to_cpu
-from common.time_layers import TimeBiLSTM, TimeEmbedding, TimeGRU, TimeLSTM, TimeRNN, TimeWeightDrop
+from common.time_layers import (
+    TimeBidirectional,
+    TimeBiLSTM,
+    TimeCell,
+    TimeDropout,
+    TimeEmbedding,
+    TimeGRU,
+    TimeLSTM,
+    TimeRNN,
+    TimeStack,
+    TimeWeightDrop,
+)
+from common.time_layers.cell_inputs import TimeCellInputs
 from tests.builders import D, H, N, T, V, close, floats, generator, same, weights
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -139,6 +152,46 @@ def test_of_a_layer_that_reads_both_ways_each_direction_drops_its_own_recurrent_
         same(layer.backward(dhs), plain.backward(dhs))
         for got, want, mask in zip(layer.grads, plain.grads, masks, strict=True):
             close(got, want * mask)
+
+
+class DroppingCell(Layer):
+    """h = h_prev + what a dropout inside leaves of x."""
+
+    state_sizes = (D,)
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = TimeDropout(0.5, rng=generator(3))
+
+    def forward(self, x, h_prev):
+        return h_prev + self.dropout.forward(x[:, None])[:, 0]
+
+    def backward(self, dh):
+        return self.dropout.backward(dh[:, None])[:, 0], dh
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TimeBidirectional(weight_dropped(), weight_dropped(seed=4)),
+        lambda: TimeWeightDrop(TimeStack(D, H, 2, dropout=0.5, rng=generator(3)), 0.5),
+        lambda: TimeCellInputs(TimeCell(DroppingCell())),
+        lambda: TimeStack(D, D, 2, cell=lambda *_: DroppingCell(), bidirectional=False),
+        lambda: TimeCell(DroppingCell()),
+    ],
+)
+def test_a_layer_inside_another_drops_nothing_in_evaluation_and_drops_again_in_training(make):
+    layer, xs = make(), floats(generator(5), N, T, D)
+
+    def twice():
+        for _ in range(2):
+            layer.reset_state()
+            yield np.array(layer.forward(xs))
+
+    for train_flg in (False, True, False):
+        layer.train_flg = train_flg
+        first, second = twice()
+        assert bool((first == second).all()) is not train_flg
 
 
 @pytest.mark.parametrize("make", [lambda: TimeEmbedding(np.ones((V, D))), lambda: "TimeLSTM"])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.builders import PATIENCE
 from train import awd_rnnlm, better_rnnlm, rnnlm
-from train.run.command import run_command
+from train.run.command import Output, run_command
 from train.run.folder import RunFolder
 
 SCRIPTS = [
@@ -48,7 +48,7 @@ def test_an_unknown_option_is_an_error_of_usage():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train.rnnlm", "--corpus", "nowhere.txt"], "there is no such path"),
+        (["train.rnnlm", "--corpus", "nowhere.txt"], "there is no such file"),
         (
             ["train.rnnlm", "--corpus", "ptb", "--data-dir", "/nowhere"],
             "--data-dir: expected a folder",
@@ -133,3 +133,20 @@ def test_the_parts_of_the_model_are_chosen_on_the_command_line(monkeypatch):
     arguments = ["--cell", "gru", "--num-layers", "3", "--dropout", "0.2", "--no-tied"]
     got = parsed(monkeypatch, "better_rnnlm", better_rnnlm.Options, *arguments)
     assert got == better_rnnlm.Options(cell="gru", num_layers=3, dropout=0.2, tied=False)
+
+
+def test_output_that_nobody_reads_any_more_goes_nowhere_and_leaves_no_descriptor_open():
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    def lowest_free():
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        return free
+
+    with open(writer, "w", encoding="utf-8") as stream:
+        before = lowest_free()
+        output = Output(stream)
+        for _ in range(2):
+            print("a line", file=output, flush=True)
+            assert lowest_free() == before
