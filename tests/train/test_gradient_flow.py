@@ -149,7 +149,7 @@ def test_with_the_defaults_the_rnn_forgets_before_the_lstm_and_the_lstm_before_t
         ({"time_size": 0}, "gradient_flow: expected time_size of 1 or more, got 0"),
         ({"max_norm": 0.0}, "clip_grads: expected max_norm above 0, got 0.0"),
         ({"time_size": 500}, "expected at least 1001 validation tokens to follow 500 steps back"),
-        ({"corpus": "nowhere.txt"}, "there is no such path"),
+        ({"corpus": "nowhere.txt"}, "there is no such file or folder"),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_folder_is_made(changes, message, text_file, tmp_path):

@@ -14,7 +14,6 @@ from common import kernels
 from common.files.model_state import holds_generators
 from common.files.tensors import read_checkpoint, write_checkpoint
 from train.run.folder import RunFolder, fixed_options, read_results
-from train.run.saved_options import with_current_names
 
 if TYPE_CHECKING:
     from train.run.language_model import Training
@@ -104,8 +103,7 @@ def _check(training: Training, checkpoint: dict[str, Any]) -> None:
         )
     fixed = fixed_options(options, options.changeable())
     defaults = fixed_options(type(options)(), options.changeable())
-    saved = with_current_names(checkpoint["options"], fixed)
-    then = {**defaults, **saved}  # an option may be younger than the checkpoint
+    then = {**defaults, **checkpoint["options"]}  # an option may be younger than the checkpoint
     changed = [
         f"{name} {then.get(name)}, now {fixed.get(name)}"
         for name in sorted(then.keys() | fixed.keys())

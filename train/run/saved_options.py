@@ -16,7 +16,6 @@ __all__ = [
     "options_to_resume",
     "read_options",
     "saved_options",
-    "with_current_names",
 ]
 
 Options = TypeVar("Options")
@@ -25,13 +24,8 @@ UNIONS = (Union, UnionType)
 RENAMED = {"dropout_ratio": "dropout"}  # what an option is called in older runs, and what today
 
 
-def with_current_names(saved: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """The options of a run under the names that they have today.
-
-    Args:
-        saved: as a config or a checkpoint holds them.
-        known: names of the options that the script has.
-    """
+def _with_current_names(saved: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """What a config holds under the names of today; ``known`` are those that the script has."""
     current = dict(saved)
     for before, today in RENAMED.items():
         if before in current and today in known and today not in current:
@@ -48,7 +42,7 @@ def read_options(options: type[Options], config: dict, config_file: Path) -> Opt
     hints = get_type_hints(options)
     names = [field.name for field in fields(options)]  # type: ignore[arg-type]
     hints, values = {name: hints[name] for name in names}, {}
-    for name, value in with_current_names(config["options"], names).items():
+    for name, value in _with_current_names(config["options"], names).items():
         if name not in hints:
             raise ValueError(f"{config_file}: there is no option {name!r}")
         kinds = get_args(hints[name]) if get_origin(hints[name]) in UNIONS else (hints[name],)

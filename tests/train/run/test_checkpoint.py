@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from common.files.tensors import read_checkpoint, write_checkpoint
 from common.trainer import RnnlmTrainer
 from models import Rnnlm
 from tests.train.processes import TEXT, expect_same_run, log_of
@@ -247,19 +246,6 @@ class TestWhatDoesNotFit:
     def test_no_run(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="is not the folder of a run"):
             saved_options("rnnlm", rnnlm.Options, tmp_path)
-
-
-def test_a_run_from_before_an_option_was_renamed_goes_on(text_file, tmp_path, unbroken):
-    out = tmp_path / "run"
-    better_rnnlm.main(options_of("better_rnnlm", text_file, out, epochs=2))
-    config = json.loads((out / "config.json").read_text())
-    saved = read_checkpoint(out / "checkpoint.safetensors")
-    for options in (config["options"], saved["options"]):
-        options["dropout_ratio"] = options.pop("dropout")
-    (out / "config.json").write_text(json.dumps(config))
-    write_checkpoint(out / "checkpoint.safetensors", saved)
-    better_rnnlm.main(resumed("better_rnnlm", out, epochs=3))
-    expect_same_run(out, unbroken("better_rnnlm"))
 
 
 def test_another_version_is_told(text_file, tmp_path, monkeypatch, capsys):
