@@ -8,7 +8,7 @@ Shapes: N batch, T time steps, D input width, H hidden width, k gates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy
@@ -136,9 +136,9 @@ class Layer:
         raise ValueError(f"{type(self).__name__}: expected {name} of shape {wanted}, got {x.shape}")
 
     def expect_ids(self, name: str, ids: Array, size: int, lowest: int = 0) -> None:
-        """Check that integer ids lie in ``lowest`` .. ``size - 1``.
+        """Check that integer ids lie in ``lowest`` .. ``size - 1``, before they go to a device.
 
-        A device array is not read back for this: whoever puts a corpus on the GPU checks it once.
+        What is there already is not looked at: that would wait for the device.
 
         Raises:
             TypeError: where the ids are not integers.
@@ -278,6 +278,22 @@ class KeptState(Layer):
             )
         return list(self.state)
 
+    def last_dstates(self, N: int, dstates: Sequence[Array | None]) -> list[Array]:
+        """The gradients of the states after a window of N sequences, in arrays of their own.
+
+        That of the first state is zero: what reaches it comes with the output's.
+
+        Args:
+            N: batch.
+            dstates: of each state after the first, (N, its width), or None for zeros.
+        """
+        own = self._zero_states(N)
+        for name, given, kept in zip(self.state_names[1:], dstates, own[1:], strict=False):
+            if given is not None:
+                self.expect_shape(f"d{name}_next", given, *kept.shape)
+                kept[...] = given
+        return own
+
     @property
     def dtype(self) -> Any:
         """What the layer computes in: the dtype of its parameters."""
@@ -365,11 +381,7 @@ class TimeRecurrent(Recurrent, KeptState):
         """
         T, N, H = shape
         self.expect_shape("dhs", dhs, N, T, H)
-        states = self._zero_states(N)
-        for name, given, own in zip(self.state_names[1:], dstates, states[1:], strict=False):
-            if given is not None:
-                self.expect_shape(f"d{name}_next", given, N, H)
-                own[...] = given
+        states = self.last_dstates(N, dstates)
         self.workspace.begin()
         return [time_major(dhs, self.dtype), *states]
 

@@ -21,12 +21,16 @@ class BaseModel:
     A subclass sets ``layers``, ``loss_layer``, ``params`` and ``grads``, usually by calling
     :meth:`compose`. Copies and pickles keep tied weights tied, and leave out what ``backward``
     would need of the last ``forward``.
+
+    Attributes:
+        sums_loss: whether ``forward`` adds the loss up over the targets, in place of their mean.
     """
 
     layers: list[Any]
     loss_layer: Any
     params: list[Array]
     grads: list[Array]
+    sums_loss: bool = False
     _predicted = False  # whether the layers hold a pass that ended without a loss
 
     def compose(self, layers: list[Any], loss_layer: Any) -> None:

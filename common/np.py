@@ -15,7 +15,7 @@ import numpy
 
 from common import config
 
-__all__ = ["Array", "Scalar", "memory_address", "np", "to_cpu", "to_gpu"]
+__all__ = ["Array", "Scalar", "array_of", "memory_address", "np", "to_cpu", "to_gpu"]
 
 # A cupy.ndarray has the same methods; a type checker knows it by this name too.
 Array = numpy.ndarray[Any, numpy.dtype[Any]]
@@ -100,6 +100,11 @@ if TYPE_CHECKING:
     import numpy as np
 else:
     np = _ArrayModule()
+
+
+def array_of(x: Any) -> Array:
+    """``x`` where it is, if it is an array; else, such as a list, as a NumPy array."""
+    return x if hasattr(x, "dtype") else numpy.asarray(x)
 
 
 def to_gpu(x: Array) -> Array:

@@ -36,10 +36,9 @@ from common.base_layer import seed_of
 from common.divergence import DivergenceError, first_not_finite
 from common.files import model_state
 from common.kernels.passes import all_finite, norm
-from common.masks import Masks
 from common.np import Array, Scalar, np
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
-from common.perplexity.protocols import num_counted, perplexity_of, streams
+from common.perplexity.protocols import num_counted, perplexity_of, streams, sum_of_loss
 from common.plotting import perplexity_curve, show_or_save
 from common.random_windows import random_size
 
@@ -54,7 +53,7 @@ __all__ = [
 ]
 
 Record = dict[str, float]
-Batch = tuple[Array, Array, float]  # examples, targets, share of the learning rate
+Batch = tuple[Array, Array, int, float]  # examples, targets, columns, share of the learning rate
 
 STATUS_LINE = (
     "| epoch {epoch:.0f} | iteration {iteration:.0f} / {iterations:.0f} | lr {lr:.4g} "
@@ -173,7 +172,7 @@ class Trainer:
                 self.order = self.rng.permutation(len(x))
             rest = self.order[self.column :]
             chunks = (rest[i : i + batch_size] for i in range(0, len(rest), batch_size))
-            batches = ((x[chunk], t[chunk], 1.0) for chunk in chunks)
+            batches = ((x[chunk], t[chunk], len(chunk), 1.0) for chunk in chunks)
             yield from self._epoch(batches, len(x), batch_size, max_grad, eval_interval)
 
     def _epoch(
@@ -189,7 +188,7 @@ class Trainer:
         if self.column == 0:
             self.in_epoch = 0
         self.progress.go_on()
-        for x, t, share in batches:
+        for x, t, size, share in batches:
             place = self.epoch + 1, self.in_epoch + 1
             with self._all_or_nothing():
                 loss, trouble = self._gradients(x, t, unique, max_grad)
@@ -198,22 +197,25 @@ class Trainer:
                 with _interrupts_wait():
                     if trouble is None:
                         self._update(unique, self.epoch + self.column / columns, share)
-                        self.progress.add(loss, num_counted(self.model, t))
-                    self._count(self._size(x), columns, skipped=trouble is not None)
+                        targets = num_counted(self.model, t)
+                        self.progress.add(sum_of_loss(self.model, loss, targets), targets)
+                    self._count(size, columns, skipped=trouble is not None)
             rest = 0 if self.column == 0 else columns - self.column
             iterations = self.in_epoch - (-rest // usual_size)  # about, where sizes are random
             if self.skipped_in_a_row >= max(iterations, MAX_SKIPPED):
                 trouble = f"{self.skipped_in_a_row} updates in a row were not finite"
-                self._stop(trouble, place, unique)
+                raise self._diverged(trouble, place, unique)
             due = eval_interval is not None and self.in_epoch % eval_interval == 0
             record = None
-            if (due or self.column == 0 or self.iteration == 1) and self.progress.iterations:
+            if (due or self.column == 0 or self.iteration == 1) and self.progress.targets > 0:
                 record = self._record(place[0], iterations)
             self.progress.pause()
+            if record is not None and not math.isfinite(record["loss"]):
+                error = self._diverged(f"the loss is {record['loss']}", place, unique)
+                yield record
+                raise error
             yield record
             self.progress.go_on()
-            if record is not None and not math.isfinite(record["loss"]):
-                self._stop(f"the loss is {record['loss']}", place, unique)
 
     def _gradients(
         self, x: Array, t: Array, unique: UniqueParameters, max_grad: float | None
@@ -242,14 +244,11 @@ class Trainer:
             yield
         except BaseException:
             if self.iteration == iteration:
-                self._undo(state, drawn)
+                if state is not None:
+                    model.set_state(state)
+                for masks, passes in drawn:
+                    masks.passes = passes
             raise
-
-    def _undo(self, state: Any, drawn: list[tuple[Masks, int]]) -> None:
-        if state is not None:
-            self.model.set_state(state)
-        for masks, passes in drawn:
-            masks.passes = passes
 
     def _update(self, unique: UniqueParameters, epochs_done: float, share: float) -> None:
         """Let the optimizer descend by the schedule's rate, times ``share``."""
@@ -277,34 +276,27 @@ class Trainer:
     def _stop_or_skip(self, trouble: str, place: tuple[int, int], unique: UniqueParameters) -> None:
         """Stop, or make ready to leave out this update."""
         if self.on_nan == "stop" or not all_finite(unique.params):
-            self._stop(trouble, place, unique)
+            raise self._diverged(trouble, place, unique)
         state = self.model.get_state() if hasattr(self.model, "get_state") else []
         if not all_finite(array for arrays in state if arrays is not None for array in arrays):
             self.model.reset_state()
 
-    def _stop(self, trouble: str, place: tuple[int, int], unique: UniqueParameters) -> None:
+    def _diverged(
+        self, trouble: str, place: tuple[int, int], unique: UniqueParameters
+    ) -> DivergenceError:
         with numpy.errstate(over="ignore", invalid="ignore"):
             self.model.backward()  # clipping by a norm that is not finite has spoilt the gradients
             unique.add_tied()
         epoch, iteration = place
-        raise DivergenceError(
+        return DivergenceError(
             f"{type(self).__name__}: {trouble} at iteration {iteration} of epoch {epoch}, "
             f"{first_not_finite(self.model, unique)}; try a smaller learning rate or a "
             "smaller max_grad"
         )
 
-    def _size(self, x: Array) -> int:
-        """How many columns of the epoch ``x`` is."""
-        return len(x)
-
     def _record(self, epoch: int, iterations: int) -> Record:
-        place = {
-            "epoch": epoch,
-            "iteration": self.in_epoch,
-            "iterations": iterations,
-            "step": self.iteration,
-            "lr": self.optimizer.lr,
-        }
+        place: Record = {"epoch": epoch, "iteration": self.in_epoch, "iterations": iterations}
+        place |= {"step": self.iteration, "lr": self.optimizer.lr}
         if self.on_nan == "skip":
             place["skipped"] = self.skipped
         self.curve.append({**place, **self.progress.record()})
@@ -436,8 +428,9 @@ class RnnlmTrainer(Trainer):
             start = self.column
             while start < length:
                 window = next_window(length, time_size, start, self.seed, self.iteration, **chance)
-                share = (window.stop - start) / time_size if chance.get("random_sizes") else 1.0
-                yield xs[:, window], ts[:, window], share
+                size = window.stop - start
+                share = size / time_size if chance.get("random_sizes") else 1.0
+                yield xs[:, window], ts[:, window], size, share
                 start = window.stop
 
         for _ in range(max_epoch):
@@ -446,9 +439,6 @@ class RnnlmTrainer(Trainer):
             if self.column == 0:
                 self.model.reset_state()
             yield from self._epoch(batches(), length, time_size, max_grad, eval_interval)
-
-    def _size(self, x: Array) -> int:
-        return x.shape[1]
 
 
 class Progress:
@@ -478,8 +468,8 @@ class Progress:
         self._since = time.perf_counter()
 
     def add(self, loss: Scalar, targets: Scalar) -> None:
-        """Count one iteration with its mean ``loss`` over so many targets."""
-        self.total = self.total + loss * targets
+        """Count one iteration with its ``loss``, the sum over so many targets."""
+        self.total = self.total + loss
         self.targets = self.targets + targets
         self.iterations += 1
 
@@ -519,8 +509,7 @@ def next_window(
     Raises:
         ValueError: for a ``time_size`` below 1 or a ``start`` outside the streams.
     """
-    if time_size < 1:
-        raise ValueError(f"next_window: expected a time size of 1 or more, got {time_size}")
+    check_counts("next_window", time_size=time_size)
     if not 0 <= start < length:
         raise ValueError(f"next_window: expected a start in 0..{length - 1}, got {start}")
     size = time_size

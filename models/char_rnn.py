@@ -68,6 +68,8 @@ class CharRnn(SequenceModel):
             TimeSoftmaxWithLoss(),
         )
 
+    sums_loss = True
+
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """-sum of log softmax(scores)[t] over the targets; ids (N, T) and ids (N, T)."""
         self.num_targets = ts.size

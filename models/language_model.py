@@ -199,7 +199,7 @@ class LanguageModel(BaseModel):
                 f"all of them; got {len(skip)} ids, {skip[0]}..{skip[-1]}"
             )
         rng = numpy.random.default_rng(rng)
-        unread, ids = np.asarray([ids]), list(ids)
+        unread, ids = numpy.asarray([ids]), list(ids)
         with evaluation(self), kernels.blas_at_rest(self.layers[-1].params[0]):
             for window in windows(len(ids) - 1, PROMPT_WINDOW):  # its scores are not asked for
                 self.run(self.layers[:-1], unread[:, window], train_flg=False)
@@ -210,7 +210,7 @@ class LanguageModel(BaseModel):
                     scores[skip] = -numpy.inf
                 chosen = int(scores.argmax()) if greedy else sample_id(scores, rng, *settings)
                 ids.append(chosen)
-                unread = np.asarray([[chosen]])
+                unread = numpy.asarray([[chosen]])
                 if chosen in stop_ids:
                     break
         return ids

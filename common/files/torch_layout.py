@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from common.base_layer import (
     GRU_GATES,
@@ -35,20 +36,19 @@ from common.base_layer import (
     Recurrent,
     reorder_gates,
 )
-from common.base_model import BaseModel
 from common.np import Array, memory_address, np
 from common.time_layers import TimeAffine, TimeEmbedding, TimeGRU, TimeLSTM, TimeRNN
 
 __all__ = ["from_torch", "to_torch"]
 
-GATES: dict[type, tuple[str, str]] = {  # ours, PyTorch's
+GATES: dict[type, tuple[str, str]] = {  # here, in PyTorch
     TimeRNN: ("h", "h"),
     TimeLSTM: (LSTM_GATES, TORCH_LSTM_GATES),
     TimeGRU: (GRU_GATES, GRU_GATES),
 }
 
 
-def _parts(model: BaseModel) -> tuple[Layer, list[Recurrent], Layer]:
+def _parts(model: Any) -> tuple[Layer, list[Recurrent], Layer]:
     """Embedding, recurrent layers and output layer of a model that PyTorch can hold.
 
     Raises:
@@ -70,7 +70,7 @@ def _parts(model: BaseModel) -> tuple[Layer, list[Recurrent], Layer]:
     return embedding, middle, output
 
 
-def to_torch(model: BaseModel) -> dict[str, Array]:
+def to_torch(model: Any) -> dict[str, Array]:
     """The weights of ``model`` as a ``state_dict``; a tied weight stands there twice.
 
     Raises:
@@ -94,7 +94,7 @@ def to_torch(model: BaseModel) -> dict[str, Array]:
 
 
 def from_torch(
-    model: BaseModel, state: Mapping[str, Array], source: str | os.PathLike
+    model: Any, state: Mapping[str, Array], source: str | os.PathLike
 ) -> dict[str, Array]:
     """A ``state_dict`` under the names and in the layout of ``model``, for its ``fill_params``.
 
@@ -125,17 +125,17 @@ def from_torch(
     arrays[memory_address(output.params[1])] = state["decoder.bias"]
     for k, layer in enumerate(middle):
         Wx, Wh, b = layer.params
-        theirs_to_ours = GATES[type(layer)][::-1]
+        to_here = GATES[type(layer)][::-1]
         weight_ih, weight_hh, bias_ih, bias_hh = (
             state[f"rnn.{name}_l{k}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        arrays[memory_address(Wx)] = reorder_gates(weight_ih.T, *theirs_to_ours)
-        arrays[memory_address(Wh)] = reorder_gates(weight_hh.T, *theirs_to_ours)
+        arrays[memory_address(Wx)] = reorder_gates(weight_ih.T, *to_here)
+        arrays[memory_address(Wh)] = reorder_gates(weight_hh.T, *to_here)
         if isinstance(layer, TimeGRU):
             who = f"{source}: rnn.bias_hh_l{k}"
             arrays[memory_address(b)] = _gru_bias(bias_ih, bias_hh, len(b), who)
         else:
-            arrays[memory_address(b)] = reorder_gates(bias_ih + bias_hh, *theirs_to_ours)
+            arrays[memory_address(b)] = reorder_gates(bias_ih + bias_hh, *to_here)
     return {name: arrays[memory_address(param)] for name, param in model.named_params().items()}
 
 

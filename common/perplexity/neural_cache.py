@@ -89,7 +89,7 @@ def cache_probabilities(
     for theta in thetas:
         if not 0 <= theta < numpy.inf:
             raise ValueError(f"{WHO}: expected theta of 0 or more, got {theta}")
-    xs, ts = inputs_and_targets(corpus, first_id, WHO)
+    xs, ts = map(np.asarray, inputs_and_targets(corpus, first_id, WHO))
     length = ts.size
     log_p = np.empty(length, dtype="float64")
     p_cache = np.empty((len(thetas), length), dtype="float64")

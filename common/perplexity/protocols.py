@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common.np import Array, Scalar, np
+from common.np import Array, Scalar, array_of
 
 __all__ = [
     "eval_perplexity",
@@ -30,6 +30,7 @@ __all__ = [
     "perplexity_of",
     "require_language_model",
     "streams",
+    "sum_of_loss",
     "windows",
 ]
 
@@ -64,10 +65,12 @@ def windows(length: int, time_size: int) -> Iterator[slice]:
 def streams(tokens: Array, batch_size: int, who: str = "streams") -> Array:
     """View (N, length) of ``tokens``; the remainder of the division by N is left out.
 
+    The tokens stay where they are: a layer checks the ids of a window, then takes them to a device.
+
     Raises:
         ValueError: where a stream would be empty, or ``tokens`` is not one-dimensional.
     """
-    tokens = np.asarray(tokens)
+    tokens = array_of(tokens)
     if tokens.ndim != 1:
         raise ValueError(f"{who}: expected a corpus of shape (length,), got {tokens.shape}")
     if batch_size < 1:
@@ -87,7 +90,8 @@ def inputs_and_targets(corpus: Array, first_id: int, who: str) -> tuple[Array, A
         ValueError: for an empty corpus, or one that is not one-dimensional.
     """
     ts = streams(corpus, 1, who)
-    xs = np.concatenate([np.full((1, 1), first_id, dtype=ts.dtype), ts[:, :-1]], axis=1)
+    xs = ts.copy()
+    xs[:, 1:], xs[:, 0] = ts[:, :-1], first_id
     return xs, ts
 
 
@@ -95,6 +99,11 @@ def num_counted(model: Any, ts: Array) -> Scalar:
     """How many of the targets count: all but those that the model's loss ignores."""
     label = getattr(getattr(model, "loss_layer", None), "ignore_label", None)
     return ts.size if label is None else (ts != label).sum()
+
+
+def sum_of_loss(model: Any, loss: Scalar, num_targets: Scalar) -> Scalar:
+    """The loss added up over so many targets, from what the model's ``forward`` returned."""
+    return loss if getattr(model, "sums_loss", False) else loss * num_targets
 
 
 def perplexity_of(mean_nll: float) -> float:
@@ -127,12 +136,9 @@ def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> flo
     ):
         for window in windows(length, time_size):
             counted = int(num_counted(model, ts[:, window]))
-            if counted:
-                loss = model.forward(xs[:, window], ts[:, window], **options)
-                total += float(loss) * counted
-                num_targets += counted
-            else:
-                model.predict(xs[:, window])  # the state goes on
+            loss = model.forward(xs[:, window], ts[:, window], **options)
+            total += float(sum_of_loss(model, loss, counted))
+            num_targets += counted
             bar.update(N * (window.stop - window.start))
     if num_targets == 0:
         raise ValueError(f"{who}: expected a target that counts, got {ts.size} that are ignored")
@@ -151,7 +157,7 @@ def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: 
     Raises:
         ValueError: where the corpus has fewer than N T + 1 tokens, or all of them are ignored.
     """
-    corpus = np.asarray(corpus)
+    corpus = array_of(corpus)
     num_windows = (len(corpus) - 1) // (batch_size * time_size) if batch_size * time_size else 0
     if num_windows < 1:
         raise ValueError(

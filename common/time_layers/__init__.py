@@ -1,12 +1,4 @@
-"""T steps at once: the layers that models are made of.
-
-Layers meet at (N, T, ·), batch first. Inside, time comes first: the memory of one step is then
-contiguous, and what one layer hands to the next needs no copy. Recurrent layers carry their state
-from call to call when ``stateful``; the gradient stops at the window's edge (truncated
-backpropagation through time, Williams and Peng 1990).
-
-Shapes: N batch, T time steps, D input width, H hidden width, V vocabulary.
-"""
+"""T steps at once: the layers that models are made of, one file each."""
 
 from common.layers import GRU, LSTM, RNN
 from common.np import np

@@ -107,15 +107,19 @@ class TimeCell(KeptState):
 
         Returns:
             dxs (N, T, D).
+
+        Raises:
+            TypeError: for more gradients than there are states.
         """
         (T, N, D), steps = self.saved()
         self.expect_shape("dhs", dhs, N, T, self.state_sizes[0])
         dhs = time_major(dhs, self.dtype)
-        ds = self._zero_states(N)
-        for name, given, own in zip(self.state_names[1:], dstates, ds[1:], strict=False):
-            if given is not None:
-                self.expect_shape(f"d{name}_next", given, *own.shape)
-                own[...] = given
+        if len(dstates) >= len(self.state_names):
+            raise TypeError(
+                f"TimeCell.backward: expected gradients of {len(self.state_names) - 1} states at "
+                f"most besides the output's, got {len(dstates)}"
+            )
+        ds = self.last_dstates(N, dstates)
         totals = [np.zeros_like(grad) for grad in self.grads]
         dxs = np.empty((T, N, D), dtype=self.dtype)
         for t in reversed(range(T)):

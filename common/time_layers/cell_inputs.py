@@ -24,10 +24,14 @@ class TimeCellInputs(Layer):
     def __init__(self, layer: KeptState) -> None:
         super().__init__()
         self.layer = layer
-        self.stateful = layer.stateful
         self.params, self.grads = layer.params, layer.grads
         self.param_names, self.state_names = layer.param_names, layer.state_names
         self.dstate: tuple[Array, ...] | None = None
+
+    @property
+    def stateful(self) -> bool:  # type: ignore[override]
+        """Whether the wrapped layer carries its state from window to window."""
+        return self.layer.stateful
 
     @property
     def kind(self) -> str:

@@ -9,7 +9,7 @@ import numpy
 from common.base_layer import Layer, batch_first, check_ratio, time_major
 from common.kernels.passes import add_rows
 from common.masks import Masks
-from common.np import Array, np
+from common.np import Array, array_of
 
 
 class TimeEmbedding(Layer):
@@ -50,7 +50,7 @@ class TimeEmbedding(Layer):
     def forward(self, xs: Array) -> Array:
         """Ids (N, T) -> (N, T, D)."""
         (W,) = self.params
-        xs = np.asarray(xs)
+        xs = array_of(xs)
         self.expect_shape("xs", xs, "N", "T")
         self.expect_ids("xs", xs, len(W))
         ids = time_major(xs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.base_layer import Layer, batch_first, check_sizes, time_major
-from common.np import Array, np
+from common.np import Array, array_of, np
 
 
 class TimeOneHot(Layer):
@@ -24,7 +24,7 @@ class TimeOneHot(Layer):
 
     def forward(self, xs: Array) -> Array:
         """Ids (N, T) -> (N, T, V)."""
-        xs = np.asarray(xs)
+        xs = array_of(xs)
         self.expect_shape("xs", xs, "N", "T")
         self.expect_ids("xs", xs, len(self.rows))
         self.cache = (xs.shape,)

@@ -11,7 +11,7 @@ from common import kernels
 from common.base_layer import Layer, batch_first, time_major
 from common.kernels.output import CompiledScores, compiled_scores
 from common.kernels.passes import add_rows, subtract_at
-from common.np import Array, Scalar, np
+from common.np import Array, Scalar, array_of, np
 
 SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
 
@@ -61,28 +61,25 @@ def read_targets(
     """Targets (N, T), or one-hot (N, T, V), as class ids (T N,), and which of them count.
 
     Raises:
-        ValueError: in the layer's name, where the shape does not fit (N, T, V), a target is out of
-            range or all are ignored.
+        ValueError: in the layer's name, where the shape does not fit (N, T, V) or a target is out
+            of range.
     """
     N, T, V = shape
-    ts = np.asarray(ts)
+    ts = array_of(ts)
     if ts.ndim == 3:
         layer.expect_shape("ts", ts, N, T, V)
         ts = ts.argmax(axis=2)
     layer.expect_shape("ts", ts, N, T)
-    ts = time_major(ts).reshape(-1)
-    counts = ts != ignore_label
-    ts = np.where(counts, ts, 0)
-    layer.expect_ids("ts", ts, V)
-    if isinstance(counts, numpy.ndarray) and not counts.any():
-        raise ValueError(
-            f"{type(layer).__name__}: all {ts.size} targets are ignore_label={ignore_label}"
-        )
-    return ts, counts
+    ignored = ts == ignore_label
+    layer.expect_ids("ts", ts * ~ignored, V)
+    ts, ignored = time_major(ts).reshape(-1), time_major(ignored).reshape(-1)
+    return np.where(ignored, 0, ts), ~ignored
 
 
 class TimeSoftmaxWithLoss(Layer):
     """Mean of -log softmax(xs)[t] over all targets but those equal to ``ignore_label``.
+
+    Where every target is ignored the loss is 0, and so is its gradient.
 
     Args:
         ignore_label: the target that counts for nothing.
@@ -96,12 +93,12 @@ class TimeSoftmaxWithLoss(Layer):
         """Scores (N, T, V) and targets (N, T), or one-hot (N, T, V) -> the loss, a scalar.
 
         Raises:
-            ValueError: where shapes do not fit, a target is out of range or all are ignored.
+            ValueError: where shapes do not fit or a target is out of range.
         """
         self.expect_shape("xs", xs, "N", "T", "V")
         N, T, V = xs.shape
         ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
-        num_targets = counts.sum()
+        num_targets = np.maximum(counts.sum(), 1)
         rows = np.arange(T * N)
         xs = time_major(xs).reshape(T * N, V)
         ys = xs - xs.max(axis=1, keepdims=True)
@@ -111,7 +108,7 @@ class TimeSoftmaxWithLoss(Layer):
         log_p -= np.log(sums[:, 0])
         ys /= sums
         self.cache = (ys, ts, counts, num_targets, (T, N, V))
-        return -np.where(counts, log_p, 0).sum(dtype="float64") / num_targets
+        return np.where(counts, -log_p, 0).sum(dtype="float64") / num_targets
 
     def backward(self, dout: float = 1) -> Array:
         """dxs (N, T, V) = (softmax(xs) - onehot(ts)) * dout / (number of targets that count)."""
@@ -151,7 +148,7 @@ class TimeOutputWithLoss(Layer):
         """Inputs (N, T, H) of the output layer, targets (N, T) or one-hot -> the loss, a scalar.
 
         Raises:
-            ValueError: where shapes do not fit, a target is out of range or all are ignored.
+            ValueError: where shapes do not fit or a target is out of range.
         """
         W, b = params = self.output.params
         H, V = W.shape
@@ -159,7 +156,7 @@ class TimeOutputWithLoss(Layer):
         self.cache = None
         N, T, _ = xs.shape
         ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
-        num_targets = counts.sum()
+        num_targets = np.maximum(counts.sum(), 1)
         xs = time_major(xs, W.dtype).reshape(T * N, H)
         of_targets = W.T[ts]  # (N T, H)
         log_p = (xs * of_targets).sum(axis=1) + b[ts]
@@ -180,7 +177,7 @@ class TimeOutputWithLoss(Layer):
         if self.train_flg:
             self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, (T, N, H))
         # Where no shift was needed the two products round apart: a certain target comes to 1e-6.
-        return -np.where(counts, np.minimum(log_p, 0), 0).sum(dtype="float64") / num_targets
+        return np.where(counts, np.maximum(-log_p, 0), 0).sum(dtype="float64") / num_targets
 
     def backward(self, dout: float = 1) -> Array:
         """Write dW and db of the output layer; return dxs (N, T, H)."""

@@ -39,7 +39,8 @@ class TimeStack(Layer):
         cell: a name such as "rnn", "lstm" or "gru", a time layer, or a cell
             (``common.time_layers.time_layer``); the candidate of "gru" has a recurrent bias.
         nonlinearity: "tanh" or "relu", for "rnn" only.
-        bias: whether there are biases, and gradients of them.
+        bias: whether there are biases, and gradients of them; False for "rnn", "lstm" and "gru"
+            only.
         dropout: probability of dropping what one layer hands to the next.
         bidirectional: two directions in each layer, one from the left and one from the right.
         stateful: carry the states from window to window.
@@ -81,6 +82,8 @@ class TimeStack(Layer):
                 raise ValueError(f"{who}: {error}") from None
         if cell is not TimeRNN and nonlinearity != "tanh":
             raise ValueError(f"{who}: nonlinearity {nonlinearity!r} is for cell 'rnn' only")
+        if not (bias or (isinstance(cell, type) and issubclass(cell, TimeRecurrent))):
+            raise ValueError(f"{who}: bias=False is for cells 'rnn', 'lstm' and 'gru' only")
         if check_ratio(who, dropout) and num_layers == 1:
             raise ValueError(
                 f"{who}: dropout {dropout} is between layers, and there is only one; "
@@ -102,7 +105,7 @@ class TimeStack(Layer):
                 for name, param, grad in zip(
                     part.param_names, part.params, part.grads, strict=True
                 ):
-                    if bias or not name.startswith("b"):
+                    if bias or name != "b":
                         names.append(name + suffix)
                         self.params.append(param)
                         self.grads.append(grad)

@@ -6,6 +6,7 @@ import pytest
 from common import config
 from common.kernels.passes import add_rows
 from common.np import np
+from common.perplexity.protocols import inputs_and_targets, streams
 from common.time_layers import TimeAffine, TimeEmbedding, TimeOutputWithLoss
 from tests.builders import H, N, T, V, close, floats, generator
 
@@ -99,3 +100,40 @@ def test_the_backward_passes_of_embedding_and_output_wait_for_nothing(waits, mon
     monkeypatch.setattr(config, "GPU", False)
     for on_device, on_cpu in zip(there, gradients(), strict=True):
         close(on_device, on_cpu)
+
+
+def test_ids_from_the_host_are_looked_at_there_before_they_go_over(waits):
+    rng = generator(1)
+    xs, ts = rng.integers(0, V, (N, T)), rng.integers(0, V, (N, T))
+    embedding, loss = embedding_and_output()
+    hs = embedding.forward(xs)
+    loss.forward(hs, ts)
+    assert waits == []
+    for wrong in (-1, V):
+        xs[0, 0] = wrong
+        with pytest.raises(ValueError, match=rf"TimeEmbedding: expected xs in .*, got {wrong}$"):
+            embedding.forward(xs)
+    ts[0, 0] = V
+    with pytest.raises(ValueError, match=rf"TimeOutputWithLoss: expected ts in .*, got {V}$"):
+        loss.forward(hs, ts)
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_corpus_stays_on_the_host_until_a_layer_has_looked_at_its_ids():
+    corpus = numpy.arange(20)
+    for tokens in (streams(corpus, 3), *inputs_and_targets(corpus, 7, "test")):
+        assert isinstance(tokens, numpy.ndarray)
+    xs, ts = inputs_and_targets(corpus, 7, "test")
+    assert xs[0].tolist() == [7, *corpus[:-1]]
+    assert ts[0].tolist() == corpus.tolist()
+
+
+def test_a_window_without_a_target_costs_nothing_and_is_not_waited_for(waits):
+    _, loss = embedding_and_output()
+    hs = np.asarray(floats(generator(), N, T, H))
+    found = loss.forward(hs, np.full((N, T), -1))
+    dhs = loss.backward()
+    assert waits == []
+    assert float(found) == 0
+    for gradient in (dhs, *loss.output.grads):
+        assert not gradient.get().any()

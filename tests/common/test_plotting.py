@@ -108,7 +108,7 @@ def test_a_text_gets_a_font_for_the_characters_that_its_own_lacks(fonts, tmp_pat
 
 def test_a_font_for_chinese_japanese_and_korean_is_preferred(fonts):
     dejavu = next(e for e in fonts if e.name == "DejaVu Sans" and e.style == "normal")
-    attributes = {name: getattr(dejavu, name) for name in ("fname", "style", "weight")}
+    attributes = {"fname": dejavu.fname, "style": "normal", "weight": 400}
     fonts.append(font_manager.FontEntry(name="Some Sans CJK KR", **attributes))
     title = plt.gca().set_title(CYRILLIC, family="cmr10")
     plotting.use_fonts_with_every_glyph(plt.gcf())

@@ -9,8 +9,10 @@ import pytest
 from common.base_model import BaseModel
 from common.layers import Affine, Sigmoid, SoftmaxWithLoss
 from common.optimizer import SGD, Adam, Momentum
+from common.perplexity.protocols import eval_perplexity_exact
 from common.trainer import RnnlmTrainer, Trainer, print_record
-from tests.builders import V, close, floats, generator, ids, same, snapshot, tiny_model
+from models.char_rnn import CharRnn
+from tests.builders import H, V, close, floats, generator, ids, same, snapshot, tiny_model
 
 
 class Recorder:
@@ -336,6 +338,41 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_iteration(loss):
     assert [r["iteration"] for r in trainer.curve] == [1, 2]
     assert trainer.iteration == 2
     close(trainer.model.params[0], np.array([-0.2]))  # two updates of 0.1, not a third
+
+
+def test_a_window_whose_targets_are_all_ignored_teaches_nothing_and_stops_nothing():
+    corpus = ids(generator(), V, 41)
+    targets = corpus[1:].copy()
+    targets[[*range(5, 10), *range(25, 30)]] = -1  # the second of four windows, in both streams
+    model = tiny_model("Rnnlm")
+    trainer = recorded(model)
+    weights = []
+    for _ in trainer.iterations(corpus[:-1], targets, 1, 2, 5, eval_interval=1):
+        weights.append(np.concatenate([param.ravel() for param in model.params]))
+    assert [record["iteration"] for record in trainer.curve] == [1, 3, 4]
+    same(weights[1], weights[0])
+    assert (weights[2] != weights[1]).any()
+
+
+def test_a_loss_that_a_model_adds_up_is_reported_as_a_mean():
+    model = CharRnn(V, H, rng=1)
+    trainer = recorded(model, SGD(0.0))
+    corpus = ids(generator(), V, 200)
+    trainer.fit(corpus[:-1], corpus[1:], 1, 1, 10, eval_interval=None)
+    mean = trainer.curve[-1]["loss"]
+    assert mean == pytest.approx(math.log(eval_perplexity_exact(model, corpus[1:], corpus[0])))
+
+
+def test_a_consumer_may_predict_before_a_loss_that_is_not_finite_ends_the_run(monkeypatch):
+    """On a device the loss is looked at when it is reported, after the update."""
+    model = tiny_model("Rnnlm")
+    trainer = recorded(model)
+    monkeypatch.setattr(trainer, "_gradients", lambda *args: (model.forward(*args[:2]), None))
+    monkeypatch.setattr(trainer.progress, "record", lambda: {"loss": math.inf})
+    xs = ids(generator(), V, 40)
+    with pytest.raises(RuntimeError, match="the loss is inf at iteration 1"):
+        for _ in trainer.iterations(xs[:-1], xs[1:], 1, 2, 5):
+            model.predict(xs[:10].reshape(2, 5))
 
 
 def test_a_huge_finite_loss_is_no_trouble():

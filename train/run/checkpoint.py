@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy
 
@@ -15,14 +15,14 @@ from common.files.model_state import holds_generators
 from common.files.tensors import read_checkpoint, write_checkpoint
 from train.run.folder import RunFolder, fixed_options, read_results
 
-if TYPE_CHECKING:
-    from train.run.language_model import Training
-
-__all__ = ["save", "take_up"]
+__all__ = ["save", "resume"]
 
 
-def save(training: Training) -> None:
+def save(training: Any) -> None:
     """Write the checkpoint of a run.
+
+    Args:
+        training: the ``train.run.language_model.Training`` of the run.
 
     Raises:
         DivergenceError: where something is not finite; the checkpoint before it stays.
@@ -41,8 +41,12 @@ def save(training: Training) -> None:
     write_checkpoint(training.run.checkpoint_file, checkpoint)
 
 
-def take_up(training: Training, script: str) -> bool:
+def resume(training: Any, script: str) -> bool:
     """Go back to the last checkpoint; say whether there is anything left to do.
+
+    Args:
+        training: the ``train.run.language_model.Training`` of the run, newly made.
+        script: the command.
 
     Raises:
         ValueError: where the checkpoint, the config and the corpus do not fit together, or
@@ -53,7 +57,7 @@ def take_up(training: Training, script: str) -> bool:
         if run.weights_file.exists():
             raise ValueError(f"{run.path} has weights but no checkpoint to go on from")
         print("no checkpoint yet: starts from the beginning", flush=True)
-        run.take_up()
+        run.go_back()
         run.write_config(script, training.options, training.corpus)
         return True
     checkpoint = read_checkpoint(run.checkpoint_file)
@@ -65,7 +69,7 @@ def take_up(training: Training, script: str) -> bool:
         ) from error
 
 
-def _go_back(training: Training, checkpoint: dict[str, Any], script: str) -> bool:
+def _go_back(training: Any, checkpoint: dict[str, Any], script: str) -> bool:
     run, trainer, epochs = training.run, training.trainer, training.options.epochs
     _check(training, checkpoint)
     if checkpoint["trainer"].get("average") is not None:
@@ -86,14 +90,14 @@ def _go_back(training: Training, checkpoint: dict[str, Any], script: str) -> boo
         valid_points=[(step, valid) for step, valid in checkpoint["valid_points"]],
         seconds=float(checkpoint["seconds"]),
     )
-    records = run.take_up(checkpoint["log"])
+    records = run.go_back(checkpoint["log"])
     trainer.curve = [record for record in records if "perplexity" in record]
     run.write_config(script, training.options, training.corpus)
     print(f"goes on after iteration {trainer.iteration}, {trainer.epoch} epochs done", flush=True)
     return True
 
 
-def _check(training: Training, checkpoint: dict[str, Any]) -> None:
+def _check(training: Any, checkpoint: dict[str, Any]) -> None:
     """Raise ValueError where config, corpus or format have changed; note another version."""
     options, file = training.options, training.run.checkpoint_file
     if holds_generators(checkpoint["trainer"]):

@@ -39,7 +39,7 @@ except ImportError:  # not on Unix
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
-    "OF_THE_CALL",
+    "CALL_OPTIONS",
     "InUseError",
     "RunFolder",
     "add_result",
@@ -48,7 +48,7 @@ __all__ = [
     "require_finished",
 ]
 
-OF_THE_CALL = ("resume", "out")  # options that are not of the run
+CALL_OPTIONS = ("resume", "out")  # options that are not of the run
 
 
 class RunFolder:
@@ -198,7 +198,7 @@ class RunFolder:
         """Append one line to log.jsonl; a number that is not finite becomes null.
 
         Raises:
-            OSError: where it cannot be written; what of it was written, ``take_up`` removes.
+            OSError: where it cannot be written; what of it was written, ``go_back`` removes.
         """
         line = (json.dumps(_finite(record), allow_nan=False) + "\n").encode()
         try:
@@ -214,7 +214,7 @@ class RunFolder:
             os.fsync(file.fileno())
             return {"length": file.tell(), "sha256": self._log_digest.hexdigest()}
 
-    def take_up(self, log: Mapping[str, Any] | None = None) -> list[dict]:
+    def go_back(self, log: Mapping[str, Any] | None = None) -> list[dict]:
         """Bring the folder back to where a checkpoint was made.
 
         The log is cut to the length that it had then, and files that a process left half written
@@ -372,7 +372,12 @@ def _open(path: Path) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise InUseError(_refusal(path)) from None
-        except OSError:  # a file system without locks: better to train than to refuse
+        except OSError as error:  # a file system without locks: better to train than to refuse
+            print(
+                f"note: {path.parent} cannot be locked ({error.strerror}); see that no other "
+                "process trains in it",
+                file=sys.stderr,
+            )
             return descriptor
         try:
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
@@ -403,5 +408,5 @@ def fixed_options(options: Any, changeable: Sequence[str] = ()) -> dict[str, Any
     return {
         name: json.loads(json.dumps(value, default=str))
         for name, value in asdict(options).items()
-        if name not in (*changeable, *OF_THE_CALL)
+        if name not in (*changeable, *CALL_OPTIONS)
     }

@@ -64,7 +64,7 @@ def train(script: str, options: LanguageModelOptions) -> None:
         print(f"{type(model).__name__}, {training.num_params:,} parameters; {run.path}")
         print(corpus.about, flush=True)
         try:
-            if options.resume is not None and not checkpoint.take_up(training, script):
+            if options.resume is not None and not checkpoint.resume(training, script):
                 return
             training.go_on()
             stop.at_once = True  # from here on nothing is lost that cannot be done again

@@ -58,7 +58,7 @@ class RestartableRun:
                     "checkpoint was written"
                 )
             self.finished, log = checkpoint["finished"], checkpoint["log"]
-        self.folder.take_up(log)
+        self.folder.go_back(log)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from train.run.folder import OF_THE_CALL, RunFolder
+from train.run.folder import CALL_OPTIONS, RunFolder
 
 __all__ = [
     "command_to_resume",
@@ -103,7 +103,7 @@ def options_to_resume(
     conflicts = []
     for field in fields(options):
         before, now = getattr(saved, field.name), getattr(options, field.name)
-        if field.name not in (*changeable, *OF_THE_CALL) and now != before:
+        if field.name not in (*changeable, *CALL_OPTIONS) and now != before:
             conflicts.append(f"--{field.name.replace('_', '-')} {before}, got {now}")
     if options.out is not None and options.out not in (saved.out, options.resume):
         conflicts.append(f"--out {options.resume}, got {options.out}")

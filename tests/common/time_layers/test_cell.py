@@ -268,3 +268,12 @@ def test_a_state_of_another_batch_is_refused_by_name():
 def test_backward_before_forward_names_the_layer():
     with pytest.raises(RuntimeError, match=r"^TimeCell\.backward: there is no forward pass"):
         TimeCell(built("lstm")).backward(floats(generator(), N, T, H))
+
+
+def test_more_gradients_than_there_are_states_are_refused():
+    layer = TimeCell(built("lstm"))
+    hs = layer.forward(np.ones((N, T, D)))
+    dc = np.ones((N, H))
+    layer.backward(hs, dc)
+    with pytest.raises(TypeError, match=r"TimeCell.backward: .* of 1 states at most .*, got 2"):
+        layer.backward(hs, dc, dc)

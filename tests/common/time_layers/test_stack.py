@@ -404,6 +404,10 @@ def test_a_bidirectional_layer_begins_from_as_many_arrays_as_it_has():
         ({"cell": "mlp"}, "^TimeStack: cell 'mlp': expected rnn, lstm, gru, "),
         ({"nonlinearity": "sigmoid"}, "nonlinearity 'tanh' or 'relu', got 'sigmoid'"),
         ({"cell": "gru", "nonlinearity": "relu"}, "nonlinearity 'relu' is for cell 'rnn' only"),
+        (
+            {"cell": "min_gru", "bias": False},
+            "bias=False is for cells 'rnn', 'lstm' and 'gru' only",
+        ),
         ({"dropout": 1.0}, r"dropout ratio in \[0, 1\), got 1.0"),
     ],
 )

@@ -1,5 +1,6 @@
 """One process per folder."""
 
+import errno
 import json
 import os
 import subprocess
@@ -90,3 +91,13 @@ def test_without_locks_of_the_system_the_file_is_the_lock(tmp_path, monkeypatch)
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), locked(tmp_path / "nowhere" / "run.lock"):
         pass
+
+
+def test_where_the_file_system_has_no_locks_a_line_says_so(tmp_path, monkeypatch, capsys):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    with locked(tmp_path / "run.lock"):
+        pass
+    assert f"note: {tmp_path} cannot be locked (No locks available)" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from common.perplexity import protocols
 from tests.builders import PATIENCE
 from tests.train.processes import ROOT, SIZES, TEXT, Process, finish, new_run
 from train import rnnlm
-from train.run.checkpoint import take_up
+from train.run.checkpoint import resume
 from train.run.folder import RunFolder
 
 
@@ -140,7 +140,7 @@ def test_a_log_that_was_emptied_is_told_and_the_run_goes_on(text_file, tmp_path,
 def test_a_forged_checkpoint_is_refused_in_one_line(missing, text_file, tmp_path, monkeypatch):
     out = tmp_path / "run"
     rnnlm.main(options(text_file, out))
-    module = sys.modules[take_up.__module__]
+    module = sys.modules[resume.__module__]
     read = module.read_checkpoint
     monkeypatch.setattr(
         module, "read_checkpoint", lambda f: {k: v for k, v in read(f).items() if k != missing}
