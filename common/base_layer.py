@@ -8,6 +8,7 @@ Shapes: N batch, T time steps, D input width, H hidden width, k gates.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -209,7 +210,7 @@ class Recurrent(Layer):
         return cls(Wx, Wh, zeros(width, dtype))
 
 
-class KeptState(Layer):
+class KeptState(Layer, ABC):
     """A time layer whose state is carried from one window to the next while ``stateful``.
 
     The gradient stops at the window's edge: truncated backpropagation through time, Williams and
@@ -227,9 +228,9 @@ class KeptState(Layer):
     dstate: tuple[Array, ...] | None = None
 
     @property
+    @abstractmethod
     def state_sizes(self) -> tuple[int, ...]:
         """The width of each state; the first is the output."""
-        raise NotImplementedError
 
     def get_state(self) -> tuple[Array, ...] | None:
         """Copies of the states; None where the next window begins from zeros."""
