@@ -1,11 +1,31 @@
 /* Philox4x32-10, Salmon et al. (2011): random words as a function of a counter and a key, and the masks
-   that are made of them (common/kernels/philox.py). No word depends on another, so neither does any
-   thread. */
+   that are made of them (common/kernels/philox.py).
+
+   The naive loop, for block b of a stream; high and low are the halves of a product of 64 bits:
+
+       x0 = b, x1 = stream, x2 = iteration, x3 = layer;
+       k0 = low(seed), k1 = high(seed);
+       for (round = 0; round < 10; round++) {
+           p0 = 0xD2511F53 * x0, p1 = 0xCD9E8D57 * x2;
+           x0 = high(p1) ^ x1 ^ k0, x1 = low(p1);
+           x2 = high(p0) ^ x3 ^ k1, x3 = low(p0);
+           k0 += 0x9E3779B9, k1 += 0xBB67AE85;
+       }
+       words[4 * b ...] = x0, x1, x2, x3;
+
+   And the masks; a draw is 8 or 16 bits of the words of stream n, from the lowest bits on:
+
+       for (n = 0; n < N; n++)
+           for (t = 0; t < T; t++)
+               for (d = 0; d < D; d++) kept[n][t][d] = draw(n, t * D + d) >= threshold;
+
+   No word depends on another, so LANES blocks go through a round side by side, and each thread
+   computes other elements. */
 
 #include "threads.h"
 #include <string.h>
 
-enum { ROUNDS = 10, LANES = 64 };         /* blocks that go through a round side by side */
+enum { ROUNDS = 10, LANES = 64 };         /* LANES: blocks side by side, for vector code */
 enum { CHUNK = 256, BYTES = CHUNK * 16 }; /* blocks that one thread takes at a time; their bytes */
 _Static_assert(CHUNK % LANES == 0, "lanes that are not asked for need room too");
 
