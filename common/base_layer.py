@@ -136,8 +136,8 @@ class Layer:
         wanted = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
         raise ValueError(f"{type(self).__name__}: expected {name} of shape {wanted}, got {x.shape}")
 
-    def expect_ids(self, name: str, ids: Array, size: int, lowest: int = 0) -> None:
-        """Check that integer ids lie in ``lowest`` .. ``size - 1``, before they go to a device.
+    def expect_ids(self, name: str, ids: Array, size: int) -> None:
+        """Check that integer ids lie in 0 .. ``size - 1``, before they go to a device.
 
         What is there already is not looked at: that would wait for the device.
 
@@ -152,10 +152,10 @@ class Layer:
                 low = high = ids.item()
             else:
                 low, high = int(ids.min()), int(ids.max())
-            if low < lowest or high >= size:
+            if low < 0 or high >= size:
                 raise ValueError(
-                    f"{type(self).__name__}: expected {name} in {lowest}..{size - 1}, "
-                    f"got {low if low < lowest else high}"
+                    f"{type(self).__name__}: expected {name} in 0..{size - 1}, "
+                    f"got {low if low < 0 else high}"
                 )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 __all__ = ["SCHEDULES", "schedule"]
 
-# How far above ``final`` the rate is, as a share, after a share p of the epochs since warm-up.
+# The share of the full rate that is left after a share p of the epochs since warm-up.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda p: 1.0,
     "cosine": lambda p: (1 + math.cos(math.pi * p)) / 2,  # Loshchilov and Hutter (2017), eq. 5
@@ -19,13 +19,11 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
-def schedule(
-    name: str, lr: float, epochs: float, warmup: float = 0.0, final: float = 0.0
-) -> Callable[[float], float]:
+def schedule(name: str, lr: float, epochs: float, warmup: float = 0.0) -> Callable[[float], float]:
     """The learning rate as a function of epochs done, such as 2.5 in mid epoch 3.
 
     It rises in a straight line from 0 to ``lr`` over ``warmup`` epochs. Then "constant" stays;
-    "cosine" and "linear" reach ``final`` after ``epochs`` and stay there.
+    "cosine" and "linear" reach 0 after ``epochs`` and stay there.
 
     Raises:
         ValueError: for another name or a number out of range, also of epochs done.
@@ -35,14 +33,10 @@ def schedule(
     for what, value in (("lr", lr), ("warmup", warmup)):
         if not 0 <= value < math.inf:
             raise ValueError(f"schedule: expected {what} of 0 or more, got {value}")
-    if name == "constant" and final != 0:
-        raise ValueError(f"schedule: 'constant' has no final rate, got {final}")
     if name != "constant" and not warmup < epochs < math.inf:
         raise ValueError(
             f"schedule: expected more epochs than the {warmup} of warm-up, got {epochs}"
         )
-    if not 0 <= final <= lr:
-        raise ValueError(f"schedule: expected final in 0..{lr}, got {final}")
 
     def rate(epochs_done: float) -> float:
         if not epochs_done >= 0:
@@ -50,6 +44,6 @@ def schedule(
         if epochs_done < warmup:
             return lr * epochs_done / warmup
         p = min((epochs_done - warmup) / (epochs - warmup), 1.0) if epochs > warmup else 1.0
-        return final + (lr - final) * SCHEDULES[name](p)
+        return lr * SCHEDULES[name](p)
 
     return rate

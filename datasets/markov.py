@@ -101,29 +101,6 @@ class MarkovSource:
             context = (context * K + symbol) % contexts
         return np.array(ids[:length], np.int32)
 
-    def negative_log_likelihood(self, ids: np.ndarray) -> float:
-        """-ln p(ids) in nats under this source, exactly.
-
-        Args:
-            ids: Symbols, integers of shape (length,).
-
-        Raises:
-            ValueError: ``ids`` is not 1-D or holds something outside 0 to K-1.
-        """
-        K = self.num_symbols
-        ids = np.asarray(ids, np.int64)
-        if ids.ndim != 1 or (ids.size and not (ids.min() >= 0 and ids.max() < K)):
-            raise ValueError(
-                f"MarkovSource: expected a 1-D array of ids in 0..{K - 1}, got shape {ids.shape}"
-                + (f" with ids {ids.min()} to {ids.max()}" if ids.size else "")
-            )
-        first, rest = ids[: self.order], ids[self.order :]
-        p_first = self.stationary.reshape((K,) * self.order)[tuple(first)].sum()
-        contexts = np.zeros_like(rest)
-        for i in range(self.order):
-            contexts = contexts * K + ids[i : i + len(rest)]
-        return float(-np.log(p_first) - np.log(self.transition[contexts, rest]).sum())
-
 
 def load_corpus(
     seed: int = 0,

@@ -3,8 +3,8 @@
 python -m train.torch_weights export runs/rnnlm-ptb-1 rnnlm.safetensors
 python -m train.torch_weights import rnnlm.safetensors --model rnnlm
 
-The module there has encoder = nn.Embedding, rnn = nn.LSTM or nn.RNN and decoder = nn.Linear; see
-models/torch_layout.py.
+The module there has encoder = nn.Embedding, rnn = nn.LSTM, nn.GRU or nn.RNN and decoder =
+nn.Linear; see common/files/torch_layout.py.
 """
 
 from __future__ import annotations

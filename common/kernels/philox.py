@@ -22,7 +22,7 @@ import numpy
 from common import kernels
 from common.kernels import address
 
-__all__ = ["MAX", "SHARED", "keep", "philox4x32", "random_words", "threshold_of"]
+__all__ = ["MAX", "SHARED", "keep", "random_words", "threshold_of"]
 
 ROUNDS = 10
 MULTIPLIERS = numpy.array([0xD2511F53, 0xCD9E8D57], dtype=numpy.uint64)
@@ -37,19 +37,13 @@ BATCH = 1 << 15  # blocks that NumPy computes at a time; their words fit into a 
 SMALL = 1 << 20  # draws, which one thread makes in a fifth of a millisecond
 
 
-def philox4x32(counter: Any, key: Any) -> numpy.ndarray:
-    """The random words (..., 4) of counters (..., 4) under keys (..., 2), all 32-bit.
+def _rounds(counter: list[Any], k0: Any, k1: Any) -> list[numpy.ndarray]:
+    """The four random words of counters under one key, all in uint64.
 
     In each round, Salmon et al. (2011), section 3.2, with hi and lo the halves of a product:
 
         x0, x1, x2, x3  <-  hi(M1 x2) ^ x1 ^ k0,  lo(M1 x2),  hi(M0 x0) ^ x3 ^ k1,  lo(M0 x0)
     """
-    counter, key = (numpy.asarray(words, dtype=numpy.uint64) for words in (counter, key))
-    words = _rounds([counter[..., k] for k in range(4)], key[..., 0], key[..., 1])
-    return numpy.stack(numpy.broadcast_arrays(*words), axis=-1)
-
-
-def _rounds(counter: list[Any], k0: Any, k1: Any) -> list[numpy.ndarray]:
     x0, x1, x2, x3 = counter
     for _ in range(ROUNDS):
         p0, p1 = MULTIPLIERS[0] * x0, MULTIPLIERS[1] * x2

@@ -16,17 +16,17 @@ def test_a_constant_rate_is_the_same_at_any_time():
     assert [schedule("constant", 20.0, 10)(e) for e in (0, 0.5, 100)] == [20.0] * 3
 
 
-def test_a_cosine_starts_at_lr_is_half_way_in_the_middle_and_ends_at_final():
-    rate = schedule("cosine", lr=1.0, epochs=10, final=0.2)
+def test_a_cosine_starts_at_lr_is_half_way_in_the_middle_and_ends_at_zero():
+    rate = schedule("cosine", lr=1.0, epochs=10)
     assert rate(0) == 1.0
-    assert rate(5) == pytest.approx(0.6)
-    assert rate(10) == pytest.approx(0.2)
-    assert rate(2.5) == pytest.approx(0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2)
+    assert rate(5) == pytest.approx(0.5)
+    assert rate(10) == 0
+    assert rate(2.5) == pytest.approx((1 + math.sqrt(0.5)) / 2)
 
 
 def test_a_straight_line_falls_by_the_same_amount_in_each_epoch():
-    rate = schedule("linear", lr=1.0, epochs=4, final=0.2)
-    assert [rate(epoch) for epoch in range(5)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    rate = schedule("linear", lr=1.0, epochs=4)
+    assert [rate(epoch) for epoch in range(5)] == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0])
 
 
 @every_name
@@ -47,20 +47,18 @@ def test_the_decay_begins_where_the_warm_up_ends(name):
     lr=st.floats(0, 100),
     epochs=st.floats(1, 100),
     warmup=st.floats(0, 0.9),
-    share=st.floats(0, 1),
     places=st.lists(st.floats(0, 200), min_size=2),
 )
 def test_no_rate_leaves_its_bounds_and_after_the_warm_up_none_rises(
-    name, lr, epochs, warmup, share, places
+    name, lr, epochs, warmup, places
 ):
-    final = 0 if name == "constant" else share * lr
-    rate = schedule(name, lr, epochs, warmup, final)
+    rate = schedule(name, lr, epochs, warmup)
     rounding = 1e-12 * lr
     assert all(0 <= rate(place) <= lr + rounding for place in places)
     later = sorted(place for place in places if place >= warmup)
     assert all(rate(b) <= rate(a) + rounding for a, b in pairwise(later))
     if name != "constant":
-        assert rate(epochs) == pytest.approx(final, abs=1e-12 + rounding) == rate(10 * epochs)
+        assert rate(epochs) == pytest.approx(0, abs=1e-12 + rounding) == rate(10 * epochs)
 
 
 @every_name
@@ -80,8 +78,6 @@ def test_a_schedule_depends_on_the_place_alone_and_not_on_what_was_asked_before(
         ({"warmup": -1}, "expected warmup of 0 or more, got -1"),
         ({"warmup": 10}, "expected more epochs than the 10 of warm-up, got 10"),
         ({"epochs": 0}, "expected more epochs than the 0.0 of warm-up, got 0"),
-        ({"final": 2.0}, r"expected final in 0\.\.1\.0, got 2\.0"),
-        ({"name": "constant", "final": 0.1}, "'constant' has no final rate, got 0.1"),
         ({"name": "constant", "lr": math.inf}, "expected lr of 0 or more, got inf"),
     ],
 )
