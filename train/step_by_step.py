@@ -289,7 +289,7 @@ def main(options: Options) -> None:
                 "function": row.function,
                 "part": row.part,
                 "published": row.published,
-                "ours": row.computed,
+                "computed": row.computed,
                 "difference": row.difference,
                 "ok": row.ok,
             }

@@ -22,11 +22,11 @@ from train.benchmark.workloads import Workload
 __all__ = ["Curve", "Report", "Result", "aligned", "describe_machine"]
 
 HEAD = (
-    *("work", "ours", "PyTorch", "ratio", "quartiles", "untuned", "book"),
+    *("work", "Time Layers", "PyTorch", "ratio", "quartiles", "untuned", "book"),
     *("floor", "reached", "by PyTorch"),
 )
 LABELS_AND_COLORS = {
-    "ours": ("Time Layers", "tab:blue"),
+    "time_layers": ("Time Layers", "tab:blue"),
     "torch": ("PyTorch", "tab:orange"),
     "torch_as_is": ("PyTorch untuned", "navajowhite"),
     "book": ("the book's way", "tab:gray"),
@@ -35,7 +35,7 @@ LABELS_AND_COLORS = {
 
 @dataclass(frozen=True)
 class Result:
-    """The samples of a workload. The k-th samples of "ours" and "torch" were taken in one turn."""
+    """The samples of a workload. The k-th samples of "time_layers" and "torch" are of one turn."""
 
     workload: Workload
     samples: dict[str, list[float]] = field(default_factory=dict)
@@ -48,8 +48,8 @@ class Result:
     @property
     def ratio(self) -> tuple[float, float, float]:
         """Median and quartiles of the ratios of Time Layers to PyTorch, turn by turn."""
-        pairs = zip(self.samples["ours"], self.samples["torch"], strict=True)
-        ratios = [ours / torch for ours, torch in pairs]
+        pairs = zip(self.samples["time_layers"], self.samples["torch"], strict=True)
+        ratios = [time_layers / torch for time_layers, torch in pairs]
         if len(ratios) == 1:
             return ratios[0], ratios[0], ratios[0]
         low, middle, high = quantiles(ratios, n=4, method="inclusive")
@@ -116,12 +116,12 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Content of the JSON file."""
-        works = []
+        workloads = []
         for result in self.results:
             ratio, *quartiles = result.ratio
-            works.append(
+            workloads.append(
                 {
-                    "work": asdict(result.workload),
+                    "workload": asdict(result.workload),
                     "samples": result.samples,
                     "torch_settings": result.torch_settings,
                     "median": {side: result.median(side) for side in result.samples},
@@ -136,7 +136,7 @@ class Report:
             "threads": self.threads,
             "text": self.text,
             "peak_gflops": {side: peak / 1e9 for side, peak in self.peaks.items()},
-            "works": works,
+            "workloads": workloads,
             "curves": [
                 {**asdict(curve), "costs": curve.costs, "exponent": curve.exponent}
                 for curve in self.curves
@@ -152,7 +152,7 @@ class Report:
             f"PyTorch {machine['torch']}; float32; {self.text}",
         ]
         if self.peaks:
-            numpy_peak, torch_peak = (self.peaks[side] / 1e9 for side in ("ours", "torch"))
+            numpy_peak, torch_peak = (self.peaks[side] / 1e9 for side in ("time_layers", "torch"))
             peaks = f"{numpy_peak:.0f} GFLOP/s by NumPy and {torch_peak:.0f} GFLOP/s by PyTorch"
             lines.append(f"fastest product: {peaks}")
         if self.results:
@@ -175,12 +175,12 @@ class Report:
 
     def _row(self, result: Result) -> tuple[str, ...]:
         ratio, low, high = result.ratio
-        reached = [self.reached(result, side) for side in ("ours", "torch")]
+        reached = [self.reached(result, side) for side in ("time_layers", "torch")]
         return (
             f"{result.workload.name}, {result.workload.unit}",
-            *(_number(result.median(side)) for side in ("ours", "torch")),
+            *(_number(result.median(side)) for side in ("time_layers", "torch")),
             f"{ratio:.2f}",
-            f"{low:.2f}-{high:.2f}" if len(result.samples["ours"]) > 1 else "-",
+            f"{low:.2f}-{high:.2f}" if len(result.samples["time_layers"]) > 1 else "-",
             *(_number(result.median(side)) for side in ("torch_as_is", "book")),
             _number(self.floor(result)),
             *("-" if share is None else f"{share:.0%}" for share in reached),
@@ -234,7 +234,7 @@ class Report:
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
-    _, color = LABELS_AND_COLORS["ours"]
+    _, color = LABELS_AND_COLORS["time_layers"]
     axes.loglog(curve.sizes, curve.costs, "o-", markersize=4, color=color)
     labels = [f"{size / 1000:g}k" if size >= 1000 else str(size) for size in curve.sizes]
     axes.set_xticks(curve.sizes, labels, fontsize="small")

@@ -100,7 +100,7 @@ def measure_in_turns(
         result.torch_settings.update(chosen)
     for turn in range(repeats):
         for side in workload.sides:
-            if side in ("ours", "torch") or turn % 3 == 0:
+            if side in ("time_layers", "torch") or turn % 3 == 0:
                 result.samples[side].append(processes[side].cost(workload))
     return result
 
@@ -171,7 +171,7 @@ def _measure(
     """Fill the report: one process per side for all times, a fresh one for each peak of memory."""
     start = partial(SideProcess, ids=ids, threads=report.threads)
     timed = [each for each in workloads if each.kind != "memory"]
-    sides = {"ours"}.union(*(each.sides for each in timed)) if timed or sweeps else set()
+    sides = {"time_layers"}.union(*(each.sides for each in timed)) if timed or sweeps else set()
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=len(workloads) + len(sweeps), bar_format=BAR))
         processes = {
@@ -179,7 +179,9 @@ def _measure(
         }
         if any(each.kind == "step" for each in timed):
             bar.set_description_str("fastest product")
-            report.peaks = {side: processes[side].call("matrix_peak") for side in ("ours", "torch")}
+            report.peaks = {
+                side: processes[side].call("matrix_peak") for side in ("time_layers", "torch")
+            }
         for workload in workloads:
             bar.set_description_str(workload.name)
             if workload.kind == "memory":
@@ -190,7 +192,7 @@ def _measure(
             bar.update()
         for letter, values in sweeps.items():
             bar.set_description_str(f"cost against {letter}")
-            curve = measure_curve(letter, values, processes["ours"], min(repeats, 5))
+            curve = measure_curve(letter, values, processes["time_layers"], min(repeats, 5))
             report.curves.append(curve)
             bar.update()
 

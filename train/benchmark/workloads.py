@@ -29,7 +29,12 @@ __all__ = [
 
 # Who takes part, under the names of the JSON file, and the module with its class Side. PyTorch
 # takes part twice: tuned, and with its own defaults.
-SIDES = {"ours": "time_layers", "torch": "pytorch", "torch_as_is": "pytorch", "book": "book"}
+SIDES = {
+    "time_layers": "time_layers",
+    "torch": "pytorch",
+    "torch_as_is": "pytorch",
+    "book": "book",
+}
 
 PRODUCTS = ((2048, 2048, 2048), (1024, 4096, 1024), (4096, 1024, 4096), (700, 650, 10_000))
 
@@ -86,7 +91,7 @@ class Workload:
     count: int
     unit: str
     per_second: float = 1
-    sides: tuple[str, ...] = ("ours", "torch")
+    sides: tuple[str, ...] = ("time_layers", "torch")
 
 
 SMALL = Sizes()

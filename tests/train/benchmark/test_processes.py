@@ -28,8 +28,8 @@ def test_every_side_builds_prepares_and_trains(side):
 
 
 def test_a_process_that_failed_is_named_with_the_last_lines_of_its_stderr():
-    with SideProcess("ours", some_ids(), 1, {}) as process:
-        with pytest.raises(RuntimeError, match=r"(?s)side 'ours' has ended.*Rnnlm: .* 0"):
+    with SideProcess("time_layers", some_ids(), 1, {}) as process:
+        with pytest.raises(RuntimeError, match=r"(?s)side 'time_layers' has ended.*Rnnlm: .* 0"):
             process.call("build", Sizes(H=0))
         with pytest.raises(RuntimeError, match="has ended"):
             process.call("build", SMALL)

@@ -32,25 +32,28 @@ class TestExponents:
 
 class TestReport:
     def result(self):
-        pairs = {"ours": [10.0, 14.0, 12.0], "torch": [20.0, 20.0, 20.0]}
+        pairs = {"time_layers": [10.0, 14.0, 12.0], "torch": [20.0, 20.0, 20.0]}
         samples = {**pairs, "torch_as_is": [25.0], "book": [50.0]}
         return Result(TIMED[0], samples, {"threads": 2})
 
     def report(self):
         machine = dict.fromkeys(("cpu", "cores", "system", "python", "numpy", "blas", "torch"), "?")
-        report = Report(machine, 2, "some text", {"ours": 4.536e11, "torch": 1e11})
-        report.results = [self.result(), Result(MEMORY[0], {"ours": [90.0], "torch": [400.0]})]
+        report = Report(machine, 2, "some text", {"time_layers": 4.536e11, "torch": 1e11})
+        report.results = [
+            self.result(),
+            Result(MEMORY[0], {"time_layers": [90.0], "torch": [400.0]}),
+        ]
         report.curves = [Curve("H", [1, 2], [[1.0], [2.0]])]
         return report
 
     def test_ratios_are_taken_pair_by_pair(self):
-        result = Result(TIMED[0], {"ours": [1.0, 4.0, 9.0], "torch": [1.0, 2.0, 3.0]})
+        result = Result(TIMED[0], {"time_layers": [1.0, 4.0, 9.0], "torch": [1.0, 2.0, 3.0]})
         assert result.ratio == (2, 1.5, 2.5)
 
     def test_the_floor_is_that_of_the_faster_product(self):
         report = self.report()
         assert report.floor(report.results[0]) == pytest.approx(10)
-        assert report.reached(report.results[0], "ours") == pytest.approx(10 / 12)
+        assert report.reached(report.results[0], "time_layers") == pytest.approx(10 / 12)
         assert report.floor(report.results[1]) is None
 
     def test_a_person_reads_every_number(self):
@@ -63,10 +66,10 @@ class TestReport:
 
     def test_a_program_reads_every_sample(self):
         content = json.loads(json.dumps(self.report().as_dict()))
-        work = content["works"][0]
-        assert work["samples"]["ours"] == [10, 14, 12]
-        assert work["median"] == {"ours": 12, "torch": 20, "torch_as_is": 25, "book": 50}
-        assert work["work"]["sizes"]["V"] == 10_000
+        first = content["workloads"][0]
+        assert first["samples"]["time_layers"] == [10, 14, 12]
+        assert first["median"] == {"time_layers": 12, "torch": 20, "torch_as_is": 25, "book": 50}
+        assert first["workload"]["sizes"]["V"] == 10_000
         assert content["curves"][0]["exponent"] == pytest.approx(1)
 
     @pytest.mark.parametrize("part", ["results", "curves", "both"])

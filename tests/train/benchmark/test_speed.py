@@ -54,10 +54,10 @@ class TestMeasuring:
         processes = {side: Recorder(side, calls) for side in SIDES}
         result = measure_in_turns(TIMED[0], processes, repeats=4, tries=3)
         turns = [side for side, method, *_ in calls if method == "cost"]
-        pair = ["ours", "torch"]
+        pair = ["time_layers", "torch"]
         assert turns == [*SIDES, *pair, *pair, *SIDES]
         assert {side: len(samples) for side, samples in result.samples.items()} == {
-            "ours": 4,
+            "time_layers": 4,
             "torch": 4,
             "torch_as_is": 2,
             "book": 2,
@@ -77,14 +77,14 @@ class TestMeasuring:
 
     def test_a_curve_changes_one_size_at_a_time(self):
         calls = []
-        curve = measure_curve("T", (9, 18), Recorder("ours", calls), repeats=2)
+        curve = measure_curve("T", (9, 18), Recorder("time_layers", calls), repeats=2)
         built = [arguments[0] for _, method, *arguments in calls if method == "build"]
         assert built == [Sizes(T=9), Sizes(T=18)]
         assert curve.sizes == [9, 18] and [len(samples) for samples in curve.samples] == [2, 2]
 
     def test_memory_is_that_of_a_fresh_process(self):
         ballast = np.ones(40_000_000)  # a process that inherited it would report 320 MB more
-        workload = replace(MEMORY[0], sizes=SMALL, count=2, sides=("ours", "book"))
+        workload = replace(MEMORY[0], sizes=SMALL, count=2, sides=("time_layers", "book"))
         result = measure_memory(workload, lambda side: SideProcess(side, some_ids(), 1, {}))
         assert ballast.nbytes == 320_000_000
         assert all(20 < megabytes < 150 for (megabytes,) in result.samples.values())
@@ -140,11 +140,11 @@ class TestCommand:
         assert printed.endswith(f"figure saved to {tmp_path / 'run' / 'speed.png'}\n")
         assert (tmp_path / "run" / "speed.png").stat().st_size < 120_000
         content = json.loads((tmp_path / "speed.json").read_text())
-        assert [work["work"]["name"] for work in content["works"]] == [
+        assert [each["workload"]["name"] for each in content["workloads"]] == [
             "Rnnlm step",
             "Rnnlm step with GRU",
         ]
-        for work in content["works"]:
-            assert len(work["samples"]["ours"]) == len(work["samples"]["torch"]) == 2
-            assert math.isfinite(work["ratio"]) and work["torch_settings"]["threads"] == 1
-        assert set(content["peak_gflops"]) == {"ours", "torch"}
+        for each in content["workloads"]:
+            assert len(each["samples"]["time_layers"]) == len(each["samples"]["torch"]) == 2
+            assert math.isfinite(each["ratio"]) and each["torch_settings"]["threads"] == 1
+        assert set(content["peak_gflops"]) == {"time_layers", "torch"}
