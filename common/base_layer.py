@@ -166,7 +166,7 @@ class Layer:
         return {**vars(self), "cache": None}
 
     def sublayers(self) -> Iterator[Layer]:
-        """The layer itself and every layer that it holds as an attribute, each once."""
+        """The layer itself and every layer that it holds, once for each attribute that holds it."""
         yield self
         for value in vars(self).values():
             for part in value if isinstance(value, list | tuple) else (value,):

@@ -199,15 +199,15 @@ def second_window(layer: Any, rng: numpy.random.Generator, subject: str) -> Repo
 
     def prepare() -> None:
         layer.set_state(*state)
-        for part in layer.sublayers():
-            if hasattr(part, "masks"):
-                part.masks.passes = 1
+        for each in layer.sublayers():
+            if hasattr(each, "masks"):
+                each.masks.passes = 1
 
     def gradients_of_state() -> dict[str, tuple[Array, Array]]:
         pairs = [
             (f"{side}{name}0", gradient)
-            for part, side in sides or [(layer, "")]
-            for name, gradient in zip(part.state_names, part.dstate, strict=True)
+            for each, side in sides or [(layer, "")]
+            for name, gradient in zip(each.state_names, each.dstate, strict=True)
         ]
         return {name: (array, d) for array, (name, d) in zip(state, pairs, strict=True)}
 
@@ -320,7 +320,7 @@ def stack(name: str, rng: numpy.random.Generator) -> Report:
         forward=forward,
         backward=backward,
     )
-    sizes = layer.parts[0].state_sizes
+    sizes = layer.one_way[0].state_sizes
     state = [floats(rng, 2 * layer.directions, N, size) for size in sizes]
     xs = floats(rng, N, T, D)
     return check_layer(flat_layer, xs, *state, rng=rng, prepare=repeat, subject=name)

@@ -48,7 +48,7 @@ GATES: dict[type, tuple[str, str]] = {  # here, in PyTorch
 }
 
 
-def _parts(model: Any) -> tuple[Layer, list[Recurrent], Layer]:
+def _layers_in_torch(model: Any) -> tuple[Layer, list[Recurrent], Layer]:
     """Embedding, recurrent layers and output layer of a model that PyTorch can hold.
 
     Raises:
@@ -76,7 +76,7 @@ def to_torch(model: Any) -> dict[str, Array]:
     Raises:
         ValueError: where PyTorch has no such module.
     """
-    embedding, middle, output = _parts(model)
+    embedding, middle, output = _layers_in_torch(model)
     state = {"encoder.weight": embedding.params[0]}
     for k, layer in enumerate(middle):
         orders = GATES[type(layer)]
@@ -108,7 +108,7 @@ def from_torch(
         ValueError: where names, shapes or dtypes are not those of ``model`` (lists every
             difference), tied weights differ, or the GRU has no place for a recurrent bias.
     """
-    embedding, middle, output = _parts(model)
+    embedding, middle, output = _layers_in_torch(model)
     is_tied = memory_address(embedding.params[0]) == memory_address(output.params[0])
     state = {name: np.asarray(tensor) for name, tensor in state.items()}
     tied = [state[name] for name in ("encoder.weight", "decoder.weight") if name in state]

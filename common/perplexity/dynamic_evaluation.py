@@ -116,11 +116,11 @@ def gradient_scales(
         raise ValueError(f"{who}: expected max_windows of 1 or more, got {max_windows}")
     xs, ts = streams(corpus[:-1], batch_size, who), streams(corpus[1:], batch_size, who)
     gradients = _Gradients(model, who)
-    parts = list(windows(xs.shape[1], time_size))[:max_windows]
+    chosen = list(windows(xs.shape[1], time_size))[:max_windows]
     sums = [np.zeros_like(param) for param in gradients.parameters.params]
     with gradients.prepared():
-        for part in tqdm(parts, unit=" windows", desc="gradients", leave=False, disable=None):
-            gradients.forward(xs[:, part], ts[:, part])
+        for window in tqdm(chosen, unit=" windows", desc="gradients", leave=False, disable=None):
+            gradients.forward(xs[:, window], ts[:, window])
             gradients.backward()
             for total, grad in zip(sums, gradients.parameters.grads, strict=True):
 
@@ -128,7 +128,7 @@ def gradient_scales(
                     total[rows] += grad[rows] * grad[rows]
 
                 over_rows(add, total)
-    return [np.sqrt(total / len(parts)) for total in sums]
+    return [np.sqrt(total / len(chosen)) for total in sums]
 
 
 class _Descent:
@@ -217,16 +217,16 @@ def dynamic_losses(
     gradients = _Gradients(model, who)
     _check(who, gradients, scales, lr=lr, decay=decay, epsilon=epsilon)
     descent = _Descent(gradients.parameters, lr, decay, scales, epsilon)
-    parts = list(windows(xs.shape[1], time_size))
-    losses = np.zeros(len(parts), dtype="float64")
+    segments = list(windows(xs.shape[1], time_size))
+    losses = np.zeros(len(segments), dtype="float64")
     with (
         gradients.prepared(),
         descent.undone_at_the_end(),
         tqdm(total=ts.size, unit=" tokens", desc="dynamic", leave=False, disable=None) as bar,
     ):
-        for k, part in enumerate(parts):
-            count = part.stop - part.start
-            losses[k] = gradients.forward(xs[:, part], ts[:, part]) * count
+        for k, segment in enumerate(segments):
+            count = segment.stop - segment.start
+            losses[k] = gradients.forward(xs[:, segment], ts[:, segment]) * count
             gradients.backward()
             descent.step()
             bar.update(count)

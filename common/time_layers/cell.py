@@ -62,7 +62,7 @@ class TimeCell(KeptState):
         self.state_names = (
             names if len(names) == count else ("h", "c", *map(str, range(count)))[:count]
         )
-        self._parts = list(cell.sublayers()) if isinstance(cell, Layer) else [cell]
+        self._layers = list(cell.sublayers()) if isinstance(cell, Layer) else [cell]
 
     def __repr__(self) -> str:
         return f"TimeCell({self.cell!r})"
@@ -87,12 +87,12 @@ class TimeCell(KeptState):
         states = tuple(self.first_states(N))
         hs = np.empty((T, *states[0].shape), dtype=self.dtype)
         steps = []
-        for part in self._parts:
-            part.train_flg = self.train_flg
+        for layer in self._layers:
+            layer.train_flg = self.train_flg
         for t in range(T):
             states = self._as_states(self.cell.forward(xs[t], *states), N)
             hs[t] = states[0]
-            steps.append([dict(vars(part)) for part in self._parts])
+            steps.append([dict(vars(layer)) for layer in self._layers])
         self.state = tuple(state.copy() for state in states)
         self.cache = (xs.shape, steps)
         return batch_first(hs)
@@ -123,8 +123,8 @@ class TimeCell(KeptState):
         totals = [np.zeros_like(grad) for grad in self.grads]
         dxs = np.empty((T, N, D), dtype=self.dtype)
         for t in reversed(range(T)):
-            for part, kept in zip(self._parts, steps[t], strict=True):
-                vars(part).update(kept)
+            for layer, kept in zip(self._layers, steps[t], strict=True):
+                vars(layer).update(kept)
             dxs[t], *ds = self.cell.backward(ds[0] + dhs[t], *ds[1:])
             for total, grad in zip(totals, self.grads, strict=True):
                 total += grad

@@ -97,28 +97,28 @@ class TimeStack(Layer):
         options: dict[str, Any] = {"nonlinearity": nonlinearity} if cell is TimeRNN else {}
         widths = [input_size] + [self.directions * hidden_size] * (num_layers - 1)
         names: list[str] = []
-        self.parts: list[KeptState] = []  # every layer and direction, in the states' order
+        self.one_way: list[KeptState] = []  # every layer in each direction, as in the states
         for l, D in enumerate(widths):
             for suffix in (f"_l{l}", f"_l{l}_reverse")[: self.directions]:
-                part = _part(cell, D, hidden_size, bias, rng, dtype, options)
-                part.stateful = True
+                layer = _one_way_layer(cell, D, hidden_size, bias, rng, dtype, options)
+                layer.stateful = True
                 for name, param, grad in zip(
-                    part.param_names, part.params, part.grads, strict=True
+                    layer.param_names, layer.params, layer.grads, strict=True
                 ):
                     if bias or name != "b":
                         names.append(name + suffix)
                         self.params.append(param)
                         self.grads.append(grad)
-                self.parts.append(part)
+                self.one_way.append(layer)
         self.param_names = tuple(names)
-        self.state_names = self.parts[0].state_names
+        self.state_names = self.one_way[0].state_names
         self.state: States | None = None
         self.dstate: States | None = None
-        sides = zip(self.parts[::2], self.parts[1::2], strict=False)
+        sides = zip(self.one_way[::2], self.one_way[1::2], strict=False)
         self.layers: list[Any] = (
-            [TimeBidirectional(*p) for p in sides] if bidirectional else list(self.parts)
+            [TimeBidirectional(*p) for p in sides] if bidirectional else list(self.one_way)
         )
-        kernels.share_workspace(self.parts)
+        kernels.share_workspace(self.one_way)
         self.dropouts = [TimeDropout(dropout, rng=rng) for _ in widths[1:]] if dropout else []
 
     def forward(self, xs: Array, state: States | None = None) -> Array:
@@ -135,7 +135,7 @@ class TimeStack(Layer):
         xs = np.asarray(xs)
         self.expect_shape("xs", xs, "N", "T", "D")
         if state is not None:
-            self._set_parts(state, len(xs))
+            self._set_states(state, len(xs))
         elif not self.stateful:
             self.reset_state()
         for layer in [*self.layers, *self.dropouts]:
@@ -159,20 +159,19 @@ class TimeStack(Layer):
             dxs (N, T, D).
         """
         (shape,) = self.saved()
-        N, dtype = shape[0], self.parts[0].dtype
+        N, dtype = shape[0], self.one_way[0].dtype
         dxs = np.zeros(shape, dtype) if dys is None else dys
         self.expect_shape("dys", dxs, *shape)
         if d_final is None:
-            d_final = tuple(
-                np.zeros((len(self.parts), N, size), dtype) for size in self.parts[0].state_sizes
-            )
+            sizes = self.one_way[0].state_sizes
+            d_final = tuple(np.zeros((len(self.one_way), N, size), dtype) for size in sizes)
         self._expect_states(d_final, N, "d")
         dh, *d_others = d_final
         for k in reversed(range(len(self.layers))):
             if k < len(self.dropouts):
                 dxs = self.dropouts[k].backward(dxs)
             own = slice(k * self.directions, (k + 1) * self.directions)
-            others = [d[part] for part in range(len(self.parts))[own] for d in d_others]
+            others = [d[place] for place in range(len(self.one_way))[own] for d in d_others]
             dxs = self.layers[k].backward(self._add_last(dxs, dh[own]), *others)
         self.dstate = self._gather("dstate")
         return dxs
@@ -192,12 +191,12 @@ class TimeStack(Layer):
     def reset_state(self) -> None:
         """Begin the next window from zeros."""
         self.state = None
-        for part in self.parts:
-            part.reset_state()
+        for layer in self.one_way:
+            layer.reset_state()
 
     def get_state(self) -> States | None:
         """Copies of (h,) or (h, c); None where the next window begins from zeros."""
-        return None if self.parts[0].state is None or not self.stateful else self._gather("state")
+        return None if self.one_way[0].state is None or not self.stateful else self._gather("state")
 
     def set_state(self, *state: Array) -> None:
         """Begin the next window from h, and for an LSTM c, each (L * directions, N, H).
@@ -207,30 +206,30 @@ class TimeStack(Layer):
         """
         if not self.stateful:
             raise ValueError(f"{type(self).__name__}: set_state needs a stack with stateful=True")
-        self._set_parts(state, "N")
+        self._set_states(state, "N")
 
-    def _set_parts(self, state: States, N: int | str) -> None:
+    def _set_states(self, state: States, N: int | str) -> None:
         self._expect_states(state, N, "")
-        for part, *own in zip(self.parts, *state, strict=True):
-            part.set_state(*own)
+        for layer, *own in zip(self.one_way, *state, strict=True):
+            layer.set_state(*own)
 
     def _expect_states(self, state: States, N: int | str, prefix: str) -> None:
-        names = [prefix + name for name in self.parts[0].state_names]
+        names = [prefix + name for name in self.one_way[0].state_names]
         if len(state) != len(names):
             raise ValueError(
                 f"{type(self).__name__}: expected the states ({', '.join(names)}), "
                 f"got {len(state)} arrays"
             )
-        for name, array, size in zip(names, state, self.parts[0].state_sizes, strict=True):
-            self.expect_shape(name, array, len(self.parts), N, size)
+        for name, array, size in zip(names, state, self.one_way[0].state_sizes, strict=True):
+            self.expect_shape(name, array, len(self.one_way), N, size)
 
     def _gather(self, name: str) -> States:
-        """One array (L * directions, N, width) for each state, of what all parts keep of it."""
-        arrays = [getattr(part, name) for part in self.parts]
+        """One array (L * directions, N, width) for each state, from all one-way layers."""
+        arrays = [getattr(layer, name) for layer in self.one_way]
         return tuple(np.stack(of_one_state) for of_one_state in zip(*arrays, strict=True))
 
 
-def _part(
+def _one_way_layer(
     cell: Any,
     D: int,
     H: int,

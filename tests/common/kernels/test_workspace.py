@@ -74,7 +74,7 @@ def test_the_layers_of_a_model_share_one_and_models_do_not(name):
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_the_layers_of_a_stack_share_one(bidirectional):
     stack = TimeStack(4, 5, 3, "lstm", bidirectional=bidirectional)
-    assert len({id(part.workspace) for part in stack.parts}) == 1
+    assert len({id(part.workspace) for part in stack.one_way}) == 1
 
 
 def test_the_two_directions_share_one():

@@ -21,8 +21,8 @@ def stack(num_layers=2, cell="rnn", dtype="float64", **options):
 def states(layer, seed=5):
     """A random state that ``layer`` can begin from."""
     rng, dtype = generator(seed), layer.params[0].dtype
-    shape = len(layer.parts), N, H
-    return tuple(floats(rng, *shape, dtype=dtype) for _ in layer.parts[0].state_names)
+    shape = len(layer.one_way), N, H
+    return tuple(floats(rng, *shape, dtype=dtype) for _ in layer.one_way[0].state_names)
 
 
 def sequences(layer, steps=T, seed=1):
@@ -135,7 +135,7 @@ def test_a_stack_is_its_layers_one_after_the_other(cell):
     layer = stack(3, cell)
     xs, _ = sequences(layer)
     ys, (h, *_) = layer.forward(xs), layer.state
-    for k, part in enumerate(layer.parts):
+    for k, part in enumerate(layer.one_way):
         alone = type(part)(*part.params)
         xs = alone.forward(xs)
         same(h[k], alone.h)
@@ -172,7 +172,7 @@ def test_without_bias_there_is_none_to_learn_and_all_are_zero(cell):
     run(layer)
     assert not any(name.startswith("b") for name in layer.param_names)
     assert len(layer.params) == len(layer.grads) == 4
-    for part in layer.parts:
+    for part in layer.one_way:
         assert not part.params[2].any()
 
 
