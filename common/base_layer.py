@@ -465,10 +465,10 @@ def zeros(size: int, dtype: str) -> Array:
     return np.zeros(size, dtype=dtype)
 
 
-def check_sizes(who: str, least: int = 1, **sizes: int) -> None:
-    """Raise ValueError for a size below ``least``."""
+def check_sizes(who: str, least: int = 1, **sizes: int | None) -> None:
+    """Raise ValueError for a size below ``least``; None is no size."""
     for name, size in sizes.items():
-        if size < least:
+        if size is not None and size < least:
             raise ValueError(f"{who}: expected {name} of {least} or more, got {size}")
 
 

@@ -20,8 +20,8 @@ def random_size(
     start: int,
     seed: int,
     iteration: int,
-    random_offset: bool = False,
-    random_sizes: bool = False,
+    random_offset: bool,
+    random_sizes: bool,
 ) -> int:
     """Steps of the window that begins at column ``start``.
 

@@ -32,7 +32,7 @@ from typing import Any, Literal
 import numpy
 
 from common.averaging import WeightAverage
-from common.base_layer import seed_of
+from common.base_layer import check_sizes, seed_of
 from common.divergence import DivergenceError, first_not_finite
 from common.files import model_state
 from common.kernels.passes import all_finite, norm
@@ -60,7 +60,7 @@ STATUS_LINE = (
     "| {ms_per_iteration:.1f} ms/it | {tokens_per_second:,.0f} tokens/s "
     "| perplexity {perplexity:.2f}"
 )
-MAX_SKIPPED = 20  # skipped updates in a row before training stops, or an epoch's if those are more
+MAX_SKIPPED = 20  # skipped updates in a row that stop training; a whole epoch if that has more
 
 
 class Trainer:
@@ -80,8 +80,8 @@ class Trainer:
             raises where a weight is not finite or nothing was learned for a whole epoch.
 
     Attributes:
-        schedule: learning rate as a function of epochs done, such as that of
-            ``common.optimizer``; None leaves the optimizer's ``lr`` to others.
+        schedule: learning rate as a function of epochs done, such as
+            ``common.schedules.schedule`` returns; None leaves the optimizer's ``lr`` to others.
         average: a ``common.averaging.WeightAverage`` to keep up to date, or None.
         epoch: epochs finished.
         column: how much of the epoch in progress has been trained on, in examples; 0 where an
@@ -165,7 +165,7 @@ class Trainer:
                 f"{type(self).__name__}: expected one target per example, got {len(x)} examples "
                 f"and {len(t)} targets"
             )
-        check_counts(type(self).__name__, batch_size=batch_size, eval_interval=eval_interval)
+        check_sizes(type(self).__name__, batch_size=batch_size, eval_interval=eval_interval)
         for _ in range(max_epoch):
             if self.column == 0 or len(self.order) != len(x):
                 self.column = 0
@@ -221,7 +221,7 @@ class Trainer:
         self, x: Array, t: Array, unique: UniqueParameters, max_grad: float | None
     ) -> tuple[Scalar, str | None]:
         """The loss without penalties, and what is wrong with it or with the gradients."""
-        with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+        with numpy.errstate(over="ignore", invalid="ignore"):  # the result is checked
             loss = self.model.forward(x, t)
             self.model.backward()
             unique.add_tied()
@@ -236,7 +236,7 @@ class Trainer:
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """An iteration that is interrupted before it counts inside has not happened."""
+        """Take back states and masks where the block ends before the iteration is counted."""
         iteration, model = self.iteration, self.model
         state = model.get_state() if hasattr(model, "get_state") else None
         drawn = [(m, m.passes) for m in (model.masks() if hasattr(model, "masks") else [])]
@@ -257,7 +257,7 @@ class Trainer:
         rate = self.optimizer.lr
         self.optimizer.lr = rate * share
         try:
-            with numpy.errstate(over="ignore", invalid="ignore"):  # the next iteration looks
+            with numpy.errstate(over="ignore", invalid="ignore"):  # the next loss will show it
                 self.optimizer.update(unique.params, unique.grads)
         finally:
             self.optimizer.lr = rate
@@ -274,7 +274,7 @@ class Trainer:
             self.epoch, self.column = self.epoch + 1, 0
 
     def _stop_or_skip(self, trouble: str, place: tuple[int, int], unique: UniqueParameters) -> None:
-        """Stop, or make ready to leave out this update."""
+        """Raise DivergenceError, or see that the next window begins from a finite state."""
         if self.on_nan == "stop" or not all_finite(unique.params):
             raise self._diverged(trouble, place, unique)
         state = self.model.get_state() if hasattr(self.model, "get_state") else []
@@ -313,13 +313,13 @@ class Trainer:
             TypeError: for a model that carries a state and cannot give it.
         """
         if not all_finite([*self.model.params, np.asarray(self.progress.total)]):
-            self._refuse_to_be_kept()
+            self._refuse_checkpoint()
         return model_state.trainer_state(self)
 
-    def _refuse_to_be_kept(self) -> None:
+    def _refuse_checkpoint(self) -> None:
         unique = UniqueParameters(self.model.params, self.model.grads)
         raise DivergenceError(
-            f"{type(self).__name__}: not kept, after {self.iteration} iterations something "
+            f"{type(self).__name__}: no checkpoint after {self.iteration} iterations, something "
             f"is not finite, {first_not_finite(self.model, unique)}; try a smaller learning "
             "rate or a smaller max_grad"
         )
@@ -395,9 +395,8 @@ class RnnlmTrainer(Trainer):
             ValueError: where xs and ts differ in length or are shorter than one batch of N T.
             DivergenceError: when the loss or the norm of the gradients is no longer finite.
         """
-        sizes = (batch_size, time_size, max_grad, eval_interval)
-        chance = {"random_offset": random_offset, "random_sizes": random_sizes}
-        for record in self.iterations(xs, ts, max_epoch, *sizes, **chance):
+        sizes = (batch_size, time_size, max_grad, eval_interval, random_offset, random_sizes)
+        for record in self.iterations(xs, ts, max_epoch, *sizes):
             if record is not None:
                 self.on_record(record)
 
@@ -410,11 +409,12 @@ class RnnlmTrainer(Trainer):
         time_size: int = 35,
         max_grad: float | None = None,
         eval_interval: int | None = 20,
-        **chance: bool,
+        random_offset: bool = False,
+        random_sizes: bool = False,
     ) -> Iterator[Record | None]:
         """As ``fit``, one update at a time: yields the record where one is due, else None."""
         who = type(self).__name__
-        check_counts(who, batch_size=batch_size, time_size=time_size, eval_interval=eval_interval)
+        check_sizes(who, batch_size=batch_size, time_size=time_size, eval_interval=eval_interval)
         needed = batch_size * time_size
         if not needed <= len(xs) == len(ts):
             raise ValueError(
@@ -425,11 +425,11 @@ class RnnlmTrainer(Trainer):
         length = xs.shape[1]
 
         def batches() -> Iterator[Batch]:
-            start = self.column
+            start, random = self.column, (random_offset, random_sizes)
             while start < length:
-                window = next_window(length, time_size, start, self.seed, self.iteration, **chance)
+                window = next_window(length, time_size, start, self.seed, self.iteration, *random)
                 size = window.stop - start
-                share = size / time_size if chance.get("random_sizes") else 1.0
+                share = size / time_size if random_sizes else 1.0
                 yield xs[:, window], ts[:, window], size, share
                 start = window.stop
 
@@ -494,7 +494,13 @@ def print_record(record: Record) -> None:
 
 
 def next_window(
-    length: int, time_size: int, start: int, seed: int, iteration: int, **chance: bool
+    length: int,
+    time_size: int,
+    start: int,
+    seed: int,
+    iteration: int,
+    random_offset: bool = False,
+    random_sizes: bool = False,
 ) -> slice:
     """The window of streams of ``length`` columns that begins at column ``start``.
 
@@ -504,26 +510,19 @@ def next_window(
         start: the column where the window begins.
         seed: 64 bits.
         iteration: windows read before this one, over all epochs.
-        chance: ``random_offset`` and ``random_sizes``, as for ``RnnlmTrainer.fit``.
+        random_offset: as for ``RnnlmTrainer.fit``.
+        random_sizes: likewise.
 
     Raises:
         ValueError: for a ``time_size`` below 1 or a ``start`` outside the streams.
     """
-    check_counts("next_window", time_size=time_size)
+    check_sizes("next_window", time_size=time_size)
     if not 0 <= start < length:
         raise ValueError(f"next_window: expected a start in 0..{length - 1}, got {start}")
     size = time_size
-    if any(chance.values()):
-        size = random_size(time_size, start, seed, iteration, **chance)
+    if random_offset or random_sizes:
+        size = random_size(time_size, start, seed, iteration, random_offset, random_sizes)
     return slice(start, min(start + size, length))
-
-
-def check_counts(who: str, **counts: int | None) -> None:
-    """Raise ValueError for a count below 1; None is no count."""
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            spoken = name if name == "eval_interval" else name.replace("_", " ")
-            raise ValueError(f"{who}: expected a {spoken} of 1 or more, got {count}")
 
 
 @contextmanager

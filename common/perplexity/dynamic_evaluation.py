@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from common.base_layer import check_sizes
 from common.kernels import over_rows
 from common.kernels.passes import descend
 from common.np import Array, np
@@ -112,8 +113,7 @@ def gradient_scales(
         ValueError: where the corpus is too short for one column, or a count is below 1.
     """
     who = "gradient_scales"
-    if max_windows is not None and max_windows < 1:
-        raise ValueError(f"{who}: expected max_windows of 1 or more, got {max_windows}")
+    check_sizes(who, max_windows=max_windows)
     xs, ts = streams(corpus[:-1], batch_size, who), streams(corpus[1:], batch_size, who)
     gradients = _Gradients(model, who)
     chosen = list(windows(xs.shape[1], time_size))[:max_windows]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy
 from tqdm import tqdm
 
+from common.base_layer import check_sizes
 from common.functions import log_softmax
 from common.np import Array, np, to_cpu
 from common.perplexity.protocols import (
@@ -84,8 +85,7 @@ def cache_probabilities(
         ValueError: for an empty corpus, or a number out of range.
     """
     require_language_model(model, WHO)
-    if cache_size < 1:
-        raise ValueError(f"{WHO}: expected a cache size of 1 or more, got {cache_size}")
+    check_sizes(WHO, cache_size=cache_size)
     for theta in thetas:
         if not 0 <= theta < numpy.inf:
             raise ValueError(f"{WHO}: expected theta of 0 or more, got {theta}")

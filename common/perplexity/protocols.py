@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from common.base_layer import check_sizes
 from common.np import Array, Scalar, array_of
 
 __all__ = [
@@ -57,8 +58,7 @@ def windows(length: int, time_size: int) -> Iterator[slice]:
     Raises:
         ValueError: for a ``time_size`` below 1.
     """
-    if time_size < 1:
-        raise ValueError(f"windows: expected a time size of 1 or more, got {time_size}")
+    check_sizes("windows", time_size=time_size)
     return (slice(at, min(at + time_size, length)) for at in range(0, length, time_size))
 
 
@@ -73,8 +73,7 @@ def streams(tokens: Array, batch_size: int, who: str = "streams") -> Array:
     tokens = array_of(tokens)
     if tokens.ndim != 1:
         raise ValueError(f"{who}: expected a corpus of shape (length,), got {tokens.shape}")
-    if batch_size < 1:
-        raise ValueError(f"{who}: expected a batch size of 1 or more, got {batch_size}")
+    check_sizes(who, batch_size=batch_size)
     length = len(tokens) // batch_size
     if length == 0:
         raise ValueError(

@@ -79,7 +79,7 @@ def test_an_epoch_goes_on_from_its_place_and_its_iteration_as_if_never_stopped(s
 @pytest.mark.parametrize(
     ("length", "time_size", "start", "message"),
     [
-        (10, 0, 0, "expected a time size of 1 or more, got 0"),
+        (10, 0, 0, "expected time_size of 1 or more, got 0"),
         (10, 5, 10, r"expected a start in 0\.\.9, got 10"),
         (10, 5, -1, r"expected a start in 0\.\.9, got -1"),
     ],

@@ -201,7 +201,7 @@ def test_an_empty_text_a_window_of_nothing_and_a_model_without_layers_are_refuse
     model, text = model_of("Rnnlm"), ids(generator(), V, 9)
     with pytest.raises(ValueError, match="eval_perplexity_dynamic: a corpus of 0 tokens"):
         eval_perplexity_dynamic(model, [], FIRST, lr=1)
-    with pytest.raises(ValueError, match="time size of 1 or more, got 0"):
+    with pytest.raises(ValueError, match="expected time_size of 1 or more, got 0"):
         eval_perplexity_dynamic(model, text, FIRST, lr=1, time_size=0)
     with pytest.raises(ValueError, match="gradient_scales: expected max_windows of 1 or more"):
         gradient_scales(model, text, 1, max_windows=0)

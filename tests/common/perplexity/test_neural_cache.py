@@ -130,7 +130,7 @@ def test_the_training_state_is_left_as_it_was():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cache_size": 0}, "a cache size of 1 or more, got 0"),
+        ({"cache_size": 0}, "cache_size of 1 or more, got 0"),
         ({"theta": -1}, "theta of 0 or more, got -1"),
         ({"theta": math.nan}, "theta of 0 or more, got nan"),
         ({"weight": 1}, r"a weight in \[0, 1\), got 1"),

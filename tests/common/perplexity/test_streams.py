@@ -54,8 +54,8 @@ def test_streams_take_a_list():
     [
         ([], 1, "a corpus of 0 tokens is too short for a batch of 1"),
         ([1, 2], 3, "a corpus of 2 tokens is too short for a batch of 3"),
-        ([1, 2], 0, "expected a batch size of 1 or more, got 0"),
-        ([1, 2], -1, "expected a batch size of 1 or more, got -1"),
+        ([1, 2], 0, "expected batch_size of 1 or more, got 0"),
+        ([1, 2], -1, "expected batch_size of 1 or more, got -1"),
         ([[1, 2]], 1, r"expected a corpus of shape \(length,\), got \(1, 2\)"),
     ],
 )
@@ -68,5 +68,5 @@ def test_a_corpus_that_makes_no_streams_is_an_error_that_names_who_asked(
 
 @pytest.mark.parametrize("time_size", [0, -1])
 def test_a_window_has_at_least_one_step(time_size):
-    with pytest.raises(ValueError, match=f"expected a time size of 1 or more, got {time_size}"):
+    with pytest.raises(ValueError, match=f"expected time_size of 1 or more, got {time_size}"):
         list(windows(10, time_size))
