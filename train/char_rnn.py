@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy
 from tqdm import trange
 
-from common.base_layer import check_sizes
 from common.np import Array, Scalar, np
 from common.optimizer import SGD
 from common.plotting import show_or_save
@@ -26,6 +25,7 @@ from datasets import text
 from datasets.corpus import Corpus, corpus_from_tokens
 from models.char_rnn import CharRnn
 from train.run.command import run_command
+from train.run.options import check_counts
 from train.run.restartable import RestartableRun, restartable_run
 
 BUILT_IN = {"vector": ["vector"], "ectoaxg": ["vector", *["ectoaxg"] * 14]}
@@ -294,18 +294,12 @@ def main(options: Options) -> None:
     """Run the command."""
     import matplotlib.pyplot as plt
 
+    check_counts(options, "samples", "starts", "iterations", "hidden_size")
     corpora = load_corpora(options)
     hidden_sizes = [
         HIDDEN_SIZES.get(corpus.name, 30) if options.hidden_size is None else options.hidden_size
         for corpus in corpora
     ]
-    check_sizes(
-        "char_rnn",
-        iterations=options.iterations,
-        starts=options.starts,
-        samples=options.samples,
-        hidden_size=min(hidden_sizes),
-    )
     subject = "-".join(corpus.name for corpus in corpora)
     with restartable_run("char_rnn", subject, options) as run:
         _, panels = plt.subplots(

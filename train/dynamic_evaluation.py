@@ -22,6 +22,7 @@ from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.folder import add_result, require_finished
+from train.run.options import check_counts
 from train.run.saved_run import open_run
 
 NAME = "dynamic_evaluation"
@@ -66,10 +67,7 @@ class Options:
 
 def check_options(options: Options) -> None:
     """Raise ValueError for what cannot work, before the corpus is read."""
-    for name in ("tune_tokens", "time_size", "statistics_batch", "statistics_windows"):
-        if getattr(options, name) < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag}: expected 1 or more, got {getattr(options, name)}")
+    check_counts(options, "tune_tokens", "time_size", "statistics_batch", "statistics_windows")
     if not 0 <= options.decay <= 1:
         raise ValueError(f"--decay: expected 0 to 1, got {options.decay}")
     if options.lr is not None and not 0 <= options.lr < math.inf:

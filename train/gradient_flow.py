@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy
 
-from common.base_layer import check_sizes, split_gates
+from common.base_layer import split_gates
 from common.np import Array, np
 from common.optimizer import Adam
 from common.plotting import show_or_save
@@ -24,6 +24,7 @@ from models import Rnnlm
 from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.folder import RunFolder
+from train.run.options import check_counts
 
 EXAMPLES = 32  # texts over which the norms are averaged, or fewer where there are fewer
 
@@ -184,12 +185,7 @@ def log(run: RunFolder, cell: str, record: Record) -> None:
 
 def main(options: Options) -> None:
     """Run the command."""
-    check_sizes(
-        "gradient_flow",
-        hidden_size=options.hidden_size,
-        epochs=options.epochs,
-        time_size=options.time_size,
-    )
+    check_counts(options, "hidden_size", "epochs", "time_size")
     Wh = published_matrix()
     matrix: Norms = {}
     for name, W in {"Wh": Wh, "Wh / 2": Wh / 2}.items():

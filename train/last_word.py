@@ -22,6 +22,7 @@ from datasets.toy import last_words
 from models.shapes import ManyToOne
 from train.run.command import run_command
 from train.run.folder import RunFolder
+from train.run.options import check_counts
 
 SENTENCES = ("i like dog", "i love coffee", "i hate milk")
 # The costs that a published PyTorch program of the same sizes printed for these sentences.
@@ -54,8 +55,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Run the command."""
-    if options.steps < 1:
-        raise ValueError(f"--steps: expected 1 or more, got {options.steps}")
+    check_counts(options, "steps", "hidden_size")
     x, t, words = last_words(options.sentences)
     rng = numpy.random.default_rng(options.seed)
     model = ManyToOne(len(words), options.hidden_size, len(words), "rnn", rng)

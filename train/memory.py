@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy
 from tqdm import trange
 
-from common.base_layer import check_sizes
 from common.np import np
 from common.optimizer import Adam
 from common.plotting import show_or_save
@@ -23,6 +22,7 @@ from datasets.vocabulary import build_vocab, encode_tokens
 from models.memory import ConcatReciter, Reciter
 from train.run.command import run_command
 from train.run.folder import RunFolder
+from train.run.options import check_counts
 from train.run.restartable import RestartableRun, restartable_run
 
 SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
@@ -256,8 +256,7 @@ def draw(rows: list[tuple[str, list[Recitation]]], target: str) -> None:
 
 def main(options: Options) -> None:
     """Run the command."""
-    sizes = {"hidden_size": options.hidden_size, "epochs": options.epochs}
-    check_sizes("memory", starts=options.starts, **sizes)
+    check_counts(options, "hidden_size", "epochs", "starts")
     ids, letters = encode(options)
     with restartable_run("memory", "", options) as run:
         print(

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy
 
 from common import step_by_step
-from common.base_layer import check_sizes
 from common.gradient_check import Report, check_gradients
 from common.np import Array, np, to_cpu
 from common.plotting import show_or_save
 from train.published_values import STEP_BY_STEP, TOLERANCE, Case
 from train.run.command import run_command
 from train.run.folder import RunFolder
+from train.run.options import check_counts
 
 KINDS = ("rnn", "lstm", "gru")
 GATES = {"rnn": "", "lstm": "fico", "gru": "rzc"}
@@ -237,12 +237,7 @@ def print_rows(rows: list[Row]) -> None:
 
 def main(options: Options) -> None:
     """Run the command; exit code 1 where a computed value differs from the published one."""
-    check_sizes(
-        "step_by_step",
-        hidden_size=options.hidden_size,
-        time_size=options.time_size,
-        input_steps=options.input_steps,
-    )
+    check_counts(options, "hidden_size", "time_size", "input_steps")
     if not numpy.isfinite([options.scale, options.keep_bias]).all():
         raise ValueError(
             "step_by_step: expected scale and keep_bias to be finite, "

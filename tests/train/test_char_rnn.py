@@ -95,10 +95,10 @@ def test_the_newline_is_a_word_of_its_own():
         ({"words": ("a", "")}, "word 2 of 2 in words is empty"),
         ({"words": ("a\n",)}, "word 2 of 2 in words is empty"),
         ({"prompt": "q"}, "token 'q' is not among the 7 tokens"),
-        ({"hidden_size": 0}, "char_rnn: expected hidden_size of 1 or more, got 0"),
-        ({"iterations": 0}, "expected iterations of 1 or more, got 0"),
-        ({"starts": 0}, "expected starts of 1 or more, got 0"),
-        ({"samples": -1}, "expected samples of 1 or more, got -1"),
+        ({"hidden_size": 0}, "--hidden-size: expected 1 or more, got 0"),
+        ({"iterations": 0}, "--iterations: expected 1 or more, got 0"),
+        ({"starts": 0}, "--starts: expected 1 or more, got 0"),
+        ({"samples": -1}, "--samples: expected 1 or more, got -1"),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_folder_is_made(options, message, tmp_path):

@@ -144,9 +144,9 @@ def test_with_the_defaults_the_rnn_forgets_before_the_lstm_and_the_lstm_before_t
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_size": 0}, "gradient_flow: expected hidden_size of 1 or more, got 0"),
-        ({"epochs": 0}, "gradient_flow: expected epochs of 1 or more, got 0"),
-        ({"time_size": 0}, "gradient_flow: expected time_size of 1 or more, got 0"),
+        ({"hidden_size": 0}, "--hidden-size: expected 1 or more, got 0"),
+        ({"epochs": 0}, "--epochs: expected 1 or more, got 0"),
+        ({"time_size": 0}, "--time-size: expected 1 or more, got 0"),
         ({"max_norm": 0.0}, "clip_grads: expected max_norm above 0, got 0.0"),
         ({"time_size": 500}, "expected at least 1001 validation tokens to follow 500 steps back"),
         ({"corpus": "nowhere.txt"}, "there is no such file or folder"),

@@ -232,7 +232,7 @@ def test_a_folder_with_a_run_is_not_overwritten(text_file, tmp_path):
     [
         ({"epochs": 0}, "--epochs: expected 1 or more, got 0"),
         ({"batch_size": 0}, "--batch-size: expected 1 or more, got 0"),
-        ({"hidden_size": 0}, "hidden_size of 1 or more, got 0"),
+        ({"hidden_size": 0}, "--hidden-size: expected 1 or more, got 0"),
         ({"lr": -1.0}, "learning rate"),
         ({"max_grad": 0.0}, "--max-grad: expected a norm above 0, got 0"),
         ({"batch_size": 2000}, "at least 20,001 training tokens for --batch-size 2000"),

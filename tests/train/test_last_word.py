@@ -71,7 +71,7 @@ def test_a_beginning_with_two_endings_is_right_once_at_most(tmp_path, capsys):
         ({"sentences": ()}, "at least one sentence, got none"),
         ({"sentences": ("hello",)}, "two words or more in a sentence, got 'hello'"),
         ({"sentences": ("a b c", "a b c d")}, "one length; 'a b c' has 3 words, 'a b c d' has 4"),
-        ({"hidden_size": 0}, "hidden_size of 1 or more, got 0"),
+        ({"hidden_size": 0}, "--hidden-size: expected 1 or more, got 0"),
         ({"steps": 0}, "--steps: expected 1 or more, got 0"),
         ({"lr": -1.0}, "learning rate"),
     ],

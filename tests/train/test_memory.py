@@ -84,9 +84,9 @@ def test_the_marks_are_no_letters_of_the_alphabet():
     [
         ({"sentence": ""}, "expected a sentence of one letter or more"),
         ({"alphabet": "abc"}, "token 't' is not among the 5 tokens"),
-        ({"hidden_size": 0}, "memory: expected hidden_size of 1 or more, got 0"),
-        ({"epochs": 0}, "expected epochs of 1 or more, got 0"),
-        ({"starts": 0}, "expected starts of 1 or more, got 0"),
+        ({"hidden_size": 0}, "--hidden-size: expected 1 or more, got 0"),
+        ({"epochs": 0}, "--epochs: expected 1 or more, got 0"),
+        ({"starts": 0}, "--starts: expected 1 or more, got 0"),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_folder_is_made(options, message, tmp_path):

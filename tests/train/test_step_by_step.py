@@ -84,9 +84,9 @@ def test_a_value_that_is_off_is_marked_and_fails_the_command(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_size": 0}, "step_by_step: expected hidden_size of 1 or more, got 0"),
-        ({"time_size": 0}, "step_by_step: expected time_size of 1 or more, got 0"),
-        ({"input_steps": -1}, "step_by_step: expected input_steps of 1 or more, got -1"),
+        ({"hidden_size": 0}, "--hidden-size: expected 1 or more, got 0"),
+        ({"time_size": 0}, "--time-size: expected 1 or more, got 0"),
+        ({"input_steps": -1}, "--input-steps: expected 1 or more, got -1"),
         ({"scale": float("nan")}, "expected scale and keep_bias to be finite, got nan and 3.0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The options that all language-model scripts share."""
+"""The options that all language-model scripts share, and the check of counts among any options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy
 
@@ -17,7 +17,15 @@ from datasets import NAMES, load_corpus
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 
-__all__ = ["LanguageModelOptions"]
+__all__ = ["LanguageModelOptions", "check_counts"]
+
+
+def check_counts(options: Any, *names: str) -> None:
+    """Raise ValueError for an option of ``names`` that is below 1; None is no count."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not value >= 1:
+            raise ValueError(f"--{name.replace('_', '-')}: expected 1 or more, got {value}")
 
 
 @dataclass(frozen=True)
@@ -161,11 +169,8 @@ class LanguageModelOptions(ABC):
         """Raise ValueError for a number with which no run can work."""
         if self.seed < 0:
             raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
-        sizes = ("epochs", "batch_size", "time_size", "log_interval", "lr_decay", "average_window")
-        for name in sizes:
-            if not getattr(self, name) >= 1:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag}: expected 1 or more, got {getattr(self, name)}")
+        check_counts(self, "wordvec_size", "hidden_size", "epochs", "batch_size", "time_size")
+        check_counts(self, "lr_decay", "average_window", "log_interval")
         if not 0 < self.max_grad < math.inf:
             raise ValueError(f"--max-grad: expected a norm above 0, got {self.max_grad}")
         if not self.warmup < self.epochs:
