@@ -13,7 +13,8 @@ import numpy
 
 from models import AwdRnnlm
 from train.run.command import run_command
-from train.run.language_model import LanguageModelOptions, train
+from train.run.language_model import train
+from train.run.options import CellOptions
 
 SHORT = {  # what helps where the text is read a few times only
     "lr_schedule": "cosine",
@@ -31,7 +32,7 @@ SHORT = {  # what helps where the text is read a few times only
 
 
 @dataclass(frozen=True)
-class Options(LanguageModelOptions):
+class Options(CellOptions):
     """Train AwdRnnlm (Merity et al. 2018); a preset is a set of options for a budget of time."""
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -101,9 +102,6 @@ class Options(LanguageModelOptions):
     """Let an affine layer take the last LSTM from H down to D."""
     forget_bias: float = 0.0
     """Where the biases of the forget gates begin."""
-    cell: str | None = None
-    """The recurrent layer: lstm, gru, rnn, the name of a file in common/cells (such as
-    mogrifier_lstm), or module:Class for your own; by default the model's."""
     epochs: int = 500
     """How often the training text is read."""
     time_size: int = 70

@@ -12,11 +12,12 @@ import numpy
 
 from models import BetterRnnlm
 from train.run.command import run_command
-from train.run.language_model import LanguageModelOptions, train
+from train.run.language_model import train
+from train.run.options import CellOptions
 
 
 @dataclass(frozen=True)
-class Options(LanguageModelOptions):
+class Options(CellOptions):
     """Train BetterRnnlm (two LSTM layers, dropout, tied weights); on a plateau lr / 4."""
 
     wordvec_size: int = 650
@@ -30,10 +31,6 @@ class Options(LanguageModelOptions):
     lr_decay: float = 4.0
     """Divide the learning rate by this when validation did not improve, on top of --lr-schedule; 1
     keeps it."""
-
-    cell: str | None = None
-    """The recurrent layer: lstm, gru, rnn, the name of a file in common/cells (such as
-    mogrifier_lstm), or module:Class for your own; by default the model's."""
     num_layers: int = 2
     """Recurrent layers on top of each other."""
     tied: bool = True

@@ -10,10 +10,8 @@ import itertools
 import math
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-import tyro
 from tqdm import tqdm
 
 from common.np import Array
@@ -23,7 +21,7 @@ from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.folder import add_result, require_finished
 from train.run.options import check_counts
-from train.run.saved_run import open_run
+from train.run.saved_run import SavedRunOptions, open_run
 
 NAME = "dynamic_evaluation"
 LEARNING_RATES = {"rms": (1e-4, 2e-4, 4e-4), "sgd": (0.1, 0.2, 0.4)}
@@ -31,13 +29,11 @@ DECAYS = (0.0, 1e-3, 5e-3)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(SavedRunOptions):
     """Perplexity by dynamic evaluation (Krause et al. 2018): after each segment, which is scored
     first, the weights take a step along its gradient. Prints validation and test, and keeps them in
     the run's results.json under a name of their own."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run."""
     tune: bool = False
     """Try three learning rates with three decays on the validation text and take the best, in place
     of --lr and --decay."""
@@ -57,12 +53,6 @@ class Options:
     """Parallel streams in which the training text is read to learn the usual size of gradients."""
     statistics_windows: int = 500
     """Windows of the training text that are read for it."""
-    corpus: str | None = None
-    """Where the text of the run lies now, if not where it lay when the model was trained."""
-    data_dir: Path | None = None
-    """Where the files of ptb lie, if not where they lay when the model was trained."""
-    gpu: bool = False
-    """Compute on the GPU."""
 
 
 def check_options(options: Options) -> None:

@@ -6,27 +6,15 @@ python -m train.evaluate runs/rnnlm-ptb-1
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-
-import tyro
 
 from train.run.command import run_command
 from train.run.language_model import evaluate
-from train.run.saved_run import open_run
+from train.run.saved_run import SavedRunOptions, open_run
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(SavedRunOptions):
     """Print valid and test perplexity of a run, by the exact and by the book's protocol."""
-
-    run: tyro.conf.Positional[Path]
-    """Folder of the run."""
-    corpus: str | None = None
-    """Where the text of the run lies now, if not where it lay when the model was trained."""
-    data_dir: Path | None = None
-    """Where the files of ptb lie, if not where they lay when the model was trained."""
-    gpu: bool = False
-    """Compute on the GPU."""
 
 
 def main(options: Options) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import tyro
 from tqdm import tqdm
 
 from common.perplexity.neural_cache import (
@@ -22,7 +20,7 @@ from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.folder import add_result, require_finished
-from train.run.saved_run import open_run
+from train.run.saved_run import SavedRunOptions, open_run
 
 NAME = "neural_cache"
 CACHE_SIZES = (100, 500, 2000)
@@ -31,13 +29,11 @@ WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(SavedRunOptions):
     """Perplexity with a neural cache (Grave et al. 2017): words that came lately, after a state
     like the present one, get more probability. Prints validation and test, and keeps them in the
     run's results.json under a name of their own."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run."""
     tune: bool = False
     """Try a grid of settings on the validation text and take the best, in place of --cache-size,
     --theta and --weight."""
@@ -47,12 +43,6 @@ class Options:
     """0 weighs all of them alike; more prefers those that came after similar states."""
     weight: float = 0.15
     """Share of the cache in the mixture, from 0 to below 1."""
-    corpus: str | None = None
-    """Where the text of the run lies now, if not where it lay when the model was trained."""
-    data_dir: Path | None = None
-    """Where the files of ptb lie, if not where they lay when the model was trained."""
-    gpu: bool = False
-    """Compute on the GPU."""
 
 
 def tuned(model: LanguageModel, corpus: Corpus, options: Options) -> Options:

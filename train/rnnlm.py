@@ -12,16 +12,14 @@ import numpy
 
 from models import Rnnlm
 from train.run.command import run_command
-from train.run.language_model import LanguageModelOptions, train
+from train.run.language_model import train
+from train.run.options import CellOptions
 
 
 @dataclass(frozen=True)
-class Options(LanguageModelOptions):
+class Options(CellOptions):
     """Train Rnnlm (embedding, one LSTM, output layer) and report perplexity, sample and curve."""
 
-    cell: str | None = None
-    """The recurrent layer: lstm, gru, rnn, the name of a file in common/cells (such as
-    mogrifier_lstm), or module:Class for your own; by default the model's."""
     num_layers: int = 1
     """Recurrent layers on top of each other."""
 

@@ -11,7 +11,8 @@ import numpy
 
 from models import SimpleRnnlm
 from train.run.command import run_command
-from train.run.language_model import LanguageModelOptions, train
+from train.run.language_model import train
+from train.run.options import LanguageModelOptions
 
 
 @dataclass(frozen=True)

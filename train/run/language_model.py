@@ -25,7 +25,7 @@ from train.run.options import LanguageModelOptions
 from train.run.saved_options import command_to_resume, options_to_resume
 from train.run.signals import Stopped, StopSignals
 
-__all__ = ["LanguageModelOptions", "Training", "evaluate", "train"]
+__all__ = ["Training", "evaluate", "train"]
 
 
 def train(script: str, options: LanguageModelOptions) -> None:

@@ -17,7 +17,7 @@ from datasets import NAMES, load_corpus
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 
-__all__ = ["LanguageModelOptions", "check_counts"]
+__all__ = ["CellOptions", "LanguageModelOptions", "check_counts"]
 
 
 def check_counts(options: Any, *names: str) -> None:
@@ -189,3 +189,12 @@ class LanguageModelOptions(ABC):
                 "--checkpoint-every: expected minutes, 0 for the ends of epochs only; "
                 f"got {self.checkpoint_every}"
             )
+
+
+@dataclass(frozen=True)
+class CellOptions(LanguageModelOptions):
+    """Options of the scripts whose models take any cell."""
+
+    cell: str | None = None
+    """The recurrent layer: lstm, gru, rnn, the name of a file in common/cells (such as
+    mogrifier_lstm), or module:Class for your own; by default the model's."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy
+import tyro
 
 from datasets.corpus import Corpus
 from datasets.vocabulary import Vocabulary
@@ -22,9 +23,23 @@ from train.run.folder import RunFolder
 from train.run.options import LanguageModelOptions
 from train.run.saved_options import read_options
 
-__all__ = ["SCRIPTS", "open_model", "open_run", "options_of"]
+__all__ = ["SCRIPTS", "SavedRunOptions", "open_model", "open_run", "options_of"]
 
 SCRIPTS = ("rnnlm", "simple_rnnlm", "better_rnnlm", "awd_rnnlm")
+
+
+@dataclass(frozen=True)
+class SavedRunOptions:
+    """Options of every script that measures a run on its text."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    corpus: str | None = None
+    """Where the text of the run lies now, if not where it lay when the model was trained."""
+    data_dir: Path | None = None
+    """Where the files of ptb lie, if not where they lay when the model was trained."""
+    gpu: bool = False
+    """Compute on the GPU."""
 
 
 def options_of(script: str) -> type[LanguageModelOptions]:
