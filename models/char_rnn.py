@@ -44,7 +44,8 @@ class CharRnn(SequenceModel):
         ValueError: for a size below 1.
     """
 
-    num_targets = 0
+    sums_loss = True
+    num_targets = 0  # of the last forward
 
     def __init__(
         self,
@@ -67,8 +68,6 @@ class CharRnn(SequenceModel):
             ],
             TimeSoftmaxWithLoss(),
         )
-
-    sums_loss = True
 
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """-sum of log softmax(scores)[t] over the targets; ids (N, T) and ids (N, T)."""

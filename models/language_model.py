@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from common import kernels
-from common.base_layer import KeptState, Layer, TimeRecurrent, check_sizes, split_gates
+from common.base_layer import KeptState, Layer, TimeRecurrent, check_sizes
 from common.base_model import BaseModel
 from common.np import Array, Scalar, np, to_cpu
 from common.perplexity.protocols import evaluation, windows
@@ -21,7 +21,14 @@ from common.time_layers import (
     time_layer,
 )
 
-__all__ = ["LanguageModel", "check_sampling", "recurrent", "sample_id", "tied_output"]
+__all__ = [
+    "LanguageModel",
+    "check_sampling",
+    "recurrent",
+    "sample_id",
+    "set_gate_bias",
+    "tied_output",
+]
 
 PROMPT_WINDOW = 500  # steps of a prompt that are read at once
 BLOCK = 128  # ids whose weights are summed before one of them is looked for
@@ -49,7 +56,12 @@ def recurrent(
     layer = (cell.build if is_time_layer else partial(_from_left, cell))(D, H, rng, dtype)
     layer.stateful = True
     if forget_bias:
-        _set_forget_bias(layer, forget_bias)
+        if "f" not in layer.gates:
+            raise ValueError(
+                f"{type(layer).__name__}: expected forget_bias 0, since there is no forget gate; "
+                f"got {forget_bias}"
+            )
+        set_gate_bias(layer, "f", forget_bias)
     return layer
 
 
@@ -62,14 +74,11 @@ def _from_left(cell: Any, *sizes: Any) -> KeptState:
     return time_layer(cell, *sizes)
 
 
-def _set_forget_bias(layer: KeptState, forget_bias: float) -> None:
-    if "f" not in layer.gates:
-        raise ValueError(
-            f"{type(layer).__name__}: expected forget_bias 0, since there is no forget gate; "
-            f"got {forget_bias}"
-        )
-    bias = layer.params[layer.param_names.index("b")]
-    split_gates(bias, layer.gates)[layer.gates.index("f")][...] = forget_bias
+def set_gate_bias(layer: KeptState, gate: str, bias: float) -> None:
+    """Set the biases of one of the layer's ``gates``."""
+    b, H = layer.params[layer.param_names.index("b")], layer.state_sizes[0]
+    k = layer.gates.index(gate)
+    b[k * H : (k + 1) * H] = bias
 
 
 def tied_output(embedding: TimeEmbedding) -> TimeAffine:

@@ -180,7 +180,7 @@ class ReadThenWrite(BaseModel):
         hidden_size: int,
         num_classes: int,
         num_answers: int,
-        cell: Any = "lstm",
+        cell: Any = TimeLSTM,
         rng: Rng | int | None = None,
         dtype: str = "float32",
     ) -> None:

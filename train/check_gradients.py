@@ -87,16 +87,15 @@ def one_step(name: str, rng: numpy.random.Generator) -> Report:
 @case("SoftmaxWithLoss", "SigmoidWithLoss", "TimeSoftmaxWithLoss", "TimeSigmoidWithLoss")
 def with_loss(name: str, rng: numpy.random.Generator) -> Report:
     """Layers that end in a scalar; one target of TimeSoftmaxWithLoss is ignored."""
-    shape = (N, T) if name.startswith("Time") else (N,)
-    if "Softmax" in name:
-        layer = getattr(time_layers if name.startswith("Time") else layers, name)()
-        targets = ids(rng, V, *shape)
-        if name.startswith("Time"):
-            targets[1, 1] = -1
-        return check_layer(layer, floats(rng, *shape, V), targets, rng=rng)
-    layer = getattr(time_layers if name.startswith("Time") else layers, name)()
-    shape = (N, T)
-    return check_layer(layer, floats(rng, *shape), ids(rng, 2, *shape), rng=rng)
+    over_time = name.startswith("Time")
+    layer = getattr(time_layers if over_time else layers, name)()
+    if "Sigmoid" in name:
+        return check_layer(layer, floats(rng, N, T), ids(rng, 2, N, T), rng=rng)
+    shape = (N, T) if over_time else (N,)
+    targets = ids(rng, V, *shape)
+    if over_time:
+        targets[1, 1] = -1
+    return check_layer(layer, floats(rng, *shape, V), targets, rng=rng)
 
 
 @case("TimeMeanSquaredError")

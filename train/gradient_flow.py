@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy
 
-from common.base_layer import split_gates
 from common.np import Array, np
 from common.optimizer import Adam
 from common.plotting import show_or_save
@@ -21,17 +20,16 @@ from common.trainer import Record, RnnlmTrainer
 from common.util import clip_grads, eval_perplexity_exact
 from datasets import load_corpus
 from models import Rnnlm
-from models.language_model import LanguageModel
+from models.language_model import LanguageModel, set_gate_bias
 from train.run.command import run_command
 from train.run.folder import RunFolder
 from train.run.options import check_counts
 
 EXAMPLES = 32  # texts over which the norms are averaged, or fewer where there are fewer
 
-Norms = dict[str, list[float]]
-
-
 CELLS = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
+
+Norms = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,7 @@ def set_keep_bias(model: Rnnlm, bias: float) -> None:
     """Set the bias of the gate that keeps the old state, f or z; an RNN has none."""
     layer = model.layers[1]
     for gate in set("fz") & set(layer.gates):
-        _, _, b = layer.params
-        split_gates(b, layer.gates)[layer.gates.index(gate)][...] = bias
+        set_gate_bias(layer, gate, bias)
 
 
 def gradient_norms(model: LanguageModel, xs: Array, ts: Array, time_size: int) -> Norms:

@@ -6,13 +6,13 @@ import numpy
 import pytest
 
 from common.base_layer import LSTM_GATES, split_gates
-from common.np import np
+from common.np import np, to_cpu
 from common.optimizer import Adam
 from common.time_layers import TimeGRU, TimeLSTM, TimeRNN
 from common.trainer import RnnlmTrainer
 from common.util import eval_perplexity, eval_perplexity_exact
 from models import BetterRnnlm, Rnnlm
-from models.language_model import recurrent
+from models.language_model import recurrent, set_gate_bias
 from tests.builders import (
     MODELS,
     D,
@@ -27,6 +27,7 @@ from tests.builders import (
     same,
     snapshot,
     tiny_model,
+    weights,
 )
 
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -221,3 +222,11 @@ def test_the_forget_gates_can_begin_open_and_the_other_biases_at_zero():
 def test_a_forget_bias_without_a_forget_gate_is_refused(cell):
     with pytest.raises(ValueError, match=f"^{cell.__name__}: expected forget_bias 0.*got 1.0"):
         recurrent(cell, D, H, generator(), "float32", forget_bias=1.0)
+
+
+def test_the_bias_of_a_gate_is_set_beside_a_recurrent_bias_too():
+    layer = TimeGRU(*weights(generator(), 3, bias_blocks=4))
+    before = to_cpu(layer.params[2]).copy()
+    set_gate_bias(layer, "z", 3.0)
+    expected = numpy.concatenate([before[:H], numpy.full(H, 3.0), before[2 * H :]])
+    same(layer.params[2], expected)
