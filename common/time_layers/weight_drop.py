@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy
 
 from common.base_layer import Layer, check_ratio
 from common.masks import Masks
 from common.np import Array, np
+from common.time_layers.wrapper import TimeWrapper
 
 
-def _of_layer(name: str) -> Any:
-    """The wrapped layer's attribute ``name``, to read and to set."""
-
-    def read(self: Any) -> Any:
-        return getattr(self.layer, name)
-
-    def write(self: Any, value: Any) -> None:
-        setattr(self.layer, name, value)
-
-    return property(read, write)
-
-
-class TimeWeightDrop(Layer):
+class TimeWeightDrop(TimeWrapper):
     """While training, a recurrent layer whose ``Wh`` has elements dropped, anew for every window.
 
     Each element is zero for all N sequences and all T steps with probability ``dropout_ratio``;
@@ -31,7 +18,6 @@ class TimeWeightDrop(Layer):
     section 4.1. What is dropped are the layer's ``recurrent_weights``; of a layer that names none,
     such as a minGRU, every matrix.
 
-    To a model this is the wrapped layer: the same parameters under the same names, the same state.
     ``params`` holds the whole weights, which an optimizer updates and a file keeps.
 
     Args:
@@ -44,27 +30,16 @@ class TimeWeightDrop(Layer):
         ValueError: for a ratio outside [0, 1).
     """
 
-    stateful, workspace, gates = map(_of_layer, ("stateful", "workspace", "gates"))
-    state_names, state_sizes = map(_of_layer, ("state_names", "state_sizes"))
-    state, dstate = map(_of_layer, ("state", "dstate"))
-    h, c, dh, dc = map(_of_layer, ("h", "c", "dh", "dc"))
-
     def __init__(
         self,
         layer: Layer,
         dropout_ratio: float = 0.5,
         rng: numpy.random.Generator | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(layer)
         who = type(self).__name__
-        if not isinstance(layer, Layer) or not layer.state_names:
-            raise TypeError(f"{who}: expected a recurrent layer, got {type(layer).__name__}")
         self.dropout_ratio = check_ratio(who, dropout_ratio)
         self.masks = Masks(rng)
-        self.layer = layer
-        self.params = list(layer.params)
-        self.grads = layer.grads
-        self.param_names = layer.param_names
         wanted = layer.recurrent_weights or ("Wh",)
         chosen = [k for k, name in enumerate(layer.param_names) if name in wanted]
         self._chosen = chosen or [k for k, p in enumerate(layer.params) if p.ndim == 2]
@@ -79,11 +54,6 @@ class TimeWeightDrop(Layer):
             for j, k in enumerate(self._chosen)
             if param is layer.params[k]
         ]
-
-    @property
-    def kind(self) -> str:
-        """What a weight file calls the wrapped layer."""
-        return self.layer.kind
 
     def use_whole_weights(self) -> None:
         """Let the wrapped layer compute with nothing dropped."""
@@ -122,15 +92,3 @@ class TimeWeightDrop(Layer):
             dW *= kept
             dW *= scale
         return dxs
-
-    def reset_state(self) -> None:
-        """Begin the next window from zeros."""
-        self.layer.reset_state()
-
-    def get_state(self) -> tuple[Array, ...] | None:
-        """Copies of the state arrays, each (N, H); None where the next window begins from zeros."""
-        return self.layer.get_state()
-
-    def set_state(self, *state: Array) -> None:
-        """Begin the next window from these arrays, each (N, H)."""
-        self.layer.set_state(*state)
