@@ -15,6 +15,7 @@ from common.np import Array, memory_address, np, to_cpu
 
 __all__ = [
     "all_params",
+    "differences",
     "fill_weights",
     "holds_generators",
     "load_model_state",
@@ -49,6 +50,26 @@ def named_params(model: Any) -> dict[str, Array]:
         if not any(memory_address(param) == memory_address(known) for known in named.values()):
             named[name] = param
     return named
+
+
+def differences(
+    expected: Mapping[str, Array], tensors: Mapping[str, Array], dtype: str | None = None
+) -> list[str]:
+    """What keeps ``tensors`` from taking the place of ``expected``, a line for each name.
+
+    Args:
+        expected: arrays by name.
+        tensors: what there is, by name.
+        dtype: of every tensor; None for that of the array it is to replace.
+    """
+    found = [f"{name} is missing" for name in expected.keys() - tensors.keys()]
+    found += [f"{name} is not known" for name in tensors.keys() - expected.keys()]
+    for name in expected.keys() & tensors.keys():
+        want = f"{expected[name].shape} {dtype or expected[name].dtype}"
+        got = f"{tensors[name].shape} {tensors[name].dtype}"
+        if want != got:
+            found.append(f"{name}: expected {want}, got {got}")
+    return sorted(found)
 
 
 def save_weights(model: Any, path: str | os.PathLike) -> None:
@@ -104,18 +125,14 @@ def fill_weights(model: Any, tensors: Mapping[str, Array], source: str | os.Path
         ValueError: where the weights are those of another model; lists every difference.
     """
     params = model.named_params()
-    wrong = [f"{name} is missing" for name in params if name not in tensors]
-    wrong += [f"{name} is not known" for name in tensors if name not in params]
+    wrong = differences(params, tensors, "float32")
     for name in params.keys() & tensors.keys():
-        want, tensor = params[name].shape, to_cpu(tensors[name])
-        if tensor.shape != want or tensor.dtype != numpy.float32:
-            wrong.append(f"{name}: expected {want} float32, got {tensor.shape} {tensor.dtype}")
-        elif not numpy.isfinite(tensor).all():
+        tensor = to_cpu(tensors[name])
+        if tensor.dtype == numpy.float32 and not numpy.isfinite(tensor).all():
             wrong.append(f"{name} holds values that are not finite")
     if wrong:
-        raise ValueError(
-            f"{source} does not fit {type(model).__name__}:\n  " + "\n  ".join(sorted(wrong))
-        )
+        listed = "\n  ".join(sorted(wrong))
+        raise ValueError(f"{source} does not fit {type(model).__name__}:\n  {listed}")
     for name, param in params.items():
         param[...] = np.asarray(tensors[name])
 
@@ -165,12 +182,7 @@ def load_model_state(model: Any, state: dict[str, Any]) -> None:
     """
     who, params, saved = type(model).__name__, named_params(model), state["params"]
     recurrent = model.get_state() if hasattr(model, "get_state") else []
-    wrong = [f"{name} is missing" for name in params.keys() - saved.keys()]
-    wrong += [f"{name} is not known" for name in saved.keys() - params.keys()]
-    for name in params.keys() & saved.keys():
-        want, got = ((a.shape, str(a.dtype)) for a in (params[name], saved[name]))
-        if want != got:
-            wrong.append(f"{name}: expected {want[0]} {want[1]}, got {got[0]} {got[1]}")
+    wrong = differences(params, saved)
     if state["class"] != who:
         wrong.append(f"it belongs to {state['class']}")
     if len(recurrent) != len(state["recurrent"]):

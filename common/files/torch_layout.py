@@ -36,6 +36,7 @@ from common.base_layer import (
     Recurrent,
     reorder_gates,
 )
+from common.files.model_state import differences
 from common.np import Array, memory_address, np
 from common.time_layers import TimeAffine, TimeEmbedding, TimeGRU, TimeLSTM, TimeRNN
 
@@ -114,7 +115,9 @@ def from_torch(
     tied = [state[name] for name in ("encoder.weight", "decoder.weight") if name in state]
     if is_tied and len(tied) == 1:
         state["encoder.weight"] = state["decoder.weight"] = tied[0]
-    _check_names(type(model).__name__, to_torch(model), state, source)
+    if wrong := differences(to_torch(model), state):
+        listed, who = "\n  ".join(wrong), type(model).__name__
+        raise ValueError(f"{source} is not the state_dict of {who} in PyTorch:\n  {listed}")
     if is_tied and not (state["decoder.weight"] == state["encoder.weight"]).all():
         raise ValueError(
             f"{source}: decoder.weight is not encoder.weight, "
@@ -150,17 +153,3 @@ def _gru_bias(bias_ih: Array, bias_hh: Array, size: int, who: str) -> Array:
             f"with a bias of (3H,) = ({size},); a TimeGRU with a bias of (4H,) has a place for it"
         )
     return b[:size]
-
-
-def _check_names(
-    who: str, expected: Mapping[str, Array], state: Mapping[str, Array], source: str | os.PathLike
-) -> None:
-    wrong = [f"{name} is missing" for name in expected if name not in state]
-    wrong += [f"{name} is not known" for name in state if name not in expected]
-    for name in expected.keys() & state.keys():
-        want, tensor = expected[name].shape, state[name]
-        if tensor.shape != want or tensor.dtype != expected[name].dtype:
-            wrong.append(f"{name}: expected {want} float32, got {tensor.shape} {tensor.dtype}")
-    if wrong:
-        listed = "\n  ".join(sorted(wrong))
-        raise ValueError(f"{source} is not the state_dict of {who} in PyTorch:\n  {listed}")
