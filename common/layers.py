@@ -167,7 +167,7 @@ class Dropout(Layer):
     Srivastava et al. (2014), in the inverted form: evaluation changes nothing.
 
     Args:
-        dropout_ratio: probability of dropping, in [0, 1), taken to 16 bits.
+        dropout_ratio: probability of dropping, in [0, 1), rounded to 16 bits.
         rng: gives the masks their seed (``common.masks``); a fresh generator if None.
     """
 

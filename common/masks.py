@@ -1,7 +1,7 @@
-"""What a layer drops: masks that depend on the seed, the layer, the pass and the stream, no more.
+"""What a layer drops: masks that depend on the seed, the layer, the pass and the stream alone.
 
-Another layer, another batch size, another device or process in between changes no mask. The bits
-come from ``common.kernels.philox``; they are drawn on the CPU, so every device has the same.
+Another layer, another batch size, another device or process changes no mask. The bits come from
+``common.kernels.philox``; they are drawn on the CPU, so every device has the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Masks:
     are made. A model numbers its own anew: 0, 1, ... from its input to its loss
     (``BaseModel.compose``). To repeat a pass, set ``passes`` back.
 
-    A ratio is taken to 16 bits (``threshold_of``); the scale is that of the ratio as it is taken.
+    A ratio is rounded to 16 bits (``threshold_of``); the scale is that of the rounded ratio.
 
     Args:
         rng: gives the seed and the number without drawing: initial weights that are drawn from it

@@ -10,9 +10,9 @@ __all__ = ["random_size"]
 
 HALVED = 0.05  # how often a random window has T / 2 for its mean
 SPREAD = 5.0  # standard deviation of a random size, in steps
-SMALLEST = 5  # steps of a random window, if T and the corpus have so many
+SMALLEST = 5  # least steps of a random window, unless T is smaller or the corpus ends
 LARGEST_EXCESS = 20  # steps beyond T at most, which bounds the memory of a window
-WINDOWS = MAX  # what random windows have for the number of a layer
+WINDOWS = MAX  # the layer number under which random windows are drawn; no layer has it
 
 
 def random_size(

@@ -183,7 +183,7 @@ class Trainer:
         max_grad: float | None,
         eval_interval: int | None,
     ) -> Iterator[Record | None]:
-        """The rest of one epoch of so many ``columns``; ``usual_size`` of them are a batch."""
+        """The rest of an epoch of ``columns`` columns; a batch has about ``usual_size`` of them."""
         unique = UniqueParameters(self.model.params, self.model.grads)
         if self.column == 0:
             self.in_epoch = 0
@@ -453,7 +453,7 @@ class Progress:
         self.begin()
 
     def begin(self) -> None:
-        """Forget what was added up."""
+        """Begin a new sum."""
         self.total: Scalar = 0.0
         self.targets: Scalar = 0
         self.iterations, self.seconds = 0, 0.0
@@ -468,7 +468,7 @@ class Progress:
         self._since = time.perf_counter()
 
     def add(self, loss: Scalar, targets: Scalar) -> None:
-        """Count one iteration with its ``loss``, the sum over so many targets."""
+        """Count one iteration with its ``loss``, the sum over ``targets`` targets."""
         self.total = self.total + loss
         self.targets = self.targets + targets
         self.iterations += 1

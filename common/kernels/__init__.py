@@ -1,12 +1,12 @@
 """Products and whole windows by compiled kernels where there are any, else by NumPy or CuPy.
 
-A kernel takes contiguous float32 arrays on the CPU. Every function here looks whether it is given
-such arrays, and gives the same bits for any number of threads where it is. What NumPy computes
-instead (other arrays, the layers without a kernel, everything where there is no compiler) may
-depend on the number of threads of its BLAS, which ``status`` tells.
+A kernel takes contiguous float32 arrays on the CPU. Every function here checks whether it has such
+arrays; the result then has the same bits for any number of threads. What NumPy computes instead
+(other arrays, layers without a kernel, everything where there is no compiler) may depend on the
+number of threads of its BLAS, which ``status`` tells.
 
-``build`` compiles the C files in ``c``; ``threads`` are those of Python and of the BLAS; what runs
-over whole arrays is in ``passes``, the output layer's part in ``output``.
+``build`` compiles the C files in ``c``; ``threads`` has those of Python and of the BLAS, ``passes``
+what runs over whole arrays, ``output`` the output layer, ``philox`` random bits.
 
 The threads of a BLAS go on spinning for some hundredths of a second after each product, in case
 another one comes. Until then they take a core away from everything else that has threads, and
@@ -124,7 +124,7 @@ def notice() -> str | None:
 
 @functools.cache
 def print_notice() -> None:
-    """Print it to stderr, once in a process."""
+    """Print ``notice`` to stderr, once in a process."""
     line = notice()
     if line is not None and sys.stderr is not None:
         with suppress(OSError, ValueError):  # nobody reads it any more
@@ -156,7 +156,7 @@ def library(*arrays: Array) -> Library | None:
 
 
 def library_to_write(out: Array, *arrays: Array) -> Library | None:
-    """The same, if ``out`` can be written to as well; NumPy then says what is wrong with it."""
+    """The kernels, if ``out`` can be written to as well; else NumPy says what is wrong with it."""
     return library(out, *arrays) if writeable(out) else None
 
 
@@ -213,7 +213,7 @@ class Workspace:
         return self.turn
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array of this turn, with anything in it."""
+        """An array of this turn; its values are arbitrary."""
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
         if self._block is None or self._used == 0:
@@ -255,9 +255,9 @@ def one_thread_if_small(a: Array, b: Array) -> AbstractContextManager:
 
 
 def blas_at_rest(W: Array) -> AbstractContextManager:
-    """Inside, products with ``W`` that are compiled have the cores to themselves.
+    """Inside, where products with ``W`` are compiled, they have the cores to themselves.
 
-    NumPy's products, small ones then, run on one thread, those of other threads of the program too.
+    NumPy's BLAS, which then has small products only, runs on one thread, in the whole program.
     """
     compiled = library(in_order(W)) is not None
     return one_blas_thread() if compiled else nullcontext()
@@ -316,7 +316,7 @@ def _single_row(kernels: Library, x: Array, B: Array, bias: Array | None, y: Arr
 
 
 def _rows(kernels: Library, A: Array, B: Array, bias: Array | None, C: Array) -> None:
-    """C = A B + bias for more of them."""
+    """C = A B + bias for FEW_ROWS rows or more."""
     (M, K), N = A.shape, B.shape[1]
     threads = num_threads() if M * K * N >= SMALL_PRODUCT else 1
     columns = kernels.panel_columns()

@@ -83,7 +83,7 @@ class Attempt:
         reason: why there are none; empty where they work.
         compiler: the first line of what it says about its version; empty where none was asked.
         file: path of the loaded file; empty where there is none.
-        key: names sources, flags, compiler and processor: with an equal key, the same bits.
+        key: stands for sources, flags, compiler and processor: with an equal key, the same bits.
     """
 
     library: Library | None = None
@@ -94,11 +94,11 @@ class Attempt:
 
 
 class _CannotCompile(Exception):
-    """There is an answer, and it is no; the message says why."""
+    """There can be no kernels here; the message says why."""
 
 
 class _Ended(Exception):
-    """A signal ended the compiler: that is no answer."""
+    """A signal ended the compiler, which may work the next time."""
 
 
 @functools.cache

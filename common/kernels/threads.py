@@ -1,6 +1,6 @@
 """Threads for passes over arrays in Python, and how many the kernels and NumPy's BLAS use.
 
-After a fork the child has none of the parent's threads, so that what is kept here is kept anew.
+After a fork the child has none of the parent's threads, so the pool and the counts begin again.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def over_rows(work: Callable[[slice], None], array: Array) -> None:
     """Call ``work(rows)`` for slices that cover the rows of ``array`` once, in any order.
 
     On the CPU the slices are small and run in threads (NumPy's elementwise loops and the kernels
-    need no interpreter's lock), on a GPU there is one. ``work`` must write to its own rows only;
-    the result does then not depend on the threads. Where no thread can be had, the calling one
-    does all the work.
+    release the interpreter's lock), on a GPU there is one. ``work`` must write to its own rows
+    only; the result then does not depend on the threads. Where no thread can be started, the
+    calling one does all the work.
     """
     num_rows = len(array)
     if not isinstance(array, numpy.ndarray):
@@ -108,7 +108,7 @@ def blas() -> list[LibController]:
 
 
 def _set_threads(library: LibController, threads: int) -> None:
-    """Whichever thread calls: threadpoolctl from 3.8 on listens to one until that is cleared."""
+    """Set the number, from any thread: from 3.8 on threadpoolctl obeys one until it is cleared."""
     clear = getattr(library, "clear_controlling_thread", None)
     if clear is not None:
         clear(force=True)
@@ -123,7 +123,7 @@ def _is_per_thread(library: LibController) -> bool:
 
 
 class _Limit:
-    """One thread for the BLAS from the first entry to the last exit, whoever they are made by."""
+    """One thread for the BLAS from the first ``enter`` to the last ``leave``, of any thread."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -131,7 +131,7 @@ class _Limit:
         self.before: list[int] = []
 
     def enter(self) -> int:
-        """Returns who entered."""
+        """Limit the BLAS; returns the calling thread, for ``leave``."""
         me = threading.get_ident()
         with self.lock:
             is_first, is_my_first = not self.entries, self.entries[me] == 0
@@ -144,6 +144,7 @@ class _Limit:
         return me
 
     def leave(self, who: int) -> None:
+        """Lift the limit that ``enter`` set for the thread ``who``."""
         with self.lock:
             self.entries -= Counter({who: 1})  # what falls to 0 is dropped
             self._restore(is_my_last=who not in self.entries)

@@ -104,7 +104,7 @@ def gradient_scales(
         corpus: token ids (length,) on which it was trained.
         batch_size: streams N over which one gradient is a mean; 100 in the paper's experiments.
         time_size: steps T of a window, best the segments' size.
-        max_windows: stop after so many; None reads everything.
+        max_windows: read no more windows than this; None reads the whole corpus.
 
     Returns:
         One array for each parameter, a tied one once, in the model's order.

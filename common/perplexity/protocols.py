@@ -101,7 +101,7 @@ def num_counted(model: Any, ts: Array) -> Scalar:
 
 
 def sum_of_loss(model: Any, loss: Scalar, num_targets: Scalar) -> Scalar:
-    """The loss added up over so many targets, from what the model's ``forward`` returned."""
+    """The loss added up over ``num_targets``, from what the model's ``forward`` returned."""
     return loss if getattr(model, "sums_loss", False) else loss * num_targets
 
 

@@ -20,10 +20,10 @@ class TimeActivationPenalty(Layer):
         beta: weight of TAR.
 
     Attributes:
-        penalty: of the last ``forward``, a scalar; 0 where that was an evaluation. Whoever computes
-            the loss adds it.
-        dout: the gradient of that loss, which scales the penalty's gradient; whoever goes back from
-            the loss sets it before ``backward``.
+        penalty: of the last ``forward``, a scalar; 0 where that was an evaluation. The model adds
+            it to the loss.
+        dout: the gradient of that loss, which scales the penalty's gradient. The model sets it
+            before ``backward``.
 
     ``train_flg`` says whether ``forward`` computes the penalty; a model sets it.
 

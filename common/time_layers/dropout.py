@@ -13,7 +13,7 @@ class TimeDropout(Layer):
     """While training, zeroes each value with probability ``dropout_ratio``, scales up the rest.
 
     Args:
-        dropout_ratio: probability of dropping, in [0, 1), taken to 16 bits.
+        dropout_ratio: probability of dropping, in [0, 1), rounded to 16 bits.
         variational: one mask for all steps of a window (Gal and Ghahramani 2016), not one each.
         rng: gives the masks their seed (``common.masks``); a fresh generator if None.
 

@@ -21,7 +21,7 @@ class TimeEmbedding(Layer):
 
     Args:
         W: one row for each id (V, D).
-        dropout_ratio: probability that a word is dropped, in [0, 1), taken to 16 bits.
+        dropout_ratio: probability that a word is dropped, in [0, 1), rounded to 16 bits.
         rng: gives the masks their seed (``common.masks``); a fresh generator if None. Left alone
             where nothing is dropped.
 

@@ -13,7 +13,7 @@ from common.kernels.output import CompiledScores, compiled_scores
 from common.kernels.passes import add_rows, subtract_at
 from common.np import Array, Scalar, array_of, np
 
-SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, also in the products of the backward pass
+SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, in the backward pass too
 
 
 class TimeAffine(Layer):
@@ -176,7 +176,8 @@ class TimeOutputWithLoss(Layer):
             log_p = of_largest - np.log(sums)
         if self.train_flg:
             self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, (T, N, H))
-        # Where no shift was needed the two products round apart: a certain target comes to 1e-6.
+        # Without a shift, log_p and the sums come from products that round differently: the loss of
+        # a certain target may come out as -1e-6.
         return np.where(counts, np.maximum(-log_p, 0), 0).sum(dtype="float64") / num_targets
 
     def backward(self, dout: float = 1) -> Array:

@@ -22,7 +22,7 @@ class TimeWeightDrop(TimeWrapper):
 
     Args:
         layer: a recurrent time layer.
-        dropout_ratio: probability of dropping, in [0, 1), taken to 16 bits.
+        dropout_ratio: probability of dropping, in [0, 1), rounded to 16 bits.
         rng: gives the masks their seed (``common.masks``); a fresh generator if None.
 
     Raises:
