@@ -155,9 +155,9 @@ def build_vocab(
     """Give every token of the training split an id, in order of first appearance.
 
     With more than ``max_vocab`` tokens the most frequent stay, the earlier of two that are
-    equally frequent, and ``<unk>`` stands where the first of the others appeared. A token that
-    only ``others`` have puts ``<unk>`` last, or, if that makes the vocabulary too large, counts
-    as a cap that drops one more.
+    equally frequent, and ``<unk>`` stands where the first of the others appeared. Where only
+    ``others`` have a token, ``<unk>`` comes last; if that exceeds ``max_vocab``, one token more
+    is dropped.
 
     Args:
         train: Tokens of the training split.

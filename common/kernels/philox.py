@@ -96,8 +96,8 @@ def random_words(
 def threshold_of(ratio: float) -> tuple[int, int]:
     """The draws that drop with probability ``ratio``, those below a threshold, and their bits.
 
-    A ratio that is a multiple of 1/256 takes 8 bits a draw. Any other is rounded to
-    16 bits, the nearest multiple of 1/65,536, but never to 1.
+    A ratio that is a multiple of 1/256 takes 8 bits a draw. Any other is rounded to 16 bits, the
+    nearest multiple of 1/65,536, but never to 1.
 
     Returns:
         threshold, bits: of every 2**bits values the threshold lowest drop.

@@ -42,7 +42,7 @@ def save(training: Any) -> None:
 
 
 def resume(training: Any, script: str) -> bool:
-    """Go back to the last checkpoint; say whether there is anything left to do.
+    """Go back to the last checkpoint; return whether there is anything left to do.
 
     Args:
         training: the ``train.run.language_model.Training`` of the run, newly made.

@@ -38,7 +38,7 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
 
 
 def run_subcommands(commands: dict[str, tuple[Callable[[Any], None], type]]) -> None:
-    """The same for a script of several commands: a main and its options under each name."""
+    """``run_command`` for a script of several commands: a main and its options by name."""
     _begin()
     mains = {options: main for main, options in commands.values()}
     parsed = tyro.extras.subcommand_cli_from_dict(
@@ -48,7 +48,7 @@ def run_subcommands(commands: dict[str, tuple[Callable[[Any], None], type]]) -> 
 
 
 def _defaults(options: type[Options]) -> Options | None:
-    """Those of the run that ``--resume`` names, or of the preset; None for the class's own."""
+    """The options of the run that ``--resume`` names, or of the preset; None for the defaults."""
     names = {field.name for field in fields(options)}  # type: ignore[arg-type]
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--resume", type=Path)
@@ -121,7 +121,7 @@ class Output(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """By which boxes around the help are drawn; the base class would answer None."""
+        """tyro chooses the boxes around its help by it; the base class would answer None."""
         return getattr(self._stream, "encoding", "ascii")
 
     def isatty(self) -> bool:

@@ -7,7 +7,7 @@ checkpoint.safetensors  everything that the rest of the run depends on, while it
 weights.safetensors  the best weights so far
 results.json         the final figures; there once the run is finished
 curve.png            the picture
-run.lock             there while a process writes into the folder; says which
+run.lock             there while a process writes into the folder; names the process
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
     "require_finished",
 ]
 
-CALL_OPTIONS = ("resume", "out")  # options that are not of the run
+CALL_OPTIONS = ("resume", "out")  # they say where the run lies, not what it computes
 
 
 class RunFolder:
@@ -77,7 +77,7 @@ class RunFolder:
         """Make ``options.out``, or the next free ``runs/SCRIPT-SUBJECT-K``, and write config.json.
 
         Args:
-            script: the command, by which config.json is found to be its run.
+            script: the command's name.
             subject: what the run is of, such as the corpus; may be empty.
             options: the command's; ``out`` is a folder or None.
             corpus: the text, whose words the folder keeps; None for a run without one.
@@ -117,8 +117,8 @@ class RunFolder:
             config = json.loads(run.config_file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{run.config_file}: not the config of a run ({error})") from error
-        parts = config if isinstance(config, dict) else {}
-        if not isinstance(parts.get("script"), str) or not isinstance(parts.get("options"), dict):
+        keys = config if isinstance(config, dict) else {}
+        if not isinstance(keys.get("script"), str) or not isinstance(keys.get("options"), dict):
             raise ValueError(
                 f"{run.config_file}: not the config of a run (no script with its options)"
             )
@@ -198,7 +198,7 @@ class RunFolder:
         """Append one line to log.jsonl; a number that is not finite becomes null.
 
         Raises:
-            OSError: where it cannot be written; what of it was written, ``go_back`` removes.
+            OSError: where it cannot be written; ``go_back`` removes a part of a line.
         """
         line = (json.dumps(_finite(record), allow_nan=False) + "\n").encode()
         try:
@@ -360,7 +360,7 @@ def locked(path: Path) -> Iterator[None]:
             os.close(descriptor)
             path.unlink(missing_ok=True)
         else:
-            path.unlink(missing_ok=True)  # while it is still ours
+            path.unlink(missing_ok=True)  # while the lock is held
             os.close(descriptor)
 
 
@@ -404,7 +404,7 @@ def _refusal(path: Path) -> str:
 
 
 def fixed_options(options: Any, changeable: Sequence[str] = ()) -> dict[str, Any]:
-    """Those that decide what a run computes, as JSON has them."""
+    """The options that decide what a run computes, with values as JSON has them."""
     return {
         name: json.loads(json.dumps(value, default=str))
         for name, value in asdict(options).items()

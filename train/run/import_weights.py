@@ -82,7 +82,7 @@ def keep_as_run(
     try:
         corpus: Corpus | None = script_options.load_corpus()
     except (FileNotFoundError, RuntimeError) as error:
-        if options.corpus != "ptb":  # the others do not have to be fetched
+        if options.corpus != "ptb":  # only ptb may have to be downloaded
             raise
         corpus = None
         print(f"note: perplexity is not measured, because the corpus is not there: {error}")

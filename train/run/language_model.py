@@ -29,7 +29,7 @@ __all__ = ["Training", "evaluate", "train"]
 
 
 def train(script: str, options: LanguageModelOptions) -> None:
-    """Train, validate after each epoch, keep the best weights, report; or go on with all that.
+    """Train, validate after each epoch, keep the best weights, report; or resume such a run.
 
     Raises:
         DivergenceError: when the loss or the gradients are no longer finite.
@@ -67,7 +67,7 @@ def train(script: str, options: LanguageModelOptions) -> None:
             if options.resume is not None and not checkpoint.resume(training, script):
                 return
             training.go_on()
-            stop.at_once = True  # from here on nothing is lost that cannot be done again
+            stop.at_once = True  # the report can be repeated, so nothing need be finished
             training.report()
         except Stopped:
             print(f"to go on: {command_to_resume(script, run.path)}", flush=True)
@@ -136,7 +136,7 @@ class Training:
         return self._seconds + time.perf_counter() - self._since
 
     def average(self) -> None:
-        """Keep an average of the weights from here on."""
+        """Begin to average the weights."""
         unique = UniqueParameters(self.model.params, self.model.grads)
         decay = self.options.average_decay if self.options.average == "ema" else None
         self.trainer.average = WeightAverage(unique.params, decay)
@@ -184,7 +184,7 @@ class Training:
         self.stop.check()
 
     def _averaged(self) -> AbstractContextManager[None]:
-        """Inside, the model has the weights that count: their average, where there is one."""
+        """Inside, the model has the weights that are validated: their average, if there is one."""
         average = self.trainer.average
         return nullcontext() if average is None else average.applied()
 
@@ -257,7 +257,7 @@ def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, float]:
         try:
             results[f"{split}_book"] = eval_perplexity(model, tokens)
             book = f"{results[f'{split}_book']:8.2f}"
-        except ValueError:
+        except ValueError:  # shorter than 10 streams of 35 steps, and one token
             book = f"  (needs 351 tokens, there are {len(tokens)})"
         print(f"{split:<10} {exact:8.2f} {book}", flush=True)
     return results

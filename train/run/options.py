@@ -60,7 +60,7 @@ class LanguageModelOptions(ABC):
     lr: float = 20.0
     """Learning rate of plain SGD; large, because the loss is a mean over N T tokens and clipped."""
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """How the learning rate goes on from there: cosine and linear reach 0 after all epochs."""
+    """What becomes of the learning rate: cosine and linear reach 0 after all epochs."""
     warmup: float = 0.0
     """Epochs, such as 0.5, over which the learning rate rises from 0."""
     lr_decay: float = 1.0
@@ -74,12 +74,12 @@ class LanguageModelOptions(ABC):
     """Validate and keep an average of the weights: asgd, all since validation stopped improving;
     ema, an exponential one."""
     average_window: int = 5
-    """For asgd: averaging begins when a validation is worse than the best one of before the last
-    so many."""
+    """For asgd: averaging begins when a validation is worse than the best one that is older by more
+    than this many validations."""
     average_decay: float = 0.999
-    """For ema: the share of the average that an update leaves."""
+    """For ema: the share of the average that each update keeps."""
     random_offset: bool = False
-    """Let the windows of each epoch begin elsewhere."""
+    """Begin each epoch with a window of random size, so that the later windows are others too."""
     random_sizes: bool = False
     """Let each window have a random size around --time-size."""
     unigram_bias: bool = False
@@ -108,7 +108,7 @@ class LanguageModelOptions(ABC):
         """The model that these options describe."""
 
     def with_whole_paths(self) -> Self:
-        """The same, so that a run can be opened from another folder."""
+        """The same with absolute paths, so that a run can be opened from another folder."""
         is_file = Path(self.corpus).exists() and self.corpus not in NAMES
         data_dir = None if self.data_dir is None else self.data_dir.absolute()
         corpus = str(Path(self.corpus).absolute()) if is_file else self.corpus
@@ -146,7 +146,7 @@ class LanguageModelOptions(ABC):
         return Adam(self.lr)
 
     def build_schedule(self) -> Callable[[float, int], float] | None:
-        """The learning rate after so many epochs, and decays on a plateau; None if it stays.
+        """The learning rate by epochs done and decays on a plateau; None if it stays.
 
         Raises:
             ValueError: for a number out of range.
@@ -159,8 +159,8 @@ class LanguageModelOptions(ABC):
     def changeable(self) -> tuple[str, ...]:
         """Names of the options that may change when a run is resumed.
 
-        Not the epochs where the learning rate is to end with them: what has been done was done
-        with rates that belong to another run.
+        Not the epochs where the schedule ends with them: with another number, the rates of the
+        epochs already done would have been others.
         """
         always = ("corpus", "data_dir", "checkpoint_every", "on_nan")
         return ("epochs", *always) if self.lr_schedule == "constant" else always

@@ -21,11 +21,11 @@ __all__ = [
 Options = TypeVar("Options")
 
 UNIONS = (Union, UnionType)
-RENAMED = {"dropout_ratio": "dropout"}  # what an option is called in older runs, and what today
+RENAMED = {"dropout_ratio": "dropout"}  # an option's name in older runs, and its name today
 
 
 def _with_current_names(saved: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """What a config holds under the names of today; ``known`` are those that the script has."""
+    """The options of a config under their present names; ``known`` are those of the script."""
     current = dict(saved)
     for before, today in RENAMED.items():
         if before in current and today in known and today not in current:
