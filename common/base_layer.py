@@ -62,6 +62,9 @@ class Layer:
         penalty: what the layer adds to the loss of a language model, a scalar.
         dout: the gradient of that loss, which scales the penalty's; a model sets it.
         workspace: memory that the layers of a model use in turns, where the layer needs any.
+
+    Raises:
+        TypeError: for a parameter that is not an array.
     """
 
     param_names: tuple[str, ...] = ()
@@ -180,6 +183,9 @@ class Recurrent(Layer):
     Attributes:
         num_gates: k, the number of blocks of H columns in Wx and Wh.
         bias_blocks: how many blocks of H the bias may have.
+
+    Raises:
+        ValueError: for parameters of other shapes.
     """
 
     param_names: tuple[str, ...] = ("Wx", "Wh", "b")

@@ -144,9 +144,13 @@ def check_layer(
             and returns one for each input.
         inputs: float64 arrays, or integer arrays, which have no gradient.
         rng: draws the random numbers.
-        prepare: called before each forward pass: restores a state, reseeds a mask.
+        prepare: called before each forward pass: restores a state, repeats a mask.
         extra: called after ``backward``: further arrays with their gradients, such as a state.
         subject: the report's title; the layer's class if None.
+
+    Raises:
+        TypeError: for a parameter or an input that is not float64.
+        ValueError: where ``backward`` returns no gradient for an input, or one of another shape.
     """
     prepare()
     outputs = _as_tuple(layer.forward(*inputs))
@@ -185,8 +189,11 @@ def check_model(
         model: built with ``dtype="float64"``.
         xs: inputs.
         ts: targets.
-        prepare: called before each forward pass: restores the state, reseeds the masks.
+        prepare: called before each forward pass: restores the state, repeats the masks.
         subject: the report's title; the model's class if None.
+
+    Raises:
+        TypeError: for a parameter that is not float64.
     """
 
     def loss() -> float:

@@ -169,6 +169,9 @@ class Dropout(Layer):
     Args:
         dropout_ratio: probability of dropping, in [0, 1), rounded to 16 bits.
         rng: gives the masks their seed (``common.masks``); a fresh generator if None.
+
+    Raises:
+        ValueError: for a ratio outside [0, 1).
     """
 
     def __init__(self, dropout_ratio: float = 0.5, rng: numpy.random.Generator | None = None):

@@ -108,6 +108,9 @@ class Optimizer:
     """What all rules share: one array per slot and parameter, made at the first update.
 
     A rule is a list of slot names and ``_step``, which changes one parameter.
+
+    Raises:
+        ValueError: for a learning rate below 0, or one that is not finite.
     """
 
     slots: tuple[str, ...] = ()

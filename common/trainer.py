@@ -91,6 +91,9 @@ class Trainer:
         seed: 64 bits that ``rng`` gives without drawing.
         shuffles: whether each epoch has an order of its own, drawn from ``rng``.
         curve: one record for every report so far.
+
+    Raises:
+        ValueError: for another ``on_nan``.
     """
 
     shuffles = True
@@ -157,7 +160,8 @@ class Trainer:
     ) -> Iterator[Record | None]:
         """As ``fit``, one update at a time: yields the record where one is due, else None.
 
-        Between two iterations ``state_dict`` may be kept and the loop may be left.
+        Between two iterations ``state_dict`` may be kept and the loop may be left. Errors are those
+        of ``fit``.
         """
         x, t = np.asarray(x), np.asarray(t)
         if len(x) != len(t) or len(x) == 0:
@@ -412,7 +416,10 @@ class RnnlmTrainer(Trainer):
         random_offset: bool = False,
         random_sizes: bool = False,
     ) -> Iterator[Record | None]:
-        """As ``fit``, one update at a time: yields the record where one is due, else None."""
+        """As ``fit``, one update at a time: yields the record where one is due, else None.
+
+        Errors are those of ``fit``.
+        """
         who = type(self).__name__
         check_sizes(who, batch_size=batch_size, time_size=time_size, eval_interval=eval_interval)
         needed = batch_size * time_size

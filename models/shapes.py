@@ -115,6 +115,9 @@ class OneToMany(StepByStep):
     Args:
         input_size, hidden_size, num_classes, cell, rng, dtype: as for :class:`StepByStep`.
         num_answers: S.
+
+    Raises:
+        ValueError: for a size below 1, or a cell that is not known.
     """
 
     def __init__(
@@ -139,6 +142,9 @@ class ManyToOne(BaseModel):
 
     Args:
         input_size, hidden_size, num_classes, cell, rng, dtype: as for :class:`StepByStep`.
+
+    Raises:
+        ValueError: for a size below 1, or a cell that is not known.
     """
 
     def __init__(

@@ -19,6 +19,9 @@ class MinGRU(Layer):
     Args:
         Wx: (D, 2H), in the order z, n.
         b: (2H,).
+
+    Raises:
+        ValueError: for parameters of other shapes.
     """
 
     param_names = ("Wx", "b")

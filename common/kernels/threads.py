@@ -53,7 +53,7 @@ def over_rows(work: Callable[[slice], None], array: Array) -> None:
     On the CPU the slices are small and run in threads (NumPy's elementwise loops and the kernels
     release the interpreter's lock), on a GPU there is one. ``work`` must write to its own rows
     only; the result then does not depend on the threads. Where no thread can be started, the
-    calling one does all the work.
+    calling one does all the work. What ``work`` raises is raised here, once all threads are done.
     """
     num_rows = len(array)
     if not isinstance(array, numpy.ndarray):

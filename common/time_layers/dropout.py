@@ -18,6 +18,9 @@ class TimeDropout(Layer):
         rng: gives the masks their seed (``common.masks``); a fresh generator if None.
 
     ``train_flg`` says whether ``forward`` drops; a model sets it.
+
+    Raises:
+        ValueError: for a ratio outside [0, 1).
     """
 
     def __init__(
