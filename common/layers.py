@@ -217,7 +217,7 @@ class Embedding(Layer):
         return W[ids]
 
     def backward(self, dy: Array) -> None:
-        """Adds up the rows of each id into dW; ids have no gradient."""
+        """(N, D) -> nothing, since ids have no gradient; adds up the rows of each id into dW."""
         (ids,) = self.saved()
         self.grads[0][...] = 0
         np.add.at(self.grads[0], ids, dy)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy
 
-from common.base_layer import KeptState, check_sizes, uniform
+from common.base_layer import Layer, check_sizes, uniform
 from common.base_model import BaseModel
 from common.functions import one_hot
 from common.layers import Affine, Sigmoid, SoftmaxWithLoss
@@ -36,10 +36,6 @@ Rng = numpy.random.Generator
 
 def _affine(kind: type, D: int, V: int, rng: Rng, dtype: str) -> Affine | TimeAffine:
     return kind(uniform(rng, D, (D, V), dtype), uniform(rng, D, (V,), dtype))
-
-
-def _recurrent(cell: Any, D: int, H: int, rng: Rng, dtype: str) -> KeptState:
-    return time_layer(uniform_cell(cell), D, H, rng, dtype)
 
 
 class OneToOne(BaseModel):
@@ -103,8 +99,13 @@ class StepByStep(BaseModel):
         D, H, V = input_size, hidden_size, num_classes
         check_sizes(type(self).__name__, input_size=D, hidden_size=H, num_classes=V)
         rng = numpy.random.default_rng(rng)
-        recurrent = _recurrent(cell, D, H, rng, dtype)
-        self.compose([recurrent, _affine(TimeAffine, H, V, rng, dtype)], TimeSoftmaxWithLoss())
+        recurrent = time_layer(uniform_cell(cell), D, H, rng, dtype)
+        above, loss_layer = self._answering_layers(H, V, rng, dtype)
+        self.compose([recurrent, *above], loss_layer)
+
+    def _answering_layers(self, H: int, V: int, rng: Rng, dtype: str) -> tuple[list[Layer], Layer]:
+        """The layers above the recurrent one, and the loss."""
+        return [_affine(TimeAffine, H, V, rng, dtype)], TimeSoftmaxWithLoss()
 
 
 class OneToMany(StepByStep):
@@ -135,32 +136,14 @@ class OneToMany(StepByStep):
         self.compose([TimeFirstStep(num_answers), *self.layers], self.loss_layer)
 
 
-class ManyToOne(BaseModel):
-    """Reads to the end and answers once, from the last state.
+class ManyToOne(StepByStep):
+    """Reads to the end and answers once, from the last state; arguments as for StepByStep.
 
     ``predict``: (N, T, D) -> (N, V). ``forward`` takes one class id for each example, (N,).
-
-    Args:
-        input_size, hidden_size, num_classes, cell, rng, dtype: as for :class:`StepByStep`.
-
-    Raises:
-        ValueError: for a size below 1, or a cell that is not known.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_classes: int,
-        cell: Any = TimeLSTM,
-        rng: Rng | int | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        D, H, V = input_size, hidden_size, num_classes
-        check_sizes(type(self).__name__, input_size=D, hidden_size=H, num_classes=V)
-        rng = numpy.random.default_rng(rng)
-        recurrent, output = _recurrent(cell, D, H, rng, dtype), _affine(Affine, H, V, rng, dtype)
-        self.compose([recurrent, TimeLastStep(), output], SoftmaxWithLoss())
+    def _answering_layers(self, H: int, V: int, rng: Rng, dtype: str) -> tuple[list[Layer], Layer]:
+        return [TimeLastStep(), _affine(Affine, H, V, rng, dtype)], SoftmaxWithLoss()
 
 
 class ReadThenWrite(BaseModel):
