@@ -451,7 +451,7 @@ def normal(rng: numpy.random.Generator, shape: tuple[int, ...], scale: float, dt
     Drawn in float64 a few rows at a time, so that twice the memory is not needed in passing.
     """
     weights = numpy.empty(shape, dtype=dtype)
-    for rows in numpy.array_split(weights, max(1, weights.size >> 16)):
+    for rows in numpy.array_split(weights, max(1, weights.size >> 16)):  # 512 KiB of float64 each
         rows[...] = scale * rng.standard_normal(rows.shape)
     return np.asarray(weights)
 

@@ -81,7 +81,7 @@ def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
     if not max_norm > 0:
         raise ValueError(f"clip_grads: expected max_norm above 0, got {max_norm}")
     before = norm(grads)
-    rate = np.minimum(max_norm / (before + 1e-6), 1)
+    rate = np.minimum(max_norm / (before + 1e-6), 1)  # 1e-6 as in PyTorch
     if isinstance(rate, numpy.floating):  # known at no cost on the CPU only
         if rate == 1:
             return before

@@ -487,7 +487,7 @@ class Progress:
         self.pause()
         record = {
             "loss": loss,
-            "perplexity": perplexity_of(min(loss, 700)),
+            "perplexity": perplexity_of(min(loss, 700)),  # finite, so that a curve can show it
             "ms_per_iteration": 1000 * self.seconds / self.iterations,
             "tokens_per_second": targets / self.seconds,
         }

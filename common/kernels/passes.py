@@ -167,6 +167,7 @@ def norm(arrays: Sequence[Array]) -> Scalar:
     """
     with numpy.errstate(over="ignore"):  # it is computed again
         total = np.sqrt(sum(_squares(array) for array in arrays))
+    # Above 1e-14 the squares that are lost below float32's least number, 1e-38, do not count.
     if not isinstance(total, numpy.floating) or 1e-14 < total < numpy.inf or numpy.isnan(total):
         return total
     # The squares of finite elements may be infinite, those of small ones 0: divide first.
