@@ -56,12 +56,7 @@ def recurrent(
     layer = (cell.build if is_time_layer else partial(_from_left, cell))(D, H, rng, dtype)
     layer.stateful = True
     if forget_bias:
-        if "f" not in layer.gates:
-            raise ValueError(
-                f"{type(layer).__name__}: expected forget_bias 0, since there is no forget gate; "
-                f"got {forget_bias}"
-            )
-        set_gate_bias(layer, "f", forget_bias)
+        _set_forget_bias(layer, forget_bias)
     return layer
 
 
@@ -72,6 +67,15 @@ def _from_left(cell: Any, *sizes: Any) -> KeptState:
             "see the words that it predicts"
         )
     return time_layer(cell, *sizes)
+
+
+def _set_forget_bias(layer: KeptState, forget_bias: float) -> None:
+    if "f" not in layer.gates:
+        raise ValueError(
+            f"{type(layer).__name__}: expected forget_bias 0, since there is no forget gate; "
+            f"got {forget_bias}"
+        )
+    set_gate_bias(layer, "f", forget_bias)
 
 
 def set_gate_bias(layer: KeptState, gate: str, bias: float) -> None:
