@@ -27,8 +27,8 @@ class ImportOptions:
     model: Literal["rnnlm", "simple_rnnlm", "better_rnnlm"]
     """The script that makes such a model; its sizes are read from the weights."""
     corpus: str = "ptb"
-    """The text with whose vocabulary it was trained: pydoc, ptb, markov, or the path of a text file
-    or of a folder of text files."""
+    """The text with whose vocabulary it was trained: pydoc, ptb, markov, or the path of a file or a
+    folder of text files."""
     data_dir: Path | None = None
     """Folder with the files of ptb, if $TIMELAYERS_DATA does not name it."""
     level: Literal["word", "char"] = "word"
