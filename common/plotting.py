@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontEntry, FontProperties
@@ -21,10 +23,14 @@ _said = False  # whether the line about a missing font has been printed
 
 
 def perplexity_curve(
-    train: Points, valid: Points = (), ylim: Sequence[float] | None = None
+    train: Points, valid: Points = (), ylim: Sequence[float] | None = None, bits: bool = False
 ) -> None:
-    """Draw (iteration, perplexity) points into the current figure, log scale without ``ylim``."""
+    """Draw (iteration, perplexity) points into the current figure, log scale without ``ylim``.
+
+    With ``bits`` the axis on the right of a log scale has log2 of it, bits per character.
+    """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
     axes = plt.gca()
     if train:
@@ -37,6 +43,14 @@ def perplexity_curve(
         axes.set_ylim(*ylim)
     axes.set_xlabel("iterations")
     axes.set_ylabel("perplexity")
+    if bits and ylim is None:
+        right = axes.secondary_yaxis(
+            "right", functions=(lambda p: np.log2(p), lambda b: np.exp2(b))
+        )
+        right.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+        right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        right.yaxis.set_minor_locator(NullLocator())
+        right.set_ylabel("bits per character")
     axes.grid(alpha=0.3, which="both")
     if train or valid:
         axes.legend()

@@ -22,6 +22,7 @@ more, since the loss is a mean over the window: the update of a window of S step
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -343,16 +344,17 @@ class Trainer:
     def plot(
         self,
         ylim: Sequence[float] | None = None,
-        path: str | None = None,
+        path: str | os.PathLike[str] | None = None,
         valid: Sequence[tuple[float, float]] = (),
+        bits: bool = False,
     ) -> None:
         """Draw perplexity against iterations, from the first ``fit`` on.
 
         ``ylim`` bounds the perplexity (None: all of it, on a log scale); ``path`` is where to save
         the picture (None: show it, or without a screen curve.png); ``valid`` are more points
-        (iteration, perplexity).
+        (iteration, perplexity); ``bits`` adds an axis of bits per character to a log scale.
         """
-        perplexity_curve([(r["step"], r["perplexity"]) for r in self.curve], valid, ylim)
+        perplexity_curve([(r["step"], r["perplexity"]) for r in self.curve], valid, ylim, bits)
         show_or_save(path)
 
 

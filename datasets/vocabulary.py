@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -110,6 +111,20 @@ class Vocabulary:
         if self.level != "word":
             return "".join(tokens)
         return re.sub(" ?\n ?", "\n", " ".join(tokens))
+
+    def in_bits(self, perplexities: Mapping[str, float]) -> dict[str, float]:
+        """Bits per character, log2 of each perplexity, under ``NAME_bits``.
+
+        Empty where tokens are not characters: a bit for each word says little.
+        """
+        if self.level != "char":
+            return {}
+        return {f"{name}_bits": math.log2(value) for name, value in perplexities.items()}
+
+    def bits_beside(self, perplexity: float, before: str = " | ") -> str:
+        """What stands beside a perplexity: nothing, or at character level its bits."""
+        bits = self.in_bits({"": perplexity}).values()
+        return "".join(f"{before}{value:.3f} bits per character" for value in bits)
 
     def hash(self) -> str:
         """SHA-256 of the tokens in the order of their ids and of the level, in hexadecimal."""

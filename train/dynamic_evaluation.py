@@ -97,7 +97,8 @@ def tuned(
     for lr, decay in tqdm(grid, desc="settings", disable=None):
         setting = replace(options, lr=lr, decay=decay)
         perplexity = measure(model, tokens, corpus.first_id, setting, scales)
-        tqdm.write(f"| lr {lr:g} | decay {decay:g} | validation perplexity {perplexity:.2f}")
+        bits = corpus.vocabulary.bits_beside(perplexity)
+        tqdm.write(f"| lr {lr:g} | decay {decay:g} | validation perplexity {perplexity:.2f}{bits}")
         tried.append((perplexity, setting))
     _, best = min(tried, key=lambda pair: pair[0])
     print(
@@ -127,17 +128,19 @@ def main(options: Options) -> None:
         )
     if options.tune:
         options = tuned(model, corpus, options, scales)
-    figures: dict[str, object] = {}
-    for split in ("valid", "test"):
-        tokens = getattr(corpus, split)
-        figures[split] = measure(model, tokens, corpus.first_id, options, scales)
-        print(f"{split:<6} {figures[split]:8.2f} by dynamic evaluation", flush=True)
+    figures: dict[str, float] = {}
+    for split, tokens in (("valid", corpus.valid), ("test", corpus.test)):
+        value = measure(model, tokens, corpus.first_id, options, scales)
+        bits = corpus.vocabulary.bits_beside(value)
+        print(f"{split:<6} {value:8.2f} by dynamic evaluation{bits}", flush=True)
+        figures[split] = value
+    figures |= corpus.vocabulary.in_bits(figures)
     names = ["rule", "lr", "decay", "time_size"]
     if scales is not None:
         names += ["epsilon", "statistics_batch", "statistics_windows"]
-    figures["settings"] = {name: getattr(options, name) for name in names}
-    figures["seconds"] = time.perf_counter() - start
-    add_result(options.run, NAME, figures)
+    settings = {name: getattr(options, name) for name in names}
+    seconds = time.perf_counter() - start
+    add_result(options.run, NAME, {**figures, "settings": settings, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Options(SavedRunOptions):
 
 def tuned(model: LanguageModel, corpus: Corpus, options: Options) -> Options:
     """``options`` with the settings that do best on the validation text."""
+    bits_beside = corpus.vocabulary.bits_beside
     tried: list[tuple[float, Options]] = []
     for cache_size in tqdm(CACHE_SIZES, desc="sizes", disable=None):
         log_p, p_cache = cache_probabilities(
@@ -65,7 +66,7 @@ def tuned(model: LanguageModel, corpus: Corpus, options: Options) -> Options:
             )
             tqdm.write(
                 f"| cache size {cache_size} | theta {theta:g} | best weight {setting.weight:g} "
-                f"| validation perplexity {best:.2f}"
+                f"| validation perplexity {best:.2f}{bits_beside(best)}"
             )
             tried.append((best, setting))
     _, chosen = min(tried, key=lambda pair: pair[0])
@@ -90,14 +91,15 @@ def main(options: Options) -> None:
     if options.tune:
         options = tuned(model, corpus, options)
     settings = {name: getattr(options, name) for name in ("cache_size", "theta", "weight")}
-    figures: dict[str, object] = {}
-    for split in ("valid", "test"):
-        tokens = getattr(corpus, split)
-        figures[split] = eval_perplexity_cache(model, tokens, corpus.first_id, **settings)
-        print(f"{split:<6} {figures[split]:8.2f} with the neural cache", flush=True)
-    figures["settings"] = settings
-    figures["seconds"] = time.perf_counter() - start
-    add_result(options.run, NAME, figures)
+    figures: dict[str, float] = {}
+    for split, tokens in (("valid", corpus.valid), ("test", corpus.test)):
+        value = eval_perplexity_cache(model, tokens, corpus.first_id, **settings)
+        bits = corpus.vocabulary.bits_beside(value)
+        print(f"{split:<6} {value:8.2f} with the neural cache{bits}", flush=True)
+        figures[split] = value
+    figures |= corpus.vocabulary.in_bits(figures)
+    seconds = time.perf_counter() - start
+    add_result(options.run, NAME, {**figures, "settings": settings, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -30,6 +30,22 @@ def test_both_curves_are_drawn_with_a_name_and_the_axes_say_what_they_are():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("iterations", "perplexity")
 
 
+def test_bits_have_an_axis_of_their_own_on_the_right():
+    perplexity_curve([(1, 16.0), (20, 4.0)], bits=True)
+    figure, axes = plt.gcf(), plt.gca()
+    figure.canvas.draw()
+    (right,) = axes.child_axes
+    assert right.get_ylabel() == "bits per character"
+    for bits in (2, 3, 4):  # as high as its perplexity on the left
+        _, height = right.transData.transform((0, bits))
+        assert height == pytest.approx(axes.transData.transform((1, 2**bits))[1])
+    assert "3" in [label.get_text() for label in right.get_yticklabels()]
+    for options in ({}, {"bits": True, "ylim": (0, 500)}):
+        plt.close()
+        perplexity_curve(TRAIN, **options)
+        assert not plt.gca().child_axes
+
+
 def test_without_limits_the_scale_is_logarithmic_and_with_limits_it_is_the_books():
     perplexity_curve(TRAIN)
     assert plt.gca().get_yscale() == "log"

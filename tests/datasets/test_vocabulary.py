@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 from collections import Counter
 from dataclasses import FrozenInstanceError
 
@@ -30,6 +31,18 @@ def test_ids_are_the_places_of_the_words(vocabulary):
 def test_the_fields_are_fixed(vocabulary):
     with pytest.raises(FrozenInstanceError):
         vocabulary.level = "char"
+
+
+def test_characters_are_measured_in_bits_too(vocabulary):
+    characters = Vocabulary(("a", "b", "\n"), "char")
+    assert characters.in_bits({"valid": 8.0, "test": 2.0}) == {"valid_bits": 3.0, "test_bits": 1.0}
+    assert characters.bits_beside(8.0) == " | 3.000 bits per character"
+    assert characters.bits_beside(math.sqrt(2), ", ") == ", 0.500 bits per character"
+    assert characters.in_bits({"of a broken model": math.inf}) == {
+        "of a broken model_bits": math.inf
+    }
+    for other in (vocabulary, Vocabulary(("a", "b"), "symbol")):
+        assert (other.in_bits({"valid": 8.0}), other.bits_beside(8.0)) == ({}, "")
 
 
 def test_encode_and_decode_words(vocabulary):

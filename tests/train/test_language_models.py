@@ -1,6 +1,7 @@
 """Every language-model script, from options to run folder, on corpora of seconds."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,28 @@ def test_a_run_leaves_a_folder_that_can_be_evaluated_and_generates(
     generate.main(generate.Options(out, prompt="the cat", length=12, temperature=0.5))
     words = capsys.readouterr().out.split()
     assert words[:2] == ["the", "cat"] and len(words) > 2
+
+
+def test_a_run_of_characters_is_measured_in_bits_too(text_file, tmp_path, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(RnnlmTrainer, "plot", lambda self, **options: drawn.append(options["bits"]))
+    run_small("rnnlm", text_file, tmp_path / "words", epochs=1)
+    assert "bits" not in capsys.readouterr().out
+    assert "bits" not in (tmp_path / "words" / "results.json").read_text()
+    out = run_small("rnnlm", text_file, tmp_path / "chars", epochs=1, level="char")
+    assert drawn == [False, True]
+    shown = capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    for name in ("valid_exact", "valid_book", "test_exact", "test_book"):
+        assert results[f"{name}_bits"] == math.log2(results[name])
+    valid, test = (f"{results[f'{split}_exact_bits']:.3f}" for split in ("valid", "test"))
+    assert (
+        f"validation perplexity {results['valid_exact']:.2f} | {valid} bits per character" in shown
+    )
+    evaluate.main(evaluate.Options(out))
+    for printed in (shown, capsys.readouterr().out):
+        for bits in (valid, test):
+            assert f" | exact: {bits} bits per character\n" in printed
 
 
 CHOSEN = {

@@ -1,6 +1,7 @@
 """Dynamic evaluation and the neural cache of a finished run, from the command to results.json."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -105,6 +106,26 @@ def test_tuning_asks_the_validation_text_only_and_looks_at_the_test_text_once(
 def _short_test(model, corpus):
     """The corpus with a test text of 77 words, a length that no other text has."""
     return model, replace(corpus, test=corpus.test[:77])
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [(dynamic_evaluation, {"tune_tokens": 100, "statistics_windows": 2}), (neural_cache, {})],
+)
+def test_characters_are_shown_in_bits_too(module, options, tmp_path, capsys):
+    (tmp_path / "cats.txt").write_text(TEXT, encoding="utf-8")
+    sizes = {"wordvec_size": 8, "hidden_size": 8, "epochs": 1, "batch_size": 5, "time_size": 10}
+    out = tmp_path / "run"
+    rnnlm.main(rnnlm.Options(corpus=str(tmp_path / "cats.txt"), level="char", out=out, **sizes))
+    capsys.readouterr()
+    module.main(module.Options(out, tune=True, **options))
+    shown = capsys.readouterr().out
+    found = json.loads((out / "results.json").read_text())[module.NAME]
+    for split in ("valid", "test"):
+        assert found[f"{split}_bits"] == math.log2(found[split])
+        assert f" | {found[f'{split}_bits']:.3f} bits per character\n" in shown
+    tried = [line for line in shown.splitlines() if "validation perplexity" in line]
+    assert tried and all(line.endswith(" bits per character") for line in tried)
 
 
 def test_the_figures_of_a_setting_are_those_of_the_library(run):

@@ -173,9 +173,7 @@ class RunFolder:
         about: dict[str, Any] = {
             "script": script,
             "options": {
-                key: str(value) if isinstance(value, Path) else value
-                for key, value in asdict(options).items()
-                if key != "resume"
+                key: _plain(value) for key, value in asdict(options).items() if key != "resume"
             },
             "versions": {
                 "time-layers": version("time-layers"),
@@ -249,6 +247,11 @@ class RunFolder:
         """Write one file of the folder, whole; a number that is not finite becomes null."""
         text = json.dumps(_finite(content), indent=2, allow_nan=False)
         write_atomically(path, (text + "\n").encode())
+
+
+def _plain(value: Any) -> Any:
+    """The value of an option as JSON has it: a path as its text, a tuple as a list."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def _finite(value: Any) -> Any:
@@ -406,7 +409,7 @@ def _refusal(path: Path) -> str:
 def fixed_options(options: Any, changeable: Sequence[str] = ()) -> dict[str, Any]:
     """The options that decide what a run computes, with values as JSON has them."""
     return {
-        name: json.loads(json.dumps(value, default=str))
+        name: _plain(value)
         for name, value in asdict(options).items()
         if name not in (*changeable, *CALL_OPTIONS)
     }

@@ -7,7 +7,6 @@ import platform
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
 
 import numpy
 
@@ -18,6 +17,7 @@ from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import eval_perplexity, eval_perplexity_exact
 from common.trainer import RnnlmTrainer, print_record
 from datasets.corpus import Corpus
+from datasets.vocabulary import UNK
 from models.language_model import LanguageModel
 from train.run import checkpoint
 from train.run.folder import RunFolder
@@ -180,7 +180,9 @@ class Training:
         self.save()
         print(f"| stopped after iteration {self.trainer.iteration}, checkpoint written", flush=True)
         with self._averaged():
-            print(f"| validation perplexity {self.valid_perplexity():.2f}", flush=True)
+            valid = self.valid_perplexity()
+        bits = self.corpus.vocabulary.bits_beside(valid)
+        print(f"| validation perplexity {valid:.2f}{bits}", flush=True)
         self.stop.check()
 
     def _averaged(self) -> AbstractContextManager[None]:
@@ -208,7 +210,8 @@ class Training:
                 self.decays += 1
         self.valid_points.append((trainer.iteration, valid))
         epoch, seconds = trainer.epoch, self.seconds()
-        print(f"| epoch {epoch} | {seconds:.0f} s | validation perplexity {valid:.2f}", flush=True)
+        shown = f"{valid:.2f}{self.corpus.vocabulary.bits_beside(valid)}"
+        print(f"| epoch {epoch} | {seconds:.0f} s | validation perplexity {shown}", flush=True)
         record = {"epoch": epoch, "step": trainer.iteration, "valid": valid, "seconds": seconds}
         self.run.log(record)
         if self.options.average == "asgd" and trainer.average is None:
@@ -239,33 +242,32 @@ class Training:
         if trainer.skipped:
             print(f"{trainer.skipped} of {trainer.iteration} updates skipped: they were not finite")
         print_sample(model, self.corpus, self.options.seed)
-        trainer.plot(path=str(run.curve_file), valid=self.valid_points)
+        trainer.plot(path=run.curve_file, valid=self.valid_points, bits=self.corpus.level == "char")
         print(f"run saved in {run.path} ({seconds:.0f} s of training)")
 
 
 def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, float]:
     """Print and return valid and test perplexity by the exact and by the book's protocol.
 
-    A split that is too short for one batch of the book's protocol has the exact one only.
+    A split that is too short for one batch of the book's protocol has the exact one only. At
+    character level bits per character stand beside.
     """
     results: dict[str, float] = {}
     print("perplexity    exact     book")
-    for split in ("valid", "test"):
-        tokens: Any = getattr(corpus, split)
-        exact = eval_perplexity_exact(model, tokens, corpus.first_id)
-        results[f"{split}_exact"] = exact
+    for split, tokens in (("valid", corpus.valid), ("test", corpus.test)):
+        exact = results[f"{split}_exact"] = eval_perplexity_exact(model, tokens, corpus.first_id)
         try:
             results[f"{split}_book"] = eval_perplexity(model, tokens)
             book = f"{results[f'{split}_book']:8.2f}"
         except ValueError:  # shorter than 10 streams of 35 steps, and one token
             book = f"  (needs 351 tokens, there are {len(tokens)})"
-        print(f"{split:<10} {exact:8.2f} {book}", flush=True)
-    return results
+        bits = corpus.vocabulary.bits_beside(exact, " | exact: ")
+        print(f"{split:<10} {exact:8.2f} {book}{bits}", flush=True)
+    return results | corpus.vocabulary.in_bits(results)
 
 
 def print_sample(model: LanguageModel, corpus: Corpus, seed: int) -> None:
     """Print a text that the model makes up."""
-    unknown = corpus.word_to_id.get("<unk>")
-    skip = [] if unknown is None else [unknown]
+    skip = [corpus.word_to_id[UNK]] if UNK in corpus.word_to_id else []
     ids = model.generate(corpus.first_id, 60, skip_ids=skip, rng=seed)
     print(f"sample:\n{corpus.decode(ids[1:])}")

@@ -38,7 +38,7 @@ def quick():
     """It is processes that end here, not machines; and what pictures show is tested elsewhere."""
     with pytest.MonkeyPatch.context() as context:
         context.setattr(os, "fsync", lambda descriptor: None)
-        context.setattr(RnnlmTrainer, "plot", lambda trainer, path, valid: Path(path).touch())
+        context.setattr(RnnlmTrainer, "plot", lambda trainer, path, **_: Path(path).touch())
         yield
 
 
@@ -180,6 +180,16 @@ def test_a_stop_within_the_run_keeps_it_and_says_how_to_go_on(
     assert printed[-1] == f"to go on: python -m train.better_rnnlm --resume {out}"
     better_rnnlm.main(resumed("better_rnnlm", out))
     expect_same_run(out, unbroken("better_rnnlm"))
+
+
+def test_a_stop_among_characters_says_bits_too(text_file, tmp_path, monkeypatch, capsys):
+    after_iterations(monkeypatch, lambda trainer: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped):
+        rnnlm.main(options_of("rnnlm", text_file, tmp_path / "run", level="char"))
+    *_, measured, _ = capsys.readouterr().out.splitlines()
+    perplexity, bits = measured.removeprefix("| validation perplexity ").split(" | ")
+    assert bits.endswith(" bits per character")
+    assert float(bits.split()[0]) == pytest.approx(math.log2(float(perplexity)), abs=0.01)
 
 
 def test_updates_that_are_skipped_are_counted_to_the_end(text_file, tmp_path, monkeypatch, capsys):
