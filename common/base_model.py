@@ -10,7 +10,7 @@ from common.base_layer import Layer
 from common.files import model_state
 from common.kernels import share_workspace
 from common.masks import Masks
-from common.np import Array, Scalar, memory_address, np
+from common.np import Array, Scalar, memory_address, np, same_elements
 
 __all__ = ["BaseModel", "np"]
 
@@ -200,26 +200,34 @@ class BaseModel:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle is made of: everything, and which arrays share their memory."""
-        places = list(self._array_places())
-        first: dict[int, int] = {}
+        owners: list[tuple[int, Array]] = []
         ties = []
-        for k, (arrays, at) in enumerate(places):
-            owner = first.setdefault(memory_address(arrays[at]), k)
-            ties.append((owner, arrays[at].shape != places[owner][0][places[owner][1]].shape))
+        for k, (arrays, at) in enumerate(self._array_places()):
+            array = arrays[at]
+            for owner, known in owners:
+                if same_elements(array, known) or same_elements(array.T, known):
+                    ties.append((k, owner, not same_elements(array, known)))
+                    break
+            else:
+                owners.append((k, array))
         return {**vars(self), "_ties": ties}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         ties = state.pop("_ties")
         vars(self).update(state)
         places = list(self._array_places())
-        for (arrays, at), (owner, transposed) in zip(places, ties, strict=True):
-            kept, place = places[owner]
-            if arrays is not kept or at != place:
-                arrays[at] = kept[place].T if transposed else kept[place]
+        for k, owner, transposed in ties:
+            (arrays, at), (kept, place) = places[k], places[owner]
+            tied = kept[place].T if transposed else kept[place]
+            if not same_elements(arrays[at], tied):
+                arrays[at] = tied
 
     def _array_places(self) -> Iterator[tuple[list[Array], int]]:
-        """Every place in a list where a parameter or a gradient stands."""
-        lists = [[self.params, self.grads]]
-        lists += [[layer.params, layer.grads] for layer in [*self.layers, *self._sublayers()]]
-        for arrays in (one for pair in lists for one in pair):
-            yield from ((arrays, at) for at in range(len(arrays)))
+        """Every place in a list where a parameter or a gradient stands, of any layer held here."""
+        owners: list[Any] = [self]
+        for value in vars(self).values():
+            for part in value if isinstance(value, list | tuple) else (value,):
+                owners += part.sublayers() if isinstance(part, Layer) else (part,)
+        for arrays in (getattr(o, name, None) for o in owners for name in ("params", "grads")):
+            if isinstance(arrays, list):
+                yield from ((arrays, at) for at in range(len(arrays)))

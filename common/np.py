@@ -15,7 +15,16 @@ import numpy
 
 from common import config
 
-__all__ = ["Array", "Scalar", "array_of", "memory_address", "np", "to_cpu", "to_gpu"]
+__all__ = [
+    "Array",
+    "Scalar",
+    "array_of",
+    "memory_address",
+    "np",
+    "same_elements",
+    "to_cpu",
+    "to_gpu",
+]
 
 # A cupy.ndarray has the same methods; a type checker knows it by this name too.
 Array = numpy.ndarray[Any, numpy.dtype[Any]]
@@ -122,3 +131,8 @@ def memory_address(x: Array) -> int:
     if isinstance(x, numpy.ndarray):
         return x.__array_interface__["data"][0]
     return x.data.ptr
+
+
+def same_elements(a: Array, b: Array) -> bool:
+    """Whether both are views of the same elements in the same order."""
+    return memory_address(a) == memory_address(b) and (a.shape, a.strides) == (b.shape, b.strides)

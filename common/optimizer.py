@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy
 
 from common.kernels.passes import add_scaled, norm, scale
-from common.np import Array, memory_address, np
+from common.np import Array, memory_address, np, same_elements
 
 __all__ = [
     "SGD",
@@ -28,10 +28,6 @@ __all__ = [
     "clip_grads_value",
     "np",
 ]
-
-
-def _same(a: Array, b: Array) -> bool:
-    return memory_address(a) == memory_address(b) and (a.shape, a.strides) == (b.shape, b.strides)
 
 
 class UniqueParameters:
@@ -52,8 +48,8 @@ class UniqueParameters:
         self._shares: list[tuple[Array, Array]] = []
         for param, grad in zip(params, grads, strict=True):
             for known, total in zip(self.params, self.grads, strict=True):
-                if _same(param, known) or _same(param.T, known):
-                    share = grad if _same(param, known) else grad.T
+                if same_elements(param, known) or same_elements(param.T, known):
+                    share = grad if same_elements(param, known) else grad.T
                     if memory_address(share) != memory_address(total):
                         self._shares.append((total, share))
                     break

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from common.base_model import BaseModel
 from common.layers import Affine, Sigmoid, SoftmaxWithLoss
 from common.time_layers import TimeAffine, TimeEmbedding, TimeLSTM, TimeSoftmaxWithLoss
-from models import Rnnlm
+from models import BetterRnnlm, Rnnlm
 from tests.builders import (
     MODELS,
     D,
@@ -433,6 +433,57 @@ def test_a_model_in_training_can_be_copied_and_the_copy_trains_alike(name, copie
             each.backward()
         for own, other in zip(twin.grads, model.grads, strict=True):
             same(own, other)
+
+
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+class Tied(BaseModel):
+    """In the book's way: no list of layers, a tie by a transposed view, a gradient for each."""
+
+    def __init__(self, size):
+        W = floats(generator(), size, H, dtype="float32")
+        self.embedding, self.output = TimeEmbedding(W), TimeAffine(W.T, np.zeros(size, "float32"))
+        self.loss = TimeSoftmaxWithLoss()
+        self.params = self.embedding.params + self.output.params
+        self.grads = self.embedding.grads + self.output.grads
+
+    def forward(self, xs, ts):
+        return self.loss.forward(self.output.forward(self.embedding.forward(xs)), ts)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+@pytest.mark.parametrize("size", [V, H], ids=["wide", "square"])
+@pytest.mark.parametrize("kind", [Tied, lambda size: BetterRnnlm(size, H, H, 0.0, rng=1)])
+def test_a_tied_weight_stays_tied_and_transposed_in_a_copy(kind, size, copied):
+    model = kind(size)
+    twin = copied(model)
+    xs, ts = (ids(generator(seed), size, N, T) for seed in (1, 2))
+    expected = model.forward(xs, ts)
+    if isinstance(model, BetterRnnlm):
+        twin.reset_state()  # a shallow copy has the same layers
+        (embedding,), (output, _) = twin.layers[0].params, twin.layers[-1].params
+    else:
+        (embedding,), (output, _) = twin.embedding.params, twin.output.params
+    same(np.asarray(twin.forward(xs, ts)), np.asarray(expected))
+    embedding[...] = np.arange(size * H).reshape(size, H)
+    same(output, embedding.T)
+    assert np.shares_memory(embedding, model.params[0]) == (copied is copy.copy)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_a_parameter_at_the_beginning_of_another_is_no_tie(copied):
+    model = TwoLayers()
+    block = floats(generator(), 2 * D, H)
+    model.first.params[0] = model.params[0] = block[:D]
+    model.params.append(block)
+    model.grads.append(np.zeros_like(block))
+    twin = copied(model)
+    same(twin.params[0], block[:D])
+    same(twin.params[-1], block)
+    x, ts = floats(generator(1), N, D), ids(generator(1), V, N)
+    same(np.asarray(twin.forward(x, ts)), np.asarray(model.forward(x, ts)))
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
