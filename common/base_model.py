@@ -31,7 +31,8 @@ class BaseModel:
     params: list[Array]
     grads: list[Array]
     sums_loss: bool = False
-    _predicted = False  # whether the layers hold a pass that ended without a loss
+    _goes_back = True  # whether the layers hold a pass of training that ended with a loss
+    _trains = True  # whether the last pass was one of training
 
     def compose(self, layers: list[Any], loss_layer: Any) -> None:
         """Take the layers, let them share a workspace, collect their parameters, a tied one once.
@@ -68,9 +69,9 @@ class BaseModel:
     def run(self, layers: list[Any], xs: Array, train_flg: bool) -> Array:
         """Forward through ``layers`` in order; dropout is on only while ``train_flg``.
 
-        ``backward`` is refused until :meth:`loss_of` has made a loss of the result.
+        ``backward`` is refused until :meth:`loss_of` has made a loss of what a training returned.
         """
-        self._predicted = True
+        self._goes_back, self._trains = False, train_flg
         for layer in layers:
             layer.train_flg = train_flg
             xs = layer.forward(xs)
@@ -79,18 +80,19 @@ class BaseModel:
     def loss_of(self, ys: Array, ts: Array) -> Scalar:
         """The loss, a scalar, of what :meth:`run` returned, for targets ``ts``."""
         loss = self.loss_layer.forward(ys, ts)
-        self._predicted = False
+        self._goes_back = self._trains
         return loss
 
     def loss_gradient(self, dout: float = 1) -> Any:
         """The gradient of what :meth:`loss_of` was given.
 
         Raises:
-            RuntimeError: where ``run`` or ``predict`` has replaced what the layers kept for it.
+            RuntimeError: where ``run``, ``predict`` or an evaluation has replaced what the layers
+                kept for it.
         """
-        if self._predicted:
+        if not self._goes_back:
             raise RuntimeError(
-                f"{type(self).__name__}.backward: predict has run since forward; "
+                f"{type(self).__name__}.backward: predict or an evaluation has run since forward; "
                 "call forward again first"
             )
         return self.loss_layer.backward(dout)
@@ -103,7 +105,7 @@ class BaseModel:
         """Write every gradient; return the gradient of the input (None for token ids).
 
         Raises:
-            RuntimeError: where ``predict`` has run since ``forward``.
+            RuntimeError: where ``predict`` or an evaluation has run since ``forward``.
         """
         dout = self.loss_gradient(dout)
         for layer in reversed(self.layers):

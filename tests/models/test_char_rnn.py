@@ -219,14 +219,15 @@ def test_every_word_begins_from_a_zero_state():
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-12)
 
 
-def test_backward_after_predict_is_refused_until_the_next_forward():
+def test_backward_after_predict_or_evaluation_is_refused_until_the_next_forward():
     model, xs, ts = random_model(one_step=False)
     model.forward(xs, ts)
-    model.predict(xs)
-    with pytest.raises(RuntimeError, match=r"CharRnn\.backward: predict has run since forward"):
+    for work in (lambda: model.predict(xs), lambda: model.forward(xs, ts, train_flg=False)):
+        work()
+        with pytest.raises(RuntimeError, match=r"CharRnn\.backward: predict .* since forward"):
+            model.backward()
+        model.forward(xs, ts)
         model.backward()
-    model.forward(xs, ts)
-    model.backward()
 
 
 @pytest.mark.parametrize("sizes", [(0, 5), (7, 0)])

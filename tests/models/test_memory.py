@@ -6,6 +6,7 @@ import pytest
 from common.gradient_check import check_model
 from common.layers import LSTM
 from common.optimizer import Adam
+from common.perplexity.protocols import eval_perplexity_exact
 from common.time_layers import (
     TimeBiLSTM,
     TimeGRU,
@@ -123,12 +124,17 @@ def test_raw_feedback_that_grows_past_every_float_is_no_warning():
 
 
 @pytest.mark.parametrize("model_class", [Reciter, ConcatReciter])
-def test_backward_after_predict_is_refused_until_the_next_forward(model_class):
+def test_backward_after_predict_or_evaluation_is_refused_until_the_next_forward(model_class):
     model, xs, ts = random_model(model_class)
     model.forward(xs, ts)
-    for work in (lambda: model.predict(xs), lambda: model.recite_raw(0, 2)):
+    for work in (
+        lambda: model.predict(xs),
+        lambda: model.recite_raw(0, 2),
+        lambda: model.forward(xs, ts, train_flg=False),
+        lambda: eval_perplexity_exact(model, xs[0], 0),
+    ):
         work()
-        with pytest.raises(RuntimeError, match="backward: predict has run since forward"):
+        with pytest.raises(RuntimeError, match=r"backward: predict .* since forward"):
             model.backward()
         model.forward(xs, ts)
         model.backward()

@@ -193,15 +193,16 @@ def test_backward_needs_a_forward_pass(name):
 
 
 @every_shape
-def test_backward_after_predict_is_refused_until_the_next_forward(name):
+def test_backward_after_predict_or_evaluation_is_refused_until_the_next_forward(name):
     model, (xs, ts) = model_of(name), example_of(name)
     model.forward(xs, ts)
     expected = model.backward()
-    model.predict(xs)
-    with pytest.raises(RuntimeError, match=f"^{name}.backward: predict has run since forward"):
-        model.backward()
-    model.forward(xs, ts)
-    same(model.backward(), expected)
+    for work in (lambda: model.predict(xs), lambda: model.forward(xs, ts, train_flg=False)):
+        work()
+        with pytest.raises(RuntimeError, match=f"^{name}.backward: predict .* since forward"):
+            model.backward()
+        model.forward(xs, ts)
+        same(model.backward(), expected)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "peephole_lstm", LSTM])
