@@ -10,7 +10,15 @@ import math
 
 import numpy
 
-from common.base_layer import GRU_GATES, LSTM_GATES, Layer, Recurrent, check_ratio, split_gates
+from common.base_layer import (
+    GRU_GATES,
+    LSTM_GATES,
+    Layer,
+    Recurrent,
+    check_ratio,
+    read_only,
+    split_gates,
+)
 from common.functions import log_softmax, relu, sigmoid, softmax, tanh
 from common.masks import Masks
 from common.np import Array, Scalar, np
@@ -95,7 +103,7 @@ class Softmax(Layer):
         """(N, V) -> (N, V), rows that sum to 1."""
         y = softmax(x)
         self.cache = (y,)
-        return y
+        return read_only(y)
 
     def backward(self, dy: Array) -> Array:
         """dx = y * (dy - sum(y * dy))."""
@@ -135,7 +143,7 @@ class Sigmoid(Layer):
         """Any shape."""
         y = sigmoid(x)
         self.cache = (y,)
-        return y
+        return read_only(y)
 
     def backward(self, dy: Array) -> Array:
         """dx = dy * y * (1 - y)."""
@@ -259,7 +267,7 @@ class RNN(Recurrent):
         A = x @ Wx + h_prev @ Wh + b
         h_next = tanh(A) if self.nonlinearity == "tanh" else relu(A)
         self.cache = (x, h_prev, h_next)
-        return h_next
+        return read_only(h_next)
 
     def backward(self, dh_next: Array) -> tuple[Array, Array]:
         """(N, H) -> dx (N, D), dh_prev (N, H)."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from common.base_layer import GRU_GATES, LSTM_GATES, Recurrent, split_gates
+from common.base_layer import GRU_GATES, LSTM_GATES, Recurrent, read_only, split_gates
 from common.functions import softmax
 from common.layers import GRU, LSTM, RNN, Affine
 from common.np import Array, np
@@ -139,7 +139,7 @@ def lstm_cell_forward(
     a_next, c_next = (state.T for state in cell.forward(xt.T, a_prev.T, c_prev.T))
     ft, cct, it, ot = (gate.T for gate in cell.saved()[3:7])
     cache = (a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)
-    return a_next, c_next, _predict(LSTM, parameters, a_next), cache
+    return a_next, read_only(c_next), _predict(LSTM, parameters, a_next), cache
 
 
 def lstm_cell_backward(da_next: Array, dc_next: Array, cache: tuple) -> Gradients:

@@ -1,5 +1,6 @@
 """Small layers, models and numbers for the tests, in the shapes' alphabet of the project."""
 
+import contextlib
 import copy
 
 import numpy
@@ -42,6 +43,12 @@ def floats(rng, *shape, dtype="float64"):
 def ids(rng, high, *shape):
     """Integers below ``high`` on the current backend."""
     return np.asarray(rng.integers(0, high, shape))
+
+
+def spoil(y):
+    """Change an array in place, unless it refuses."""
+    with contextlib.suppress(ValueError):
+        y += 1
 
 
 def as_tuple(x):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 
-from common.base_layer import LSTM_GATES, Recurrent, normal, split_gates, zeros
+from common.base_layer import LSTM_GATES, Recurrent, normal, read_only, split_gates, zeros
 from common.functions import sigmoid
 from common.np import Array, np
 
@@ -63,7 +63,7 @@ class PeepholeLSTM(Recurrent):
         tanh_c = np.tanh(c_next)
         h_next = o * tanh_c
         self.cache = (x, h_prev, c_prev, f, g, i, o, c_next, tanh_c)
-        return h_next, c_next
+        return h_next, read_only(c_next)
 
     def backward(self, dh_next: Array, dc_next: Array) -> tuple[Array, Array, Array]:
         """(N, H), (N, H) -> dx (N, D), dh_prev (N, H), dc_prev (N, H)."""

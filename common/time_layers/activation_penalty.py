@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from common.base_layer import Layer, batch_first, time_major
-from common.np import Array, np
+from common.base_layer import Layer, batch_first, read_only, time_major
+from common.kernels.passes import norm
+from common.np import Array, Scalar
 
 
 class TimeActivationPenalty(Layer):
@@ -41,7 +42,7 @@ class TimeActivationPenalty(Layer):
         self.alpha, self.beta = alpha, beta
 
     def forward(self, xs: Array) -> Array:
-        """(N, T, D) -> the same array; computes ``penalty``."""
+        """(N, T, D) -> the same numbers; computes ``penalty``."""
         self.penalty = 0.0
         if not self.train_flg:
             self.cache = None
@@ -54,7 +55,7 @@ class TimeActivationPenalty(Layer):
         if steps is not None:
             self.penalty = self.penalty + self.beta / steps.size * _sum_of_squares(steps)
         self.cache = (hs, steps)
-        return xs
+        return read_only(xs)
 
     def backward(self, dhs: Array) -> Array:
         """dxs = dhs + the gradient of ``dout`` times the penalty, both (N, T, D)."""
@@ -69,5 +70,5 @@ class TimeActivationPenalty(Layer):
         return batch_first(dxs)
 
 
-def _sum_of_squares(x: Array) -> Array:
-    return np.dot(x.reshape(-1), x.reshape(-1))
+def _sum_of_squares(x: Array) -> Scalar:
+    return norm([x]).astype("float64") ** 2  # float32 may not hold the square

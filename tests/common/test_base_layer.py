@@ -25,6 +25,7 @@ from tests.builders import (
     N,
     T,
     V,
+    as_tuple,
     close,
     floats,
     generator,
@@ -34,6 +35,7 @@ from tests.builders import (
     layer_class,
     run,
     same,
+    spoil,
 )
 
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -120,6 +122,23 @@ def test_a_second_window_overwrites_the_gradients_of_the_first(name):
         grad[...] = 99
     _, _, returned = run(layer, inputs)
     for now, want in zip([*arrays(returned), *layer.grads], expected, strict=True):
+        same(now, want)
+
+
+@on_both
+@every_layer
+def test_an_output_that_is_changed_in_place_is_refused_or_does_not_matter(name, backend):
+    if backend == "gpu":
+        pytest.skip("CuPy has no arrays that are read-only")
+    plain, inputs = layer_and_inputs(name)
+    _, douts, expected = run(plain, inputs)
+    layer, inputs = layer_and_inputs(name)
+    for y in as_tuple(layer.forward(*inputs)):
+        spoil(y)
+    returned = as_tuple(layer.backward(*douts))
+    for now, want in zip(
+        [*arrays(returned), *layer.grads], [*arrays(expected), *plain.grads], strict=True
+    ):
         same(now, want)
 
 

@@ -9,7 +9,7 @@ import pytest
 from common import step_by_step, time_layers
 from common.gradient_check import check_gradients
 from common.np import np
-from tests.builders import close, floats, generator, same
+from tests.builders import close, floats, generator, same, spoil
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "goldens" / "step_by_step.json").read_text())
 FUNCTIONS = GOLDENS["functions"]
@@ -223,6 +223,22 @@ def test_going_back_twice_gives_the_same_and_changes_nothing(kind):
         same(second[name], gradient)
     for name, array in given.items():
         same(array, before[name])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_that_is_changed_in_place_is_refused_or_does_not_matter(kind):
+    rng = generator()
+    x, a0, p = sequence(kind, rng)
+    given = [x[:, :, 0], a0] + [floats(rng, n_a, m)] * (kind == "lstm")
+    gradients = [floats(rng, n_a, m) for _ in given[1:]]
+    forward, backward = (getattr(step_by_step, f"{kind}_cell_{way}") for way in WAYS[2:])
+    *_, cache = forward(*given, p)
+    expected = backward(*gradients, cache)
+    *states, cache = forward(*given, p)
+    for state in states:
+        spoil(state)
+    for name, gradient in backward(*gradients, cache).items():
+        same(gradient, expected[name])
 
 
 def test_every_public_function_is_one_of_the_twelve():

@@ -17,6 +17,7 @@ from tests.builders import (
     gradients_for,
     run,
     same,
+    spoil,
 )
 from tests.common.cells.examples import KINDS, build, inputs_for, random_cell
 
@@ -57,6 +58,19 @@ def test_two_steps_and_backward_twice_change_no_input_and_give_the_same_gradient
         same(now, then)
     assert all(now is then for now, then in zip(cell.grads, grads, strict=True))
     compare_caches(cell.cache, cache)
+
+
+@every_cell
+def test_states_that_are_changed_in_place_are_refused_or_do_not_matter(name):
+    plain, spoilt = random_cell(name), random_cell(name)
+    states = as_tuple(plain.forward(*inputs_for(plain)))
+    dstates = gradients_for(states)
+    for state in as_tuple(spoilt.forward(*inputs_for(plain))):
+        spoil(state)
+    for now, want in zip(spoilt.backward(*dstates), plain.backward(*dstates), strict=True):
+        same(now, want)
+    for now, want in zip(spoilt.grads, plain.grads, strict=True):
+        same(now, want)
 
 
 def compare_caches(now, then):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from common.base_layer import batch_first
 from common.np import np, to_cpu
 from common.time_layers import TimeActivationPenalty
 from tests.builders import H, N, T, close, floats, generator, same
@@ -36,6 +37,25 @@ def test_its_gradient_is_that_of_automatic_differentiation(alpha, beta):
     (0.7 * penalty + (theirs * torch.tensor(to_cpu(dys))).sum()).backward()
     close(layer.penalty, np.asarray(penalty.detach().numpy()))
     close(layer.backward(dys), np.asarray(theirs.grad.numpy()))
+
+
+def test_an_output_that_backward_reads_again_cannot_be_changed_in_place(backend):
+    if backend == "gpu":
+        pytest.skip("CuPy has no arrays that are read-only")
+    layer, hs = TimeActivationPenalty(2.0, 1.0), batch_first(floats(generator(), T, N, H))
+    with pytest.raises(ValueError, match="read-only"):
+        layer.forward(hs)[0, 0] += 1
+
+
+@pytest.mark.parametrize("size", [1e20, 1e-25])
+def test_the_penalty_of_finite_numbers_is_finite_and_not_zero(size):
+    hs = floats(generator(), N, T, H, dtype="float32") * np.asarray(size, dtype="float32")
+    layer = TimeActivationPenalty(2.0, 3.0)
+    layer.forward(hs)
+    exact = hs.astype("float64")
+    steps = exact[:, 1:] - exact[:, :-1]
+    right = float(2 * (exact**2).mean() + 3 * (steps**2).mean())
+    assert float(layer.penalty) == pytest.approx(right, rel=1e-5)
 
 
 def test_a_window_of_one_step_has_no_temporal_penalty():
