@@ -55,13 +55,14 @@ def cross_entropy_error(y: Array, t: Array) -> Scalar:
         t: class ids (N,), or one-hot rows (N, V).
 
     Raises:
-        ValueError: where the shapes do not fit.
+        ValueError: where the shapes do not fit, or there is no row.
     """
     if y.ndim == 1:
         y, t = y.reshape(1, -1), t.reshape(1, -1) if t.size == y.size else t.reshape(1)
     t = t.argmax(axis=1) if t.shape == y.shape and y.shape[1] > 1 else t.reshape(-1)
-    if len(t) != len(y):
-        raise ValueError(f"cross_entropy_error: expected {len(y)} targets, got {len(t)}")
+    if len(t) != len(y) or len(t) == 0:
+        expected = len(y) or "1 or more"
+        raise ValueError(f"cross_entropy_error: expected {expected} targets, got {len(t)}")
     smallest = np.finfo(y.dtype).tiny  # log(0) would be -inf
     return -np.log(np.maximum(y[np.arange(len(y)), t], smallest)).mean()
 

@@ -125,7 +125,7 @@ class SoftmaxWithLoss(Layer):
         self.expect_ids("t", t, V)
         log_y = log_softmax(x)
         self.cache = (log_y, t)
-        return -log_y[np.arange(N), t].mean()
+        return -log_y[np.arange(N), t].mean(dtype="float64")
 
     def backward(self, dout: float = 1) -> Array:
         """dx = (softmax(x) - onehot(t)) * dout / N."""
@@ -159,9 +159,13 @@ class SigmoidWithLoss(Layer):
 
     def forward(self, x: Array, t: Array) -> Scalar:
         """Scores and targets 0 or 1, both of one shape -> the loss, a scalar."""
+        if x.size == 0:
+            raise ValueError(f"{type(self).__name__}: expected scores, got shape {x.shape}")
         self.expect_shape("t", t, *x.shape)
-        self.cache = (sigmoid(x), t.astype(x.dtype))
-        return (np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))).mean()
+        t = np.asarray(t, dtype=x.dtype)
+        self.cache = (sigmoid(x), t)
+        losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
+        return losses.mean(dtype="float64")
 
     def backward(self, dout: float = 1) -> Array:
         """dx = (sigmoid(x) - t) * dout / size."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.base_layer import Layer
 from common.layers import SigmoidWithLoss
-from common.np import Array, Scalar
+from common.np import Array, Scalar, np
 
 
 class TimeMeanSquaredError(Layer):
@@ -14,9 +14,9 @@ class TimeMeanSquaredError(Layer):
         """Outputs and targets, both (N, T, V) -> the loss, a scalar."""
         self.expect_shape("xs", xs, "N", "T", "V")
         self.expect_shape("ts", ts, *xs.shape)
-        errors = xs - ts
+        errors = xs - np.asarray(ts)
         self.cache = (errors,)
-        return (errors**2).mean()
+        return np.square(errors, dtype="float64").mean()
 
     def backward(self, dout: float = 1) -> Array:
         """dxs (N, T, V) = 2 (xs - ts) * dout / size."""

@@ -101,8 +101,9 @@ class TimeSoftmaxWithLoss(Layer):
         num_targets = np.maximum(counts.sum(), 1)
         rows = np.arange(T * N)
         xs = time_major(xs).reshape(T * N, V)
-        ys = xs - xs.max(axis=1, keepdims=True)
-        log_p = ys[rows, ts]
+        most = xs.max(axis=1, keepdims=True)
+        ys = xs - most
+        log_p = xs[rows, ts].astype("float64") - most[:, 0]  # their distance may exceed float32
         np.exp(ys, out=ys)
         sums = ys.sum(axis=1, keepdims=True)
         log_p -= np.log(sums[:, 0])
@@ -233,7 +234,7 @@ class Scores:
         self._score(X)
         self.S += self.b
         shifts = self.S.max(axis=1)
-        of_targets = self.S[np.arange(len(ts)), ts] - shifts
+        of_targets = self.S[np.arange(len(ts)), ts].astype("float64") - shifts
         return self._exponentiate(-shifts[:, None]), of_targets
 
     def _score(self, X: Array) -> None:
@@ -247,8 +248,8 @@ class Scores:
 
         def work(rows: slice) -> None:
             block = self.S[rows]
-            block += added if added.ndim == 1 else added[rows]
             with numpy.errstate(over="ignore"):  # the caller looks for it in the sums
+                block += added if added.ndim == 1 else added[rows]
                 np.exp(block, out=block)
                 block.sum(axis=1, out=sums[rows])
 

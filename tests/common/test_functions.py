@@ -92,6 +92,12 @@ def test_cross_entropy_needs_one_target_for_each_row():
         cross_entropy_error(np.array(Y), np.array([0, 1, 2]))
 
 
+@pytest.mark.parametrize("t", [np.zeros(0, int), np.zeros((0, 3))], ids=["ids", "one-hot"])
+def test_cross_entropy_of_no_rows_is_refused(t):
+    with pytest.raises(ValueError, match="cross_entropy_error: expected 1 or more targets, got 0"):
+        cross_entropy_error(np.zeros((0, 3)), t)
+
+
 def test_one_hot_is_rows_of_the_identity_for_ids_of_any_shape():
     expected = np.array([[[0, 1, 0], [1, 0, 0]]], dtype="float32")
     same(one_hot(np.array([[1, 0]]), 3), expected)
