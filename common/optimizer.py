@@ -254,7 +254,8 @@ class Adam(Optimizer):
 
     def _step(self, param: Array, grad: Array, m: Array, v: Array) -> None:
         m += (1 - self.beta1) * (grad - m)
-        v += (1 - self.beta2) * (grad * grad - v)
+        v *= self.beta2
+        v += (1 - self.beta2) * grad * grad
         m_scale = 1 / (1 - self.beta1**self.iter)
         v_scale = 1 / (1 - self.beta2**self.iter) ** 0.5
         param -= (self.lr * m_scale) * m / (v_scale * np.sqrt(v) + self.eps)

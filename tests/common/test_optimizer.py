@@ -189,6 +189,15 @@ def test_gradients_that_do_not_fit_are_refused_and_change_nothing(rule, params, 
         same(now, then)
 
 
+@pytest.mark.parametrize("rule", [AdaGrad, RMSprop, Adam, AdamW])
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of squares, which then weigh all
+def test_a_gradient_whose_square_has_no_room_leaves_the_weights_finite(rule):
+    w, optimizer = np.ones(3, dtype="float32"), rule(0.1)
+    for size in (1.0, 1e25, 3e38, 1.0):
+        optimizer.update([w], [np.array([size, -size, 1], dtype="float32")])
+    assert np.isfinite(w).all()
+
+
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule is not SGD])
 def test_parameters_of_other_shapes_than_the_state_are_refused(rule):
     optimizer = rule(0.1)
