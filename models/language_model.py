@@ -221,7 +221,7 @@ class LanguageModel(BaseModel):
                 scores = to_cpu(self.predict(unread)[0, -1])
                 if len(skip):
                     scores[skip] = -numpy.inf
-                chosen = int(scores.argmax()) if greedy else sample_id(scores, rng, *settings)
+                chosen = likeliest_id(scores) if greedy else sample_id(scores, rng, *settings)
                 ids.append(chosen)
                 unread = numpy.asarray([[chosen]])
                 if chosen in stop_ids:
@@ -237,6 +237,17 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
         raise ValueError(f"sampling: expected top_k of 1 or more, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"sampling: expected top_p in (0, 1], got {top_p}")
+
+
+def likeliest_id(scores: numpy.ndarray) -> int:
+    """The id of the highest score; the first of several.
+
+    Raises:
+        ValueError: for scores that make no distribution: with NaN, or nothing above -inf.
+    """
+    chosen = int(scores.argmax())
+    _check_distribution(numpy.isfinite(scores[chosen]))
+    return chosen
 
 
 def sample_id(
@@ -264,16 +275,20 @@ def sample_id(
         return _draw_compiled(library, scores, by, rng)
     most = scores.max()
     _check_distribution(numpy.isfinite(most))
-    p = numpy.exp((scores - most) * by)
+    with numpy.errstate(over="ignore"):  # to -inf, which has probability 0
+        p = numpy.exp((scores - most) * by)
     if top_k is not None or top_p is not None:
-        _cut(p, top_k, top_p)
+        _cut(p, scores, top_k, top_p)
     return _draw(p, rng)
 
 
-def _cut(p: numpy.ndarray, top_k: int | None, top_p: float | None) -> None:
-    """Set all but the most likely ids of the weights ``p`` (V,) to 0, in place."""
+def _cut(p: numpy.ndarray, scores: numpy.ndarray, top_k: int | None, top_p: float | None) -> None:
+    """Set all but the most likely ids of the weights ``p`` (V,) to 0, in place.
+
+    Their scores tell them apart where a high temperature makes their weights equal.
+    """
     p /= p.sum()
-    order = numpy.argsort(-p, kind="stable")
+    order = numpy.argsort(-scores, kind="stable")
     if top_k is not None:
         p[order[top_k:]] = 0
         p /= p.sum()

@@ -34,6 +34,14 @@ def test_greedy_takes_the_most_likely_id_after_the_whole_text_so_far(name, promp
     assert model.generate(prompt, 12, greedy=True) == by_hand(model, prompt, 12)
 
 
+@pytest.mark.parametrize("bias", [np.nan, -np.inf])
+@pytest.mark.parametrize("greedy", [True, False])
+def test_scores_that_leave_no_id_to_choose_are_refused(model, bias, greedy):
+    model.params[-1][3:] = bias
+    with pytest.raises(ValueError, match="scores without NaN and with one above -inf"):
+        model.generate(2, 5, greedy=greedy, skip_ids=[0, 1, 2])
+
+
 def test_every_id_of_the_prompt_is_read_not_only_the_last(model):
     ends = {tuple(model.generate([k, 2], 8, greedy=True)[2:]) for k in range(V)}
     assert len(ends) > 1

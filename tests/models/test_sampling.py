@@ -191,6 +191,21 @@ def test_settings_in_range_pass():
     assert check_sampling(10, None, None) is None
 
 
+@pytest.mark.parametrize("settings", [{"top_k": 1}, {"top_p": 1e-50}])
+def test_the_likeliest_is_that_of_the_highest_score_where_all_weights_round_to_one(settings):
+    scores = np.linspace(0, 1e-5, 50, dtype="float32")[np.random.default_rng(0).permutation(50)]
+    chosen = sample_id(scores, np.random.default_rng(1), temperature=1e4, **settings)
+    assert chosen == scores.argmax()
+
+
+@both_ways
+@pytest.mark.parametrize("settings", [{}, {"top_k": 2}, {"top_p": 0.5}])
+@pytest.mark.parametrize("temperature", [1e-300, 1.0])
+def test_scores_as_wide_as_float32_is_are_no_trouble(settings, temperature, dtype):
+    scores = np.array([-3.4e38, 3.4e38, 0], dtype=dtype)
+    assert sample_id(scores, generator(), temperature, **settings) == 1
+
+
 def test_a_top_p_that_float32_cannot_hold_leaves_the_likeliest():
     scores = np.random.default_rng(0).normal(size=50).astype("float32")
     assert sample_id(scores, np.random.default_rng(1), top_p=1e-50) == scores.argmax()
