@@ -90,6 +90,7 @@ def over_rows(work: Callable[[slice], None], array: Array) -> None:
         try:
             _pool().submit(help_out)
         except RuntimeError:  # the limit is reached, or the main thread has ended
+            _pool.cache_clear()  # in this one's queue the work would stand, and hold its arrays
             break
     help_out()
     errors = [results.get() for _ in range(num_parts)]

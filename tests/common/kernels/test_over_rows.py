@@ -1,10 +1,12 @@
 """Passes in Python's threads, and the limit of the BLAS: forks, ends, threads that are refused."""
 
+import gc
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -81,6 +83,26 @@ def test_a_row_is_visited_once_where_no_thread_can_be_started(monkeypatch):
     for _ in range(2):  # what was asked for in vain is not done later
         over_rows(work, visits)
     assert (visits == 3).all()
+
+
+def test_work_that_no_thread_takes_is_not_kept(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    def visit():
+        visits = np.zeros((1000, 3))
+
+        def work(rows):
+            visits[rows] += 1
+
+        over_rows(work, visits)
+        return weakref.ref(visits)
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", start)
+        visited = [visit() for _ in range(5)]
+    gc.collect()
+    assert [array() is None for array in visited] == [True] * 5
 
 
 AFTER_THE_MAIN_THREAD = """
