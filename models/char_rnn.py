@@ -6,6 +6,7 @@ import numpy
 
 from common.base_layer import check_sizes, normal, zeros
 from common.np import Array, Scalar
+from common.perplexity.protocols import num_counted
 from common.time_layers import TimeAffine, TimeRNN, TimeSoftmaxWithLoss
 from common.time_layers.one_hot import TimeOneHot
 from common.time_layers.one_step_rnn import TimeOneStepRNN
@@ -45,7 +46,7 @@ class CharRnn(SequenceModel):
     """
 
     sums_loss = True
-    num_targets = 0  # of the last forward
+    num_targets: Scalar = 0  # of the last forward
 
     def __init__(
         self,
@@ -70,8 +71,8 @@ class CharRnn(SequenceModel):
         )
 
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
-        """-sum of log softmax(scores)[t] over the targets; ids (N, T) and ids (N, T)."""
-        self.num_targets = ts.size
+        """-sum of log softmax(scores)[t] over the targets that count; ids and ids, (N, T)."""
+        self.num_targets = num_counted(self, ts)
         return self.num_targets * super().forward(xs, ts, train_flg)
 
     def backward(self, dout: float = 1) -> None:

@@ -27,12 +27,14 @@ from common.optimizer import UniqueParameters
 from common.perplexity.protocols import (
     evaluation,
     inputs_and_targets,
+    num_counted,
     perplexity_of,
+    require_counted,
     require_language_model,
     streams,
     windows,
 )
-from common.time_layers import TimeWeightDrop
+from common.time_layers import TimeActivationPenalty, TimeDropout, TimeWeightDrop
 
 __all__ = ["dynamic_losses", "eval_perplexity_dynamic", "gradient_scales"]
 
@@ -45,7 +47,7 @@ class _Gradients:
     """Loss and gradients of a language model with dropout and penalties off.
 
     After a forward pass in evaluation, layers that drop something refuse to go back. So they are
-    gone round: one without parameters hands on what it gets and is left out, of a weight drop the
+    gone round: a dropout or a penalty hands on what it gets and is left out, of a weight drop the
     layer inside is run with the whole weight, and the ratio of an embedding is 0 for the time.
     """
 
@@ -54,11 +56,11 @@ class _Gradients:
         self.model = model
         self.parameters = UniqueParameters(model.params, model.grads)
         self.layers: list[Any] = []
-        for layer in model.layers[:-1]:
+        for layer in getattr(model, "layers_below_loss", model.layers):
             if isinstance(layer, TimeWeightDrop):
                 layer.use_whole_weights()
                 self.layers.append(layer.layer)
-            elif layer.params:
+            elif not isinstance(layer, TimeDropout | TimeActivationPenalty):
                 self.layers.append(layer)
 
     @contextmanager
@@ -99,6 +101,8 @@ def gradient_scales(
 ) -> list[Array]:
     """R, the root of the mean square of each parameter's gradient over windows of training data.
 
+    A window of which the model's loss ignores every target has no gradient and is left out.
+
     Args:
         model: a language model; its weights and its training state are kept.
         corpus: token ids (length,) on which it was trained.
@@ -110,13 +114,16 @@ def gradient_scales(
         One array for each parameter, a tied one once, in the model's order.
 
     Raises:
-        ValueError: where the corpus is too short for one column, or a count is below 1.
+        ValueError: where the corpus is too short for one column, every token is ignored, or a count
+            is below 1.
     """
     who = "gradient_scales"
     check_sizes(who, max_windows=max_windows)
     xs, ts = streams(corpus[:-1], batch_size, who), streams(corpus[1:], batch_size, who)
     gradients = _Gradients(model, who)
-    chosen = list(windows(xs.shape[1], time_size))[:max_windows]
+    require_counted(model, ts, who)
+    chosen = [part for part in windows(xs.shape[1], time_size) if num_counted(model, ts[:, part])]
+    chosen = chosen[:max_windows]
     sums = [np.zeros_like(param) for param in gradients.parameters.params]
     with gradients.prepared():
         for window in tqdm(chosen, unit=" windows", desc="gradients", leave=False, disable=None):
@@ -210,7 +217,8 @@ def dynamic_losses(
 ) -> Array:
     """Sum of the negative log-likelihoods of each segment's targets, float64 (segments,).
 
-    Arguments and errors are those of :func:`eval_perplexity_dynamic`.
+    Targets that the model's loss ignores have no share in it. Arguments and errors are those of
+    :func:`eval_perplexity_dynamic`.
     """
     who = "eval_perplexity_dynamic"
     xs, ts = inputs_and_targets(corpus, first_id, who)
@@ -225,11 +233,11 @@ def dynamic_losses(
         tqdm(total=ts.size, unit=" tokens", desc="dynamic", leave=False, disable=None) as bar,
     ):
         for k, segment in enumerate(segments):
-            count = segment.stop - segment.start
-            losses[k] = gradients.forward(xs[:, segment], ts[:, segment]) * count
+            loss = gradients.forward(xs[:, segment], ts[:, segment])
+            losses[k] = loss * num_counted(model, ts[:, segment])
             gradients.backward()
             descent.step()
-            bar.update(count)
+            bar.update(segment.stop - segment.start)
     return losses
 
 
@@ -262,8 +270,11 @@ def eval_perplexity_dynamic(
 
     Raises:
         TypeError: for a model that is not composed of layers.
-        ValueError: for an empty corpus, a number out of range, or scales of another model.
+        ValueError: for an empty corpus or one of which every token is ignored, a number out of
+            range, or scales of another model.
     """
+    who = "eval_perplexity_dynamic"
+    num_targets = require_counted(model, streams(corpus, 1, who), who)
     losses = dynamic_losses(
         model,
         corpus,
@@ -274,4 +285,4 @@ def eval_perplexity_dynamic(
         scales=scales,
         epsilon=epsilon,
     )
-    return perplexity_of(float(losses.sum()) / len(corpus))
+    return perplexity_of(float(losses.sum()) / num_targets)

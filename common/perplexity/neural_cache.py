@@ -25,6 +25,7 @@ from common.perplexity.protocols import (
     evaluation,
     inputs_and_targets,
     perplexity_of,
+    require_counted,
     require_language_model,
     windows,
 )
@@ -77,24 +78,28 @@ def cache_probabilities(
         time_size: steps per window; changes speed and memory, not the result.
 
     Returns:
-        log p_model (length,) and p_cache (thetas, length), float64 on the CPU. Before the first
-        token nothing is cached, and p_cache is 0.
+        log p_model (tokens,) and p_cache (thetas, tokens), float64 on the CPU, of every token but
+        those that the model's loss ignores. Before the first token nothing is cached: there
+        p_cache is p_model.
 
     Raises:
         TypeError: for a model that is not composed of layers.
-        ValueError: for an empty corpus, or a number out of range.
+        ValueError: for an empty corpus, one of which every token is ignored, an id or a number out
+            of range.
     """
     require_language_model(model, WHO)
     check_sizes(WHO, cache_size=cache_size)
     for theta in thetas:
         if not 0 <= theta < numpy.inf:
             raise ValueError(f"{WHO}: expected theta of 0 or more, got {theta}")
-    xs, ts = map(np.asarray, inputs_and_targets(corpus, first_id, WHO))
-    length = ts.size
+    xs, ts = inputs_and_targets(corpus, first_id, WHO)
+    require_counted(model, ts, WHO)
+    length, label = ts.size, getattr(model.loss_layer, "ignore_label", None)
+    counts = numpy.ones(length, bool) if label is None else to_cpu(ts[0] != label)
     log_p = np.empty(length, dtype="float64")
     p_cache = np.empty((len(thetas), length), dtype="float64")
     *below, output = model.layers
-    keys, words = None, ts[0, :0]
+    keys, words = None, np.asarray(ts[0, :0])
     with (
         evaluation(model),
         tqdm(total=length, unit=" tokens", desc="cache", leave=False, disable=None) as bar,
@@ -102,22 +107,24 @@ def cache_probabilities(
         for window in windows(length, time_size):
             hs = model.run(below, xs[:, window], train_flg=False)
             scores = output.forward(hs)[0]
-            now = ts[0, window]
+            output.expect_ids("targets", ts[0, window][counts[window]], scores.shape[1])
+            now = np.asarray(ts[0, window])
             log_p[window] = log_softmax(scores)[np.arange(len(now)), now]
             keys = np.array(hs[0]) if keys is None else np.concatenate([keys, hs[0]])
             words = np.concatenate([words, now])
             p_cache[:, window] = _cached(hs[0], now, keys, words, cache_size, thetas)
             keys, words = keys[-cache_size:], words[-cache_size:]
             bar.update(len(now))
-    return to_cpu(log_p), to_cpu(p_cache)
+    p_cache[:, 0] = np.exp(log_p[0])
+    return to_cpu(log_p)[counts], to_cpu(p_cache)[:, counts]
 
 
 def mixed_perplexity(log_p: numpy.ndarray, p_cache: numpy.ndarray, weight: float) -> float:
-    """Perplexity of (1 - weight) p_model + weight p_cache; the first token is the model's alone.
+    """Perplexity of (1 - weight) p_model + weight p_cache.
 
     Args:
-        log_p: log p_model (length,).
-        p_cache: (length,).
+        log_p: log p_model (tokens,).
+        p_cache: (tokens,).
         weight: of the cache, in 0 <= weight < 1.
 
     Raises:
@@ -127,7 +134,6 @@ def mixed_perplexity(log_p: numpy.ndarray, p_cache: numpy.ndarray, weight: float
         raise ValueError(f"{WHO}: expected a weight in [0, 1), got {weight}")
     with numpy.errstate(divide="ignore"):  # a word that is not cached: log 0, and exp of it is 0
         mixed = numpy.logaddexp(numpy.log1p(-weight) + log_p, numpy.log(weight * p_cache))
-    mixed[0] = log_p[0]
     return perplexity_of(float(-mixed.mean()))
 
 
@@ -158,7 +164,8 @@ def eval_perplexity_cache(
 
     Raises:
         TypeError: for a model that is not composed of layers.
-        ValueError: for an empty corpus, or a number out of range.
+        ValueError: for an empty corpus, one of which every token is ignored, an id or a number out
+            of range.
     """
     log_p, (p_cache,) = cache_probabilities(model, corpus, first_id, cache_size, [theta], time_size)
     return mixed_perplexity(log_p, p_cache, weight)

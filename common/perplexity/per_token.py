@@ -12,6 +12,7 @@ from common.np import Array, np, to_cpu
 from common.perplexity.protocols import (
     evaluation,
     inputs_and_targets,
+    num_counted,
     require_language_model,
     windows,
 )
@@ -26,7 +27,7 @@ def token_losses(
 
     Args:
         model: composed as ``models.language_model.LanguageModel``; its training state is kept.
-        corpus: token ids (length,); every one of them counts.
+        corpus: token ids (length,), none that the model's loss ignores.
         first_id: the id that stands before the text.
         time_size: steps per window; changes speed and memory, not the result.
 
@@ -35,18 +36,21 @@ def token_losses(
 
     Raises:
         TypeError: for a model that is not composed of layers.
-        ValueError: for an empty corpus.
+        ValueError: for an empty corpus, an id out of range, or a token that is ignored.
     """
     require_language_model(model, "token_losses")
-    xs, ts = map(np.asarray, inputs_and_targets(corpus, first_id, "token_losses"))
+    xs, ts = inputs_and_targets(corpus, first_id, "token_losses")
+    if ignored := ts.size - num_counted(model, ts):
+        raise ValueError(f"token_losses: expected tokens that all count, got {ignored} ignored")
     losses = np.empty(ts.size, dtype="float64")
     with (
         evaluation(model),
         tqdm(total=ts.size, unit=" tokens", desc="tokens", leave=False, disable=None) as bar,
     ):
         for window in windows(ts.size, time_size):
-            targets = ts[0, window]
             log_p = log_softmax(model.predict(xs[:, window])[0])
+            model.layers[-1].expect_ids("targets", ts[0, window], log_p.shape[1])
+            targets = np.asarray(ts[0, window])
             losses[window] = -log_p[np.arange(len(targets)), targets]
             bar.update(len(targets))
     return to_cpu(losses)

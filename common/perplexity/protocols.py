@@ -29,6 +29,7 @@ __all__ = [
     "inputs_and_targets",
     "num_counted",
     "perplexity_of",
+    "require_counted",
     "require_language_model",
     "streams",
     "sum_of_loss",
@@ -97,7 +98,19 @@ def inputs_and_targets(corpus: Array, first_id: int, who: str) -> tuple[Array, A
 def num_counted(model: Any, ts: Array) -> Scalar:
     """How many of the targets count: all but those that the model's loss ignores."""
     label = getattr(getattr(model, "loss_layer", None), "ignore_label", None)
-    return ts.size if label is None else (ts != label).sum()
+    ids = ts.argmax(axis=2) if ts.ndim == 3 and label is not None else ts  # of one-hot rows
+    return ts.size if label is None else (ids != label).sum()
+
+
+def require_counted(model: Any, ts: Array, who: str) -> int:
+    """How many of the targets count.
+
+    Raises:
+        ValueError: for none.
+    """
+    if number := int(num_counted(model, ts)):
+        return number
+    raise ValueError(f"{who}: expected a target that counts, got {ts.size} that are ignored")
 
 
 def sum_of_loss(model: Any, loss: Scalar, num_targets: Scalar) -> Scalar:
@@ -128,19 +141,15 @@ def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> flo
     has_switch = "train_flg" in inspect.signature(model.forward).parameters
     options = {"train_flg": False} if has_switch else {}
     N, length = xs.shape
-    total, num_targets = 0.0, 0
+    total, num_targets = 0.0, require_counted(model, ts, who)
     with (
         evaluation(model),
         tqdm(total=N * length, unit=" tokens", desc="perplexity", leave=False, disable=None) as bar,
     ):
         for window in windows(length, time_size):
-            counted = int(num_counted(model, ts[:, window]))
             loss = model.forward(xs[:, window], ts[:, window], **options)
-            total += float(sum_of_loss(model, loss, counted))
-            num_targets += counted
+            total += float(sum_of_loss(model, loss, num_counted(model, ts[:, window])))
             bar.update(N * (window.stop - window.start))
-    if num_targets == 0:
-        raise ValueError(f"{who}: expected a target that counts, got {ts.size} that are ignored")
     return total / num_targets
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from common.base_model import BaseModel
+from common.functions import log_softmax
 from common.layers import Affine, Sigmoid, SoftmaxWithLoss
 from common.optimizer import SGD, Adam, Momentum
 from common.perplexity.protocols import eval_perplexity_exact
 from common.trainer import RnnlmTrainer, Trainer, print_record
 from models.char_rnn import CharRnn
-from tests.builders import H, V, close, floats, generator, ids, same, snapshot, tiny_model
+from models.shapes import StepByStep
+from tests.builders import D, H, V, close, floats, generator, ids, same, snapshot, tiny_model
 
 
 class Recorder:
@@ -352,6 +354,32 @@ def test_a_window_whose_targets_are_all_ignored_teaches_nothing_and_stops_nothin
     assert [record["iteration"] for record in trainer.curve] == [1, 3, 4]
     same(weights[1], weights[0])
     assert (weights[2] != weights[1]).any()
+
+
+@pytest.mark.parametrize("name", ["Rnnlm", "CharRnn"])
+def test_a_report_is_the_mean_over_the_targets_that_count(name):
+    model = CharRnn(V, H, rng=1) if name == "CharRnn" else tiny_model(name, scale=1.0)
+    corpus = ids(generator(), V, 200)
+    nll = -log_softmax(model.predict(corpus[None, :-1])[0])[np.arange(199), corpus[1:]]
+    model.loss_layer.ignore_label = 3
+    trainer = recorded(model, SGD(0.0))
+    trainer.fit(corpus[:-1], corpus[1:], 2, 1, 10, eval_interval=None)
+    right = float(nll[corpus[1:] != 3].mean())
+    assert trainer.curve[-1]["loss"] == pytest.approx(right, rel=1e-5)
+    exact = eval_perplexity_exact(model, corpus[1:], corpus[0], time_size=7)
+    assert math.log(exact) == pytest.approx(right, rel=1e-5)
+
+
+def test_one_hot_targets_that_are_ignored_do_not_count():
+    model, ts = StepByStep(D, H, V, rng=1), ids(generator(), V, 20, 3)
+    ts[5:11] = 3
+    model.loss_layer.ignore_label = 3
+    losses = []
+    for targets in (ts, np.eye(V, dtype="float32")[ts]):
+        trainer = Trainer(model, SGD(0.0), silent, generator(2))
+        trainer.fit(floats(generator(1), 20, 3, D, dtype="float32"), targets, 2, 4)
+        losses.append(trainer.curve[-1]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
 
 
 def test_a_loss_that_a_model_adds_up_is_reported_as_a_mean():

@@ -14,6 +14,7 @@ from common.perplexity.dynamic_evaluation import (
 )
 from common.trainer import RnnlmTrainer
 from common.util import eval_perplexity_exact
+from models.char_rnn import CharRnn
 from tests.builders import MODELS, N, T, V, close, generator, ids, same, snapshot, tiny_model
 
 on_both = pytest.mark.usefixtures("backend")
@@ -44,6 +45,41 @@ def test_with_a_rate_of_zero_it_is_the_exact_protocol(name, time_size):
             model, corpus, FIRST, lr=0, decay=0.1, time_size=time_size, scales=scales
         )
         assert got == pytest.approx(expected, rel=1e-10)
+
+
+@on_both
+@every_model
+@pytest.mark.parametrize("time_size", [1, 5, 100])
+def test_targets_that_the_loss_ignores_have_no_share(name, time_size):
+    model, corpus = model_of(name), ids(generator(), V, 40)
+    corpus[10:20] = 3
+    model.loss_layer.ignore_label = 3
+    expected = eval_perplexity_exact(model, corpus, FIRST)
+    got = eval_perplexity_dynamic(model, corpus, FIRST, lr=0, time_size=time_size)
+    assert got == pytest.approx(expected, rel=1e-10)
+    ignored = np.full(9, 3)
+    with pytest.raises(ValueError, match="eval_perplexity_dynamic: expected a target that counts"):
+        eval_perplexity_dynamic(model, ignored, FIRST, lr=0)
+    with pytest.raises(ValueError, match="gradient_scales: expected a target that counts"):
+        gradient_scales(model, ignored, batch_size=1)
+
+
+def test_a_window_without_targets_that_count_has_no_share_in_the_scales():
+    model, corpus = model_of("Rnnlm"), ids(generator(), 3, 21)
+    expected = gradient_scales(model, corpus, batch_size=1, time_size=20)
+    model.loss_layer.ignore_label = 3
+    text = np.concatenate([corpus, np.full(40, 3)])
+    for got, want in zip(gradient_scales(model, text, 1, 20), expected, strict=True):
+        close(got, want, 1e-10)
+
+
+def test_a_model_of_one_hot_rows_with_a_loss_of_its_own_is_measured_too():
+    model, corpus = CharRnn(V, 5, rng=1, dtype="float64"), ids(generator(), V, 40)
+    expected = eval_perplexity_exact(model, corpus, FIRST)
+    assert eval_perplexity_dynamic(model, corpus, FIRST, lr=0) == pytest.approx(expected, rel=1e-10)
+    text = numpy.tile(generator(3).integers(0, V, 5), 40)
+    learning = eval_perplexity_dynamic(model, text, FIRST, lr=1.0)
+    assert learning < 0.5 * eval_perplexity_exact(model, text, FIRST)
 
 
 def by_the_formula(model, corpus, time_size, lr, decay, scales, epsilon):

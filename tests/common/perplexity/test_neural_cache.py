@@ -66,6 +66,38 @@ def test_with_a_weight_of_zero_it_is_the_exact_protocol(name):
     assert got == pytest.approx(eval_perplexity_exact(model, corpus, FIRST), rel=1e-10)
 
 
+def test_before_anything_is_cached_the_model_speaks_alone():
+    model, corpus = model_of("Rnnlm"), ids(generator(), V, 9)
+    log_p, (p,) = cache_probabilities(model, corpus, FIRST, 10, [0.5])
+    assert p[0] == pytest.approx(math.exp(log_p[0]), rel=1e-12)
+
+
+@on_both
+@every_model
+@pytest.mark.parametrize("time_size", [1, 7, 200])
+def test_targets_that_the_loss_ignores_are_read_and_cached_and_not_asked_for(name, time_size):
+    model, corpus = model_of(name), ids(generator(), V, 40)
+    settings = {"cache_size": 10, "theta": 0.5, "time_size": time_size}
+    log_p, (p_cache,) = cache_probabilities(model, corpus, FIRST, 10, [0.5], time_size)
+    counts = to_cpu(corpus) != 3
+    model.loss_layer.ignore_label = 3
+    for weight in (0.0, 0.2):
+        got = eval_perplexity_cache(model, corpus, FIRST, weight=weight, **settings)
+        p = (1 - weight) * numpy.exp(log_p) + weight * p_cache
+        assert got == pytest.approx(math.exp(-numpy.log(p[counts]).mean()), rel=1e-10)
+    exact = eval_perplexity_exact(model, corpus, FIRST)
+    got = eval_perplexity_cache(model, corpus, FIRST, weight=0.0, **settings)
+    assert got == pytest.approx(exact, rel=1e-10)
+    with pytest.raises(ValueError, match="eval_perplexity_cache: expected a target that counts"):
+        eval_perplexity_cache(model, np.full(5, 3), FIRST, weight=0.2, **settings)
+
+
+@pytest.mark.parametrize("last", [-2, V])
+def test_the_last_target_is_looked_at_too(last):
+    with pytest.raises(ValueError, match=f"expected targets in .*, got {last}$"):
+        cache_probabilities(model_of("Rnnlm"), numpy.array([1, 2, last]), FIRST, 10, [0.5])
+
+
 @on_both
 def test_what_comes_later_does_not_change_what_was_said_before():
     model, corpus = model_of("Rnnlm"), ids(generator(), V, 30)
@@ -113,7 +145,7 @@ def test_states_that_resemble_each_other_very_much_do_not_overflow():
     model, corpus = model_of("Rnnlm", "float32"), ids(generator(), V, 40)
     _, (p,) = cache_probabilities(model, corpus, FIRST, 10, [1e4])
     assert numpy.isfinite(p).all() and (p >= 0).all() and (p <= 1).all()
-    assert set(p.round(6)) == {0.0, 1.0}  # only the one that is most alike counts
+    assert set(p[1:].round(6)) == {0.0, 1.0}  # only the one that is most alike counts
 
 
 @on_both

@@ -46,6 +46,15 @@ def test_windows_change_nothing_and_the_training_state_is_kept():
         same(to_cpu(kept[0]), to_cpu(was[0]))
 
 
+def test_a_token_that_is_ignored_or_no_id_is_refused():
+    model = tiny_model("Rnnlm")
+    with pytest.raises(ValueError, match=f"expected targets in .*, got {V}$"):
+        token_losses(model, np.array([1, 2, V]), 0)
+    model.loss_layer.ignore_label = 2
+    with pytest.raises(ValueError, match="token_losses: expected tokens that all count, got 2"):
+        token_losses(model, np.array([1, 2, 3, 2]), 0)
+
+
 def test_what_is_no_language_model_and_an_empty_text_are_refused():
     with pytest.raises(TypeError, match=r"^token_losses: expected a model with layers"):
         token_losses([], np.array([1]), 0)
