@@ -409,7 +409,8 @@ class TimeRecurrent(Recurrent, KeptState):
 
 def time_major(xs: Array, dtype: Any = None) -> Array:
     """(N, T, ·) -> (T, N, ·), contiguous; no copy where :func:`batch_first` made ``xs``."""
-    return np.ascontiguousarray(xs.swapaxes(0, 1), dtype=dtype)
+    # What is on the host goes over first: CuPy makes contiguous only what is on the device.
+    return np.ascontiguousarray(np.asarray(xs).swapaxes(0, 1), dtype=dtype)
 
 
 def batch_first(xs: Array) -> Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from common.np import Array, Scalar, np
+import numpy
+
+from common.np import Array, Scalar, array_of, np
 
 __all__ = [
     "cross_entropy_error",
@@ -71,11 +73,10 @@ def one_hot(ids: Array, size: int, dtype: str = "float32") -> Array:
     """Rows of the identity matrix: ``ids`` of any shape (...) -> (..., size).
 
     Raises:
-        ValueError: where an id is outside 0 .. size - 1.
+        ValueError: where an id is outside 0 .. size - 1. What is on a device already is not looked
+            at: that would wait for it.
     """
-    ids = np.asarray(ids)
-    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= size):
-        raise ValueError(
-            f"one_hot: expected ids in 0..{size - 1}, got {int(ids.min())}..{int(ids.max())}"
-        )
-    return np.eye(size, dtype=dtype)[ids]
+    ids = array_of(ids)
+    if isinstance(ids, numpy.ndarray) and ids.size and (ids.min() < 0 or ids.max() >= size):
+        raise ValueError(f"one_hot: expected ids in 0..{size - 1}, got {ids.min()}..{ids.max()}")
+    return np.eye(size, dtype=dtype)[np.asarray(ids)]

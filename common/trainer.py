@@ -37,7 +37,7 @@ from common.base_layer import check_sizes, seed_of
 from common.divergence import DivergenceError, first_not_finite
 from common.files import model_state
 from common.kernels.passes import all_finite, norm
-from common.np import Array, Scalar, np
+from common.np import Array, Scalar, array_of, np
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
 from common.perplexity.protocols import num_counted, perplexity_of, streams, sum_of_loss
 from common.plotting import perplexity_curve, show_or_save
@@ -164,7 +164,7 @@ class Trainer:
         Between two iterations ``state_dict`` may be kept and the loop may be left. Errors are those
         of ``fit``.
         """
-        x, t = np.asarray(x), np.asarray(t)
+        x, t = (a if a.dtype.kind in "iu" else np.asarray(a) for a in map(array_of, (x, t)))
         if len(x) != len(t) or len(x) == 0:
             raise ValueError(
                 f"{type(self).__name__}: expected one target per example, got {len(x)} examples "

@@ -12,14 +12,14 @@ import types
 import numpy
 
 CREATORS = [
-    *("arange", "array", "asarray", "ascontiguousarray", "empty", "empty_like", "eye", "full"),
+    *("arange", "array", "asarray", "empty", "empty_like", "eye", "full"),
     *("ones", "ones_like", "zeros", "zeros_like"),
 ]
 # Add a name once it is known that CuPy has it.
 FUNCTIONS = [
-    *("abs", "add", "argsort", "broadcast_to", "clip", "concatenate", "dot", "exp", "isfinite"),
-    *("log", "log1p", "matmul", "maximum", "minimum", "multiply", "nanmax", "sqrt", "square"),
-    *("searchsorted", "stack", "subtract", "tanh", "where"),
+    *("abs", "add", "argsort", "ascontiguousarray", "broadcast_to", "clip", "concatenate", "dot"),
+    *("exp", "isfinite", "log", "log1p", "matmul", "maximum", "minimum", "multiply", "nanmax"),
+    *("searchsorted", "sqrt", "square", "stack", "subtract", "tanh", "where"),
 ]
 SAME = ["dtype", "finfo", "float32", "float64", "inf", "int64", "ndim", "newaxis", "pi"]
 METHODS = [

@@ -70,10 +70,10 @@ def read_targets(
         layer.expect_shape("ts", ts, N, T, V)
         ts = ts.argmax(axis=2)
     layer.expect_shape("ts", ts, N, T)
-    ignored = ts == ignore_label
-    layer.expect_ids("ts", ts * ~ignored, V)
-    ts, ignored = time_major(ts).reshape(-1), time_major(ignored).reshape(-1)
-    return np.where(ignored, 0, ts), ~ignored
+    layer.expect_ids("ts", ts * (ts != ignore_label), V)
+    ts = time_major(ts).reshape(-1)
+    counts = ts != ignore_label
+    return np.where(counts, ts, 0), counts
 
 
 class TimeSoftmaxWithLoss(Layer):

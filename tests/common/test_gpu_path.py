@@ -4,11 +4,26 @@ import numpy
 import pytest
 
 from common import config
+from common.functions import one_hot
 from common.kernels.passes import add_rows
-from common.np import np
-from common.perplexity.protocols import inputs_and_targets, streams
+from common.np import np, to_cpu
+from common.optimizer import Adam
+from common.perplexity.dynamic_evaluation import eval_perplexity_dynamic, gradient_scales
+from common.perplexity.neural_cache import eval_perplexity_cache
+from common.perplexity.per_token import token_losses
+from common.perplexity.protocols import (
+    eval_perplexity,
+    eval_perplexity_exact,
+    inputs_and_targets,
+    streams,
+)
 from common.time_layers import TimeAffine, TimeEmbedding, TimeOutputWithLoss
-from tests.builders import H, N, T, V, close, floats, generator
+from common.trainer import RnnlmTrainer, Trainer
+from models import BetterRnnlm, shapes
+from models.char_rnn import CharRnn
+from models.memory import ConcatReciter, Reciter
+from tests import cupy_double
+from tests.builders import D, H, N, T, V, awd_rnnlm, close, floats, generator
 
 
 def add_on_device(table, ids, rows):
@@ -116,6 +131,116 @@ def test_ids_from_the_host_are_looked_at_there_before_they_go_over(waits):
     ts[0, 0] = V
     with pytest.raises(ValueError, match=rf"TimeOutputWithLoss: expected ts in .*, got {V}$"):
         loss.forward(hs, ts)
+
+
+def trained(model, trainer_class, x, t, **sizes):
+    """The parameters after two epochs, on the CPU, and what was waited for between two reports."""
+    trainer = trainer_class(model, Adam(0.01), lambda record: None, generator(1))
+    waits = cupy_double.DeviceArray.waits
+    waits.clear()
+    trainer.fit(x, t, 2, max_grad=0.25, eval_interval=None, **sizes)
+    waited = list(waits)
+    return [to_cpu(param) for param in model.params], waited
+
+
+LANGUAGE_MODELS = {
+    "BetterRnnlm": lambda: BetterRnnlm(V, H, H, 0.4, 1, "float64"),
+    "AwdRnnlm": lambda: awd_rnnlm(0.4, num_layers=2, rng=1, dtype="float64"),
+    "CharRnn": lambda: CharRnn(V, H, rng=1, dtype="float64"),
+    "Reciter": lambda: Reciter(V, H, "gru", rng=1, dtype="float64"),
+    "ConcatReciter": lambda: ConcatReciter(V, H, "lstm", rng=1, dtype="float64"),
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_a_language_model_learns_there_what_it_learns_here_and_waits_for_reports_alone(
+    name, waits, monkeypatch
+):
+    build, corpus = LANGUAGE_MODELS[name], generator().integers(0, V, 201)
+    sizes = {"batch_size": 4, "time_size": 5}
+    there, waited = trained(build(), RnnlmTrainer, corpus[:-1], corpus[1:], **sizes)
+    assert waited == ["float"] * 3  # the first iteration and both ends of an epoch
+    monkeypatch.setattr(config, "GPU", False)
+    here, _ = trained(build(), RnnlmTrainer, corpus[:-1], corpus[1:], **sizes)
+    for on_device, on_cpu in zip(there, here, strict=True):
+        close(on_device, on_cpu, 1e-9)
+
+
+SHAPES = {
+    "OneToOne": ((), ()),
+    "OneToMany": ((), (3,)),
+    "ManyToOne": ((T,), ()),
+    "ReadThenWrite": ((T,), (3,)),
+    "StepByStep": ((T,), (T,)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_model_of_vectors_learns_there_what_it_learns_here(name, waits, monkeypatch):
+    read, written = SHAPES[name]
+    number = [3] if name in ("OneToMany", "ReadThenWrite") else []
+    rng = generator()
+    x, t = rng.standard_normal((20, *read, D)), rng.integers(0, V, (20, *written))
+
+    def learn():
+        model = getattr(shapes, name)(D, H, V, *number, rng=1, dtype="float64")
+        return trained(model, Trainer, x, t, batch_size=8)
+
+    there, waited = learn()
+    assert waited == ["float"] * 3
+    wrong = t.copy()
+    wrong[0] = V
+    with pytest.raises(ValueError, match=rf"expected \w+ in 0\.\.{V - 1}, got .*{V}$"):
+        trained(getattr(shapes, name)(D, H, V, *number, rng=1), Trainer, x, wrong, batch_size=20)
+    monkeypatch.setattr(config, "GPU", False)
+    for on_device, on_cpu in zip(there, learn()[0], strict=True):
+        close(on_device, on_cpu, 1e-9)
+
+
+MEASURES = {
+    "book": lambda model, corpus: eval_perplexity(model, corpus, 3, 4),
+    "exact": lambda model, corpus: eval_perplexity_exact(model, corpus, 0, 20),
+    "dynamic": lambda model, corpus: eval_perplexity_dynamic(model, corpus, 0, lr=0.1),
+    "cache": lambda model, corpus: eval_perplexity_cache(
+        model, corpus, 0, cache_size=9, theta=0.3, weight=0.1, time_size=20
+    ),
+    "tokens": lambda model, corpus: token_losses(model, corpus, 0).sum(),
+    "scales": lambda model, corpus: float(
+        sum(R.sum() for R in gradient_scales(model, corpus, 4, 5))
+    ),
+    "generated": lambda model, corpus: sum(model.generate(corpus[:5], 9, greedy=True)),
+}
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("name", ["AwdRnnlm", "CharRnn"])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_what_is_measured_there_is_what_is_measured_here(measure, name, monkeypatch):
+    corpus = generator().integers(0, V, 61)
+    there = MEASURES[measure](LANGUAGE_MODELS[name](), corpus)
+    monkeypatch.setattr(config, "GPU", False)
+    here = MEASURES[measure](LANGUAGE_MODELS[name](), corpus)
+    assert there == pytest.approx(here, rel=1e-9)
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("wrong", [-1, V])
+def test_a_measure_looks_at_the_ids_of_its_text_on_the_host(wrong):
+    for at in (1, -1) if wrong == V else (1,):  # a last target of -1 is ignored
+        corpus = generator().integers(0, V, 20)
+        corpus[at] = wrong
+        for measure in ("exact", "dynamic", "cache", "tokens"):
+            with pytest.raises(ValueError, match=rf"in 0\..*, got {wrong}$|got 1 ignored$"):
+                MEASURES[measure](LANGUAGE_MODELS["AwdRnnlm"](), corpus)
+
+
+@pytest.mark.parametrize("rows", [[0, 3], [[1, 2], [3, 0]]])
+def test_one_hot_rows_of_ids_from_the_host_are_waited_for_by_nobody(rows, waits):
+    found = one_hot(numpy.asarray(rows), 4)
+    assert waits == []
+    close(found, numpy.eye(4, dtype="float32")[rows])
+    with pytest.raises(ValueError, match=r"one_hot: expected ids in 0\.\.3, got 0\.\.4"):
+        one_hot(numpy.array([0, 4]), 4)
 
 
 @pytest.mark.usefixtures("waits")
