@@ -116,6 +116,15 @@ class Options(CellOptions):
     random_sizes: bool = True
     """Let each window have a random size around --time-size."""
 
+    def check(self) -> None:
+        """Raise ValueError for options with which no run can work, or one that does nothing."""
+        super().check()
+        if self.num_layers == 1 and self.hidden_dropout:
+            raise ValueError(
+                f"--hidden-dropout: {self.hidden_dropout} is between LSTMs, and there is only one; "
+                "expected 0 with --num-layers 1"
+            )
+
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> AwdRnnlm:
         """The model that these options describe."""
         return AwdRnnlm(

@@ -88,3 +88,10 @@ def test_every_preset_builds_its_model(preset):
     loss = model.forward(np.zeros((2, 3), int), np.ones((2, 3), int))
     model.backward()
     assert np.isfinite(loss)
+
+
+def test_a_dropout_between_lstms_is_refused_where_there_is_one():
+    with pytest.raises(ValueError, match=r"--hidden-dropout: 0\.25 is between LSTMs"):
+        awd_rnnlm.Options(num_layers=1).check()
+    awd_rnnlm.Options(num_layers=1, hidden_dropout=0.0).check()
+    awd_rnnlm.Options().check()
