@@ -1,25 +1,137 @@
-"""Perplexity curves, and figures that are shown on a screen or saved where there is none."""
+"""What a person sees of a run: how far it is, its curve, figures on a screen or in a file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+import time
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontEntry, FontProperties
 
-__all__ = ["perplexity_curve", "show_or_save"]
+__all__ = ["Status", "perplexity_curve", "progress", "say", "show_or_save"]
 
 Points = Sequence[tuple[float, float]]
 
+STATUS_LINE = (
+    "| epoch {epoch:.0f} | iteration {iteration:.0f} / {iterations:.0f} "
+    "| {left} left, run {run_left} | perplexity {perplexity:.2f} | lr {lr:.4g} "
+    "| {ms_per_iteration:.1f} ms/it | {tokens_per_second:,.0f} tokens/s"
+)
+PLAIN_BAR = "| {desc}: {percentage:.0f} % of {total_fmt}{unit}, {remaining} left"
+SOON, LATE = 2.0, 60.0  # seconds between two lines: at least, at most
+
 _said = False  # whether the line about a missing font has been printed
+
+
+class Status:
+    """Says how training goes: when the epoch ends, and when the run.
+
+    ``show`` changes one line on a terminal. Elsewhere it prints one for every tenth of an epoch or
+    every minute, whichever comes first, and none within two seconds. ``close`` wipes the line of
+    the terminal.
+
+    Args:
+        epochs: how many there will be.
+        iteration: those that are done already, over all epochs.
+    """
+
+    def __init__(self, epochs: int, iteration: int) -> None:
+        self.epochs, self.first = epochs, iteration
+        self._since = self._printed_at = time.perf_counter()
+        self._tenth = -1.0
+        self._record: Mapping[str, float] | None = None
+        self._line: tqdm | None = None
+
+    def text(self, record: Mapping[str, float]) -> str:
+        """The line of a record; the times that are left follow from the pace so far."""
+        self._record = record
+        left = self._duration(record["iterations"] - record["iteration"])
+        return STATUS_LINE.format(**record, left=left, run_left=self.run_left())
+
+    def run_left(self) -> str:
+        """Time from the last record to the end of the run; "?" before the first."""
+        if self._record is None:
+            return "?"
+        epochs = self.epochs - self._record["epoch"] + 1
+        return self._duration(epochs * self._record["iterations"] - self._record["iteration"])
+
+    def _duration(self, iterations: float) -> str:
+        assert self._record is not None
+        pace = (time.perf_counter() - self._since) / (self._record["step"] - self.first)
+        return tqdm.format_interval(pace * iterations)
+
+    def print(self, record: Mapping[str, float]) -> None:
+        """Print the line of a record."""
+        say(self.text(record))
+
+    def show(self, record: Mapping[str, float]) -> None:
+        """Change the line of the terminal, or print one where it is time for it."""
+        text, now = self.text(record), time.perf_counter()
+        done = record["epoch"] - 1 + record["iteration"] / record["iterations"]
+        passed = now - self._printed_at
+        if sys.stdout.isatty():
+            if self._line is None:
+                self._line = progress(file=sys.stdout, bar_format="{desc}")
+            self._line.ncols = shutil.get_terminal_size().columns - 1  # it may have changed
+            self._line.set_description_str(text)
+        elif passed >= LATE or (passed >= SOON and 10 * done // 1 > self._tenth):
+            say(text)
+            self._printed_at, self._tenth = now, 10 * done // 1
+        if record["iteration"] == record["iterations"]:
+            self.close()
+
+    def close(self) -> None:
+        """Wipe the line of the terminal."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+class _PlainLines:
+    """What a bar writes, as lines of their own without the moves of a cursor."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            self._stream.write(line + "\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def progress(iterable: Iterable | None = None, **options: Any) -> tqdm:
+    """A bar of tqdm that is wiped at the end; where nobody looks, a plain line a minute.
+
+    Args:
+        iterable: see ``tqdm.tqdm``.
+        options: likewise; without a ``file`` the bar goes to stderr.
+    """
+    file: Any = options.setdefault("file", sys.stderr)
+    options.setdefault("leave", False)
+    if not file.isatty():
+        plain = {"file": _PlainLines(file), "bar_format": PLAIN_BAR, "position": 0, "leave": False}
+        options |= plain | {"mininterval": LATE, "maxinterval": LATE, "miniters": 0, "delay": LATE}
+    columns, lines = shutil.get_terminal_size()  # 80 and 24 where the terminal does not know
+    return tqdm(iterable, ncols=columns - 1, nrows=lines, **options)
+
+
+def say(text: str) -> None:
+    """Print a line, above the bars that a terminal shows, so that a reader has it at once."""
+    tqdm.write(text)
+    sys.stdout.flush()
 
 
 def perplexity_curve(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 
 import numpy
@@ -15,7 +15,8 @@ from common.averaging import WeightAverage, validation_got_worse
 from common.divergence import DivergenceError
 from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import eval_perplexity, eval_perplexity_exact
-from common.trainer import RnnlmTrainer, print_record
+from common.plotting import Status, say
+from common.trainer import RnnlmTrainer
 from datasets.corpus import Corpus
 from datasets.vocabulary import UNK
 from models.language_model import LanguageModel
@@ -148,27 +149,28 @@ class Training:
             Stopped: where a signal has come; everything is written then.
         """
         options, trainer = self.options, self.trainer
-        self._validate_finished_epoch()
-        for record in trainer.iterations(
-            self.corpus.train[:-1],
-            self.corpus.train[1:],
-            max_epoch=options.epochs - trainer.epoch,
-            batch_size=options.batch_size,
-            time_size=options.time_size,
-            max_grad=options.max_grad,
-            eval_interval=options.log_interval,
-            random_offset=options.random_offset,
-            random_sizes=options.random_sizes,
-        ):
-            if record is not None:
-                print_record(record)
-                self.run.log(record)
-            if self.stop.received is not None:
-                self._leave()
-            minutes = (time.perf_counter() - self._saved_at) / 60
-            if trainer.column == 0 or 0 < options.checkpoint_every <= minutes:
-                self.save()  # the column is 0 where an epoch has just ended
+        with closing(Status(options.epochs, trainer.iteration)) as self.status:
             self._validate_finished_epoch()
+            for record in trainer.iterations(
+                self.corpus.train[:-1],
+                self.corpus.train[1:],
+                max_epoch=options.epochs - trainer.epoch,
+                batch_size=options.batch_size,
+                time_size=options.time_size,
+                max_grad=options.max_grad,
+                eval_interval=options.log_interval,
+                random_offset=options.random_offset,
+                random_sizes=options.random_sizes,
+            ):
+                if record is not None:
+                    self.status.show(record)
+                    self.run.log(record)
+                if self.stop.received is not None:
+                    self._leave()
+                minutes = (time.perf_counter() - self._saved_at) / 60
+                if trainer.column == 0 or 0 < options.checkpoint_every <= minutes:
+                    self.save()  # the column is 0 where an epoch has just ended
+                self._validate_finished_epoch()
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -178,11 +180,11 @@ class Training:
     def _leave(self) -> None:
         """Write everything, say how far the run has come, and stop."""
         self.save()
-        print(f"| stopped after iteration {self.trainer.iteration}, checkpoint written", flush=True)
+        self.status.close()
+        say(f"| stopped after iteration {self.trainer.iteration}, checkpoint written")
         with self._averaged():
             valid = self.valid_perplexity()
-        bits = self.corpus.vocabulary.bits_beside(valid)
-        print(f"| validation perplexity {valid:.2f}{bits}", flush=True)
+        say(f"| validation perplexity {valid:.2f}{self.corpus.vocabulary.bits_beside(valid)}")
         self.stop.check()
 
     def _averaged(self) -> AbstractContextManager[None]:
@@ -211,7 +213,8 @@ class Training:
         self.valid_points.append((trainer.iteration, valid))
         epoch, seconds = trainer.epoch, self.seconds()
         shown = f"{valid:.2f}{self.corpus.vocabulary.bits_beside(valid)}"
-        print(f"| epoch {epoch} | {seconds:.0f} s | validation perplexity {shown}", flush=True)
+        where = f"| epoch {epoch} | {seconds:.0f} s, {self.status.run_left()} left"
+        say(f"{where} | validation perplexity {shown}")
         record = {"epoch": epoch, "step": trainer.iteration, "valid": valid, "seconds": seconds}
         self.run.log(record)
         if self.options.average == "asgd" and trainer.average is None:
@@ -222,7 +225,7 @@ class Training:
     def _average_if_it_is_time(self) -> None:
         values = [value for _, value in self.valid_points]
         if validation_got_worse(values, self.options.average_window):
-            print("| the weights are averaged from now on", flush=True)
+            say("| the weights are averaged from now on")
             self.average()
 
     def report(self) -> None:

@@ -85,7 +85,8 @@ class LanguageModelOptions(ABC):
     unigram_bias: bool = False
     """Begin with the output biases at the frequencies of the tokens."""
     log_interval: int = 20
-    """Iterations between status lines."""
+    """Iterations between lines of log.jsonl. On a terminal each takes the place of the one before;
+    into a file or a pipe goes one for every tenth of an epoch, or every minute."""
     seed: int = 1
     """Decides the initial weights, the dropout masks and the random windows."""
     gpu: bool = False

@@ -135,6 +135,13 @@ def test_the_parts_of_the_model_are_chosen_on_the_command_line(monkeypatch):
     assert got == better_rnnlm.Options(cell="gru", num_layers=3, dropout=0.2, tied=False)
 
 
+def test_a_line_is_there_for_its_reader_when_it_ends(tmp_path):
+    with open(tmp_path / "lines", "w", encoding="utf-8") as stream:
+        output = Output(stream)
+        output.write("one of 93 right\nthe ")
+        assert (tmp_path / "lines").read_text(encoding="utf-8").startswith("one of 93 right\n")
+
+
 def test_output_that_nobody_reads_any_more_goes_nowhere_and_leaves_no_descriptor_open():
     reader, writer = os.pipe()
     os.close(reader)

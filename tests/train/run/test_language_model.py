@@ -1,6 +1,10 @@
 """What changes while a run goes on: its learning rate, and which weights count."""
 
+import io
 import json
+import re
+import signal
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +53,74 @@ def after_epochs(monkeypatch, look):
         monkeypatch, lambda trainer: trainer.column == 0 and seen.append(look(trainer))
     )
     return seen
+
+
+def visible(drawn):
+    """What is left on a terminal: what stands between two returns overwrites what stood there."""
+    lines = []
+    for line in drawn.split("\n"):
+        seen = ""
+        for part in line.split("\r"):
+            seen = part + seen[len(part) :]
+        lines.append(seen.rstrip())
+    return lines
+
+
+def on_a_terminal(monkeypatch):
+    """Stands for a terminal on stdout."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    return terminal
+
+
+def test_each_epoch_leaves_one_line_on_a_terminal(text_file, tmp_path, monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    run(text_file, tmp_path / "run", epochs=3)
+    assert "| epoch 2 | iteration 7 / " in terminal.getvalue()
+    epochs = [line for line in visible(terminal.getvalue()) if line.startswith("| ")]
+    assert len(epochs) == 3
+    for line in epochs:
+        assert re.fullmatch(
+            r"\| epoch \d \| \d+ s, \d\d:\d\d left \| validation perplexity [\d.]+", line
+        )
+
+
+def test_a_run_that_breaks_off_leaves_nothing_on_a_terminal(text_file, tmp_path, monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+
+    def stop(trainer):
+        if trainer.iteration == 8:
+            raise Stopped(15)
+
+    after_iterations(monkeypatch, stop)
+    with pytest.raises(Stopped):
+        run(text_file, tmp_path / "run")
+    assert "| epoch 1 | iteration 7 / " in terminal.getvalue()
+    assert not any("iteration" in line for line in visible(terminal.getvalue()))
+
+
+def test_a_run_that_is_asked_to_stop_wipes_its_line_before_it_validates(
+    text_file, tmp_path, monkeypatch
+):
+    terminal = on_a_terminal(monkeypatch)
+    seen = []
+
+    def measure(training):
+        seen.append(visible(terminal.getvalue())[-1])
+        return 100.0
+
+    monkeypatch.setattr(Training, "valid_perplexity", measure)
+    after_iterations(
+        monkeypatch, lambda trainer: trainer.iteration == 8 and signal.raise_signal(15)
+    )
+    with pytest.raises(Stopped):
+        run(text_file, tmp_path / "run")
+    assert seen == [""]
+    assert visible(terminal.getvalue())[-4:-2] == [
+        "| stopped after iteration 9, checkpoint written",
+        "| validation perplexity 100.00",
+    ]
 
 
 def test_the_rate_follows_the_schedule_and_every_validation_that_was_no_improvement(
