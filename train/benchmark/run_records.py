@@ -141,7 +141,8 @@ def record_of_run(path: Path, name: str | None = None, device: str | None = None
     script, options = config["script"], config["options"]
     results = read_results(run)
     _check(path, script, results)
-    if results.get("epochs", options.get("epochs")) != options.get("epochs"):
+    is_whole = results.get("epochs", options.get("epochs")) == options.get("epochs")
+    if not is_whole and not results.get("stopped_early"):
         raise ValueError(f"{path}: the run has more epochs to train than its results cover")
     return RunRecord(
         name or path.resolve().name,

@@ -136,6 +136,10 @@ class Training:
         """Time spent on the run, by every process that has worked on it."""
         return self._seconds + time.perf_counter() - self._since
 
+    def early_stop(self) -> str:
+        """Why the run ends before all epochs are done; empty where it does not."""
+        return self.options.early_stop([value for _, value in self.valid_points])
+
     def average(self) -> None:
         """Begin to average the weights."""
         unique = UniqueParameters(self.model.params, self.model.grads)
@@ -143,7 +147,7 @@ class Training:
         self.trainer.average = WeightAverage(unique.params, decay)
 
     def go_on(self) -> None:
-        """Train and validate until all epochs are done.
+        """Train and validate until all epochs are done, or so many in vain as --stop-after says.
 
         Raises:
             Stopped: where a signal has come; everything is written then.
@@ -154,13 +158,8 @@ class Training:
             for record in trainer.iterations(
                 self.corpus.train[:-1],
                 self.corpus.train[1:],
-                max_epoch=options.epochs - trainer.epoch,
-                batch_size=options.batch_size,
-                time_size=options.time_size,
-                max_grad=options.max_grad,
-                eval_interval=options.log_interval,
-                random_offset=options.random_offset,
-                random_sizes=options.random_sizes,
+                0 if self.early_stop() else options.epochs - trainer.epoch,
+                **options.windows(),
             ):
                 if record is not None:
                     self.status.show(record)
@@ -171,6 +170,8 @@ class Training:
                 if trainer.column == 0 or 0 < options.checkpoint_every <= minutes:
                     self.save()  # the column is 0 where an epoch has just ended
                 self._validate_finished_epoch()
+                if self.early_stop():
+                    break
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -237,6 +238,7 @@ class Training:
             "epochs": trainer.epoch,
             "seconds": seconds,
             "skipped": trainer.skipped,
+            "stopped_early": bool(self.early_stop()),
             **evaluate(model, self.corpus),
             "corpus": self.corpus.name,
             "python": platform.python_version(),
@@ -246,7 +248,7 @@ class Training:
             print(f"{trainer.skipped} of {trainer.iteration} updates skipped: they were not finite")
         print_sample(model, self.corpus, self.options.seed)
         trainer.plot(path=run.curve_file, valid=self.valid_points, bits=self.corpus.level == "char")
-        print(f"run saved in {run.path} ({seconds:.0f} s of training)")
+        print(f"run saved in {run.path} ({seconds:.0f} s of training{self.early_stop()})")
 
 
 def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -51,6 +51,8 @@ class LanguageModelOptions(ABC):
     """Width H of the recurrent layers."""
     epochs: int = 4
     """How often the training text is read."""
+    stop_after: int | None = None
+    """Stop after so many epochs in a row without a better validation (early stopping)."""
     batch_size: int = 20
     """Parallel streams N."""
     time_size: int = 35
@@ -102,7 +104,7 @@ class LanguageModelOptions(ABC):
     resume: Path | None = None
     """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
     is finished. Its options are taken from there; only --epochs (where the learning rate does not
-    depend on it), --data-dir, --checkpoint-every and --on-nan may change."""
+    depend on it), --stop-after, --data-dir, --checkpoint-every and --on-nan may change."""
 
     @abstractmethod
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
@@ -157,13 +159,30 @@ class LanguageModelOptions(ABC):
         rate = schedule(self.lr_schedule, self.lr, self.epochs, self.warmup)
         return lambda epochs_done, decays: rate(epochs_done) / self.lr_decay**decays
 
+    def windows(self) -> dict[str, Any]:
+        """How the training text is read, clipped and reported, for ``RnnlmTrainer.iterations``."""
+        names = ("batch_size", "time_size", "max_grad", "random_offset", "random_sizes")
+        return {"eval_interval": self.log_interval} | {name: getattr(self, name) for name in names}
+
+    def early_stop(self, valid: Sequence[float]) -> str:
+        """What is said of a run that ends before all epochs are done; empty where none does.
+
+        Args:
+            valid: the validation perplexity after each epoch so far.
+        """
+        if self.stop_after is None or not 0 < len(valid) < self.epochs:
+            return ""
+        best = 1 + valid.index(min(valid))
+        in_vain = len(valid) - best
+        return f", stopped early: best after epoch {best}" if in_vain >= self.stop_after else ""
+
     def changeable(self) -> tuple[str, ...]:
         """Names of the options that may change when a run is resumed.
 
         Not the epochs where the schedule ends with them: with another number, the rates of the
         epochs already done would have been others.
         """
-        always = ("corpus", "data_dir", "checkpoint_every", "on_nan")
+        always = ("stop_after", "corpus", "data_dir", "checkpoint_every", "on_nan")
         return ("epochs", *always) if self.lr_schedule == "constant" else always
 
     def check(self) -> None:
@@ -171,7 +190,7 @@ class LanguageModelOptions(ABC):
         if self.seed < 0:
             raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
         check_counts(self, "wordvec_size", "hidden_size", "epochs", "batch_size", "time_size")
-        check_counts(self, "lr_decay", "average_window", "log_interval")
+        check_counts(self, "stop_after", "lr_decay", "average_window", "log_interval")
         if not 0 < self.max_grad < math.inf:
             raise ValueError(f"--max-grad: expected a norm above 0, got {self.max_grad}")
         if not self.warmup < self.epochs:
