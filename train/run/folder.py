@@ -133,6 +133,11 @@ class RunFolder:
         """
         try:
             return Vocabulary.from_json(self.vocabulary_file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.path} has no {self.vocabulary_file.name}: it was made by a version before "
+                "words were kept, or of weights whose text was not there"
+            ) from error
         except ValueError as error:
             raise ValueError(f"{self.vocabulary_file}: {error}") from error
 
@@ -169,7 +174,11 @@ class RunFolder:
         return locked(self.lock_file)
 
     def write_config(self, script: str, options: Any, corpus: Corpus | None = None) -> None:
-        """Write config.json: script, options, text, versions, and what computes."""
+        """Write config.json: script, options, text, versions, and what computes.
+
+        Of a run that starts from another it also has the hash of those weights, as they were when
+        it was written first.
+        """
         about: dict[str, Any] = {
             "script": script,
             "options": {
@@ -182,6 +191,11 @@ class RunFolder:
             },
             "machine": kernels.status(),
         }
+        if getattr(options, "start_from", None) is not None:
+            about["started_from"] = self.started_from() or {
+                "run": str(options.start_from),
+                "weights": RunFolder(options.start_from).weights_hash(),
+            }
         if corpus is not None:
             hashes, sizes = corpus.split_hashes(), corpus.split_sizes()
             about["corpus"] = {
@@ -191,6 +205,30 @@ class RunFolder:
                 "splits": {s: {"tokens": sizes[s], "sha256": hashes[s]} for s in SPLITS},
             }
         self.write_json(self.config_file, about)
+
+    def started_from(self) -> dict[str, str]:
+        """The run whose weights this one began with, and their hash; empty where there is none."""
+        return self.open(self.path)[1].get("started_from", {}) if self.config_file.exists() else {}
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the file of the best weights, in hexadecimal.
+
+        Raises:
+            FileNotFoundError: where there are none yet.
+        """
+        return hashlib.sha256(self.best_weights().read_bytes()).hexdigest()
+
+    def best_weights(self) -> Path:
+        """The file of the best weights.
+
+        Raises:
+            FileNotFoundError: where there are none yet.
+        """
+        if not self.weights_file.exists():
+            raise FileNotFoundError(
+                f"{self.path} has no weights yet: its first epoch has not ended"
+            )
+        return self.weights_file
 
     def log(self, record: dict) -> None:
         """Append one line to log.jsonl; a number that is not finite becomes null.

@@ -24,6 +24,7 @@ from train.run import checkpoint
 from train.run.folder import RunFolder
 from train.run.options import LanguageModelOptions
 from train.run.saved_options import command_to_resume, options_to_resume
+from train.run.saved_run import start_from
 from train.run.signals import Stopped, StopSignals
 
 __all__ = ["Training", "evaluate", "train"]
@@ -47,13 +48,15 @@ def train(script: str, options: LanguageModelOptions) -> None:
         run, options = options_to_resume(script, options, options.changeable())
     optimizer = options.build_optimizer()
     rate = options.build_schedule()
-    corpus = options.load_corpus()
+    corpus = options.load_corpus(run)
     options.check_length(corpus)
     rng = numpy.random.default_rng(options.seed)
     model = options.build(corpus.vocab_size, rng)
     model.vocabulary_hash = corpus.vocabulary.hash()
     if options.unigram_bias:
         model.set_output_bias(numpy.bincount(corpus.train, minlength=corpus.vocab_size))
+    if options.start_from is not None:
+        start_from(options.start_from, model, run)
     if run is None:  # what is wrong with an option has been said before there is a folder
         run = RunFolder.create(script, corpus.name, options, corpus)
     kernels.prepare()

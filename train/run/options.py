@@ -16,6 +16,7 @@ from common.schedules import schedule
 from datasets import NAMES, load_corpus
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
+from train.run.folder import RunFolder
 
 __all__ = ["CellOptions", "LanguageModelOptions", "check_counts"]
 
@@ -101,6 +102,9 @@ class LanguageModelOptions(ABC):
     update and count it."""
     out: Path | None = None
     """Folder of the run; runs/SCRIPT-CORPUS-NUMBER if not named."""
+    start_from: Path | None = None
+    """Begin with the best weights of the run in this folder, output biases and all, and with its
+    words (fine-tuning): words of the new text that it does not have become <unk>."""
     resume: Path | None = None
     """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
     is finished. Its options are taken from there; only --epochs (where the learning rate does not
@@ -115,13 +119,25 @@ class LanguageModelOptions(ABC):
         is_file = Path(self.corpus).exists() and self.corpus not in NAMES
         data_dir = None if self.data_dir is None else self.data_dir.absolute()
         corpus = str(Path(self.corpus).absolute()) if is_file else self.corpus
-        return replace(self, corpus=corpus, data_dir=data_dir)
+        start_from = None if self.start_from is None else self.start_from.absolute()
+        return replace(self, corpus=corpus, data_dir=data_dir, start_from=start_from)
 
-    def load_corpus(self) -> Corpus:
-        """The corpus that these options name."""
-        return load_corpus(
-            self.corpus, data_dir=self.data_dir, level=self.level, max_vocab=self.max_vocab
-        )
+    def load_corpus(self, run: RunFolder | None = None) -> Corpus:
+        """The corpus that these options name.
+
+        Args:
+            run: The run of these options where there is one already. Its words are its own only
+                where it has started from another; else the text has them.
+
+        Raises:
+            FileNotFoundError: where there is no text, or no run to start from.
+            ValueError: see ``datasets.load_corpus``.
+        """
+        options: dict[str, Any] = {"level": self.level, "max_vocab": self.max_vocab}
+        if self.start_from is not None:
+            run = run or RunFolder.open(self.start_from)[0]
+            options["vocabulary"] = run.read_vocabulary()
+        return load_corpus(self.corpus, data_dir=self.data_dir, **options)
 
     def check_length(self, corpus: Corpus) -> None:
         """Raise ValueError for a corpus that does not fill one window of all streams."""
@@ -191,6 +207,8 @@ class LanguageModelOptions(ABC):
             raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
         check_counts(self, "wordvec_size", "hidden_size", "epochs", "batch_size", "time_size")
         check_counts(self, "stop_after", "lr_decay", "average_window", "log_interval")
+        if self.start_from is not None and self.max_vocab is not None:
+            raise ValueError("--max-vocab: with --start-from the words are those of that run")
         if not 0 < self.max_grad < math.inf:
             raise ValueError(f"--max-grad: expected a norm above 0, got {self.max_grad}")
         if not self.warmup < self.epochs:
