@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import sys
@@ -15,10 +16,11 @@ import numpy as np
 from tqdm import tqdm
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontEntry, FontProperties
 
-__all__ = ["Status", "perplexity_curve", "progress", "say", "show_or_save"]
+__all__ = ["Status", "draw_curve", "perplexity_curve", "progress", "say", "show_or_save"]
 
 Points = Sequence[tuple[float, float]]
 
@@ -134,26 +136,67 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def perplexity_curve(
-    train: Points, valid: Points = (), ylim: Sequence[float] | None = None, bits: bool = False
+def draw_curve(
+    records: Sequence[Mapping[str, float]],
+    valid: Points = (),
+    ylim: Sequence[float] | None = None,
+    path: str | os.PathLike | None = None,
+    *,
+    bits: bool = False,
+    title: str = "",
 ) -> None:
-    """Draw (iteration, perplexity) points into the current figure, log scale without ``ylim``.
+    """Draw perplexity and learning rate of a training from its records, and show or save it.
 
-    With ``bits`` the axis on the right of a log scale has log2 of it, bits per character.
+    Args:
+        records: of ``common.trainer.Trainer.curve``.
+        valid: (iteration, validation perplexity).
+        ylim: see ``perplexity_curve``.
+        path: see ``show_or_save``.
+        bits: see ``perplexity_curve``.
+        title: what stands above.
+    """
+    train, rate = ([(r["step"], r[name]) for r in records] for name in ("perplexity", "lr"))
+    perplexity_curve(train, valid, ylim, bits, rate=rate, title=title)
+    show_or_save(path)
+
+
+def perplexity_curve(
+    train: Points,
+    valid: Points = (),
+    ylim: Sequence[float] | None = None,
+    bits: bool = False,
+    *,
+    rate: Points = (),
+    title: str = "",
+) -> None:
+    """Draw (iteration, perplexity) points into the current figure.
+
+    Without ``ylim`` the scale is logarithmic, and ends above what comes after the first tenth of
+    the iterations: before it perplexity falls from the number of words. With ``bits`` the axis on
+    its right has log2 of it, bits per character. ``rate`` are points (iteration, learning rate),
+    drawn below.
     """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
-    axes = plt.gca()
+    axes = lowest = plt.gca()
+    if rate:
+        plt.clf()
+        axes, lowest = plt.gcf().subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        lowest.plot(*zip(*rate, strict=True), color="black", linewidth=1)
+        lowest.set_ylim(0, 1.1 * max(value for _, value in rate) or 1)
+        lowest.set_ylabel("learning rate", fontsize="small")
+        lowest.grid(alpha=0.3)
+    if ylim is not None:
+        axes.set_ylim(*ylim)
+    elif train or valid:  # before a peak of 1e300 could ask for a scale of its own
+        _use_log_scale(axes, *_range_that_matters(train, valid))
     if train:
         axes.plot(*zip(*train, strict=True), label="train", linewidth=1)
     if valid:
         axes.plot(*zip(*valid, strict=True), "o-", label="validation", markersize=4)
-    if ylim is None:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(*ylim)
-    axes.set_xlabel("iterations")
+    axes.set_title(title)
+    lowest.set_xlabel("iterations")
     axes.set_ylabel("perplexity")
     if bits and ylim is None:
         right = axes.secondary_yaxis(
@@ -166,6 +209,29 @@ def perplexity_curve(
     axes.grid(alpha=0.3, which="both")
     if train or valid:
         axes.legend()
+
+
+def _range_that_matters(train: Points, valid: Points) -> tuple[float, float]:
+    """Bounds of perplexity after the first tenth of the iterations, but for rare peaks."""
+    last = max(step for step, _ in (*train, *valid))
+    later = sorted(value for step, value in train if 10 * step >= last)
+    values = [value for _, value in valid] + later[: math.ceil(0.98 * len(later))]
+    return min(values), max(values)
+
+
+def _use_log_scale(axes: Axes, low: float, high: float) -> None:
+    """A scale from ``low`` to ``high`` with as many plain numbers beside it as there is room."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.05, high * 1.05)
+    subs = (1, 2, 5) if high > 10 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    is_wide = high > 2 * low
+    axes.yaxis.set_major_locator(
+        LogLocator(subs=subs, numticks=30) if is_wide else MaxNLocator(nbins=8)
+    )
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def show_or_save(path: str | os.PathLike | None = None) -> None:

@@ -40,7 +40,7 @@ from common.kernels.passes import all_finite, norm
 from common.np import Array, Scalar, array_of, np
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
 from common.perplexity.protocols import num_counted, perplexity_of, streams, sum_of_loss
-from common.plotting import Status, perplexity_curve, show_or_save
+from common.plotting import Status, draw_curve
 from common.random_windows import random_size
 
 __all__ = [
@@ -347,14 +347,14 @@ class Trainer:
         valid: Sequence[tuple[float, float]] = (),
         bits: bool = False,
     ) -> None:
-        """Draw perplexity against iterations, from the first ``fit`` on.
+        """Draw perplexity and learning rate against iterations, from the first ``fit`` on.
 
-        ``ylim`` bounds the perplexity (None: all of it, on a log scale); ``path`` is where to save
-        the picture (None: show it, or without a screen curve.png); ``valid`` are more points
-        (iteration, perplexity); ``bits`` adds an axis of bits per character to a log scale.
+        ``ylim`` bounds the perplexity (None: what comes after the first tenth, on a log scale);
+        ``path`` is where to save the picture (None: show it, or without a screen curve.png);
+        ``valid`` are more points (iteration, perplexity); ``bits`` adds an axis of bits per
+        character to a log scale.
         """
-        perplexity_curve([(r["step"], r["perplexity"]) for r in self.curve], valid, ylim, bits)
-        show_or_save(path)
+        draw_curve(self.curve, valid, ylim, path, bits=bits)
 
 
 class RnnlmTrainer(Trainer):

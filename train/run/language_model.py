@@ -15,7 +15,7 @@ from common.averaging import WeightAverage, validation_got_worse
 from common.divergence import DivergenceError
 from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import eval_perplexity, eval_perplexity_exact
-from common.plotting import Status, say
+from common.plotting import Status, draw_curve, say
 from common.trainer import RnnlmTrainer
 from datasets.corpus import Corpus
 from datasets.vocabulary import UNK
@@ -250,7 +250,10 @@ class Training:
         if trainer.skipped:
             print(f"{trainer.skipped} of {trainer.iteration} updates skipped: they were not finite")
         print_sample(model, self.corpus, self.options.seed)
-        trainer.plot(path=run.curve_file, valid=self.valid_points, bits=self.corpus.level == "char")
+        bits = self.corpus.vocabulary.bits_beside(self.best)
+        title = f"{type(model).__name__} on {self.corpus.name}: validation {self.best:.2f}{bits}"
+        points, of_characters = self.valid_points, self.corpus.level == "char"
+        draw_curve(trainer.curve, points, path=run.curve_file, bits=of_characters, title=title)
         print(f"run saved in {run.path} ({seconds:.0f} s of training{self.early_stop()})")
 
 

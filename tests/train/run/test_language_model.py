@@ -16,6 +16,7 @@ from tests.train.processes import expect_same_run
 from tests.train.run.interrupting import after_iterations
 from train import awd_rnnlm, rnnlm
 from train.benchmark.run_records import record_of_run
+from train.run import language_model
 from train.run.language_model import Training
 from train.run.saved_options import saved_options
 from train.run.saved_run import open_run
@@ -219,6 +220,16 @@ def test_averaging_begins_where_validation_stops_improving(text_file, tmp_path, 
     assert before == [None] * 3
     assert begun.decay is None
     assert later is begun
+
+
+def test_the_picture_names_model_text_and_the_best_validation(text_file, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        language_model, "draw_curve", lambda *_, title, **options: drawn.append(title)
+    )
+    validations_are(monkeypatch, [100.0, 90.0, 95.0])
+    run(text_file, tmp_path / "run", epochs=3)
+    assert drawn == ["Rnnlm on cats: validation 90.00"]
 
 
 def test_a_run_logs_the_rates_of_its_schedule(text_file, tmp_path):
