@@ -28,7 +28,9 @@ ADAPTIVE_EVALUATIONS = {
     dynamic_evaluation.NAME: ("dynamic evaluation", dynamic_evaluation.Options),
     neural_cache.NAME: ("neural cache", neural_cache.Options),
 }
-MACHINE_OPTIONS = ("data_dir", "out", "resume", "checkpoint_every", "log_interval")  # not recorded
+MACHINE_OPTIONS = (  # not recorded
+    *("data_dir", "out", "resume", "checkpoint_every", "log_interval", "tensorboard"),
+)
 
 FIGURES = ("parameters", "seconds", "valid_exact", "test_exact")  # in every results.json
 

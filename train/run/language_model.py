@@ -70,7 +70,8 @@ def train(script: str, options: LanguageModelOptions) -> None:
         try:
             if options.resume is not None and not checkpoint.resume(training, script):
                 return
-            training.go_on()
+            with run.event_file(options.tensorboard, training.seconds()):
+                training.go_on()
             stop.at_once = True  # the report can be repeated, so nothing need be finished
             training.report()
         except Stopped:
@@ -166,7 +167,7 @@ class Training:
             ):
                 if record is not None:
                     self.status.show(record)
-                    self.run.log(record)
+                    self.run.log({**record, "seconds": self.seconds()})
                 if self.stop.received is not None:
                     self._leave()
                 minutes = (time.perf_counter() - self._saved_at) / 60

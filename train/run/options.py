@@ -17,6 +17,7 @@ from datasets import NAMES, load_corpus
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.run.folder import RunFolder
+from train.run.tensorboard import require_tensorboard
 
 __all__ = ["CellOptions", "LanguageModelOptions", "check_counts"]
 
@@ -90,6 +91,9 @@ class LanguageModelOptions(ABC):
     log_interval: int = 20
     """Iterations between lines of log.jsonl. On a terminal each takes the place of the one before;
     into a file or a pipe goes one for every tenth of an epoch, or every minute."""
+    tensorboard: bool = False
+    """Write an event file into the folder of the run, for TensorBoard: loss, perplexity, learning
+    rate, validation. Needs the extra of that name: pip install -e ".[tensorboard]"."""
     seed: int = 1
     """Decides the initial weights, the dropout masks and the random windows."""
     gpu: bool = False
@@ -108,7 +112,8 @@ class LanguageModelOptions(ABC):
     resume: Path | None = None
     """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
     is finished. Its options are taken from there; only --epochs (where the learning rate does not
-    depend on it), --stop-after, --data-dir, --checkpoint-every and --on-nan may change."""
+    depend on it), --stop-after, --data-dir, --checkpoint-every, --on-nan and --tensorboard may
+    change."""
 
     @abstractmethod
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
@@ -198,11 +203,13 @@ class LanguageModelOptions(ABC):
         Not the epochs where the schedule ends with them: with another number, the rates of the
         epochs already done would have been others.
         """
-        always = ("stop_after", "corpus", "data_dir", "checkpoint_every", "on_nan")
+        always = ("stop_after", "corpus", "data_dir", "checkpoint_every", "on_nan", "tensorboard")
         return ("epochs", *always) if self.lr_schedule == "constant" else always
 
     def check(self) -> None:
         """Raise ValueError for a number with which no run can work."""
+        if self.tensorboard:
+            require_tensorboard()
         if self.seed < 0:
             raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
         check_counts(self, "wordvec_size", "hidden_size", "epochs", "batch_size", "time_size")

@@ -16,7 +16,7 @@ from train.run.folder import RunFolder
 SCRIPTS = [
     *("rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"),
     *("char_rnn", "gradient_flow", "last_word", "memory", "shapes", "step_by_step"),
-    *("dynamic_evaluation", "neural_cache", "compare"),
+    *("dynamic_evaluation", "neural_cache", "compare", "export_log"),
 ]
 
 
