@@ -1,47 +1,202 @@
-"""Perplexity curves, and figures that are shown on a screen or saved where there is none."""
+"""What a person sees of a run: how far it is, its curve, figures on a screen or in a file."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import shutil
 import sys
+import time
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontEntry, FontProperties
 
-__all__ = ["perplexity_curve", "show_or_save"]
+__all__ = ["Status", "draw_curve", "perplexity_curve", "progress", "say", "show_or_save"]
 
 Points = Sequence[tuple[float, float]]
+
+STATUS_LINE = (
+    "| epoch {epoch:.0f} | iteration {iteration:.0f} / {iterations:.0f} "
+    "| {left} left, run {run_left} | perplexity {perplexity:.2f} | lr {lr:.4g} "
+    "| {ms_per_iteration:.1f} ms/it | {tokens_per_second:,.0f} tokens/s"
+)
+PLAIN_BAR = "| {desc}: {percentage:.0f} % of {total_fmt}{unit}, {remaining} left"
+SOON, LATE = 2.0, 60.0  # seconds between two lines: at least, at most
 
 _said = False  # whether the line about a missing font has been printed
 
 
-def perplexity_curve(
-    train: Points, valid: Points = (), ylim: Sequence[float] | None = None, bits: bool = False
-) -> None:
-    """Draw (iteration, perplexity) points into the current figure, log scale without ``ylim``.
+class Status:
+    """Says how training goes: when the epoch ends, and when the run.
 
-    With ``bits`` the axis on the right of a log scale has log2 of it, bits per character.
+    ``show`` changes one line on a terminal. Elsewhere it prints one for every tenth of an epoch or
+    every minute, whichever comes first, and none within two seconds. ``close`` wipes the line of
+    the terminal.
+
+    Args:
+        epochs: how many there will be.
+        iteration: those that are done already, over all epochs.
+    """
+
+    def __init__(self, epochs: int, iteration: int) -> None:
+        self.epochs, self.first = epochs, iteration
+        self._since = self._printed_at = time.perf_counter()
+        self._tenth = -1.0
+        self._record: Mapping[str, float] | None = None
+        self._line: tqdm | None = None
+
+    def text(self, record: Mapping[str, float]) -> str:
+        """The line of a record; the times that are left follow from the pace so far."""
+        self._record = record
+        left = self._duration(record["iterations"] - record["iteration"])
+        return STATUS_LINE.format(**record, left=left, run_left=self.run_left())
+
+    def run_left(self) -> str:
+        """Time from the last record to the end of the run; "?" before the first."""
+        if self._record is None:
+            return "?"
+        epochs = self.epochs - self._record["epoch"] + 1
+        return self._duration(epochs * self._record["iterations"] - self._record["iteration"])
+
+    def _duration(self, iterations: float) -> str:
+        assert self._record is not None
+        pace = (time.perf_counter() - self._since) / (self._record["step"] - self.first)
+        return tqdm.format_interval(pace * iterations)
+
+    def print(self, record: Mapping[str, float]) -> None:
+        """Print the line of a record."""
+        say(self.text(record))
+
+    def show(self, record: Mapping[str, float]) -> None:
+        """Change the line of the terminal, or print one where it is time for it."""
+        text, now = self.text(record), time.perf_counter()
+        done = record["epoch"] - 1 + record["iteration"] / record["iterations"]
+        passed = now - self._printed_at
+        if sys.stdout.isatty():
+            if self._line is None:
+                self._line = progress(file=sys.stdout, bar_format="{desc}")
+            self._line.ncols = shutil.get_terminal_size().columns - 1  # it may have changed
+            self._line.set_description_str(text)
+        elif passed >= LATE or (passed >= SOON and 10 * done // 1 > self._tenth):
+            say(text)
+            self._printed_at, self._tenth = now, 10 * done // 1
+        if record["iteration"] == record["iterations"]:
+            self.close()
+
+    def close(self) -> None:
+        """Wipe the line of the terminal."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+class _PlainLines:
+    """What a bar writes, as lines of their own without the moves of a cursor."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            self._stream.write(line + "\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def progress(iterable: Iterable | None = None, **options: Any) -> tqdm:
+    """A bar of tqdm that is wiped at the end; where nobody looks, a plain line a minute.
+
+    Args:
+        iterable: see ``tqdm.tqdm``.
+        options: likewise; without a ``file`` the bar goes to stderr.
+    """
+    file: Any = options.setdefault("file", sys.stderr)
+    options.setdefault("leave", False)
+    if not file.isatty():
+        plain = {"file": _PlainLines(file), "bar_format": PLAIN_BAR, "position": 0, "leave": False}
+        options |= plain | {"mininterval": LATE, "maxinterval": LATE, "miniters": 0, "delay": LATE}
+    columns, lines = shutil.get_terminal_size()  # 80 and 24 where the terminal does not know
+    return tqdm(iterable, ncols=columns - 1, nrows=lines, **options)
+
+
+def say(text: str) -> None:
+    """Print a line, above the bars that a terminal shows, so that a reader has it at once."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+def draw_curve(
+    records: Sequence[Mapping[str, float]],
+    valid: Points = (),
+    ylim: Sequence[float] | None = None,
+    path: str | os.PathLike | None = None,
+    *,
+    bits: bool = False,
+    title: str = "",
+) -> None:
+    """Draw perplexity and learning rate of a training from its records, and show or save it.
+
+    Args:
+        records: of ``common.trainer.Trainer.curve``.
+        valid: (iteration, validation perplexity).
+        ylim: see ``perplexity_curve``.
+        path: see ``show_or_save``.
+        bits: see ``perplexity_curve``.
+        title: what stands above.
+    """
+    train, rate = ([(r["step"], r[name]) for r in records] for name in ("perplexity", "lr"))
+    perplexity_curve(train, valid, ylim, bits, rate=rate, title=title)
+    show_or_save(path)
+
+
+def perplexity_curve(
+    train: Points,
+    valid: Points = (),
+    ylim: Sequence[float] | None = None,
+    bits: bool = False,
+    *,
+    rate: Points = (),
+    title: str = "",
+) -> None:
+    """Draw (iteration, perplexity) points into the current figure.
+
+    Without ``ylim`` the scale is logarithmic, and ends above what comes after the first tenth of
+    the iterations: before it perplexity falls from the number of words. With ``bits`` the axis on
+    its right has log2 of it, bits per character. ``rate`` are points (iteration, learning rate),
+    drawn below.
     """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
-    axes = plt.gca()
+    axes = lowest = plt.gca()
+    if rate:
+        plt.clf()
+        axes, lowest = plt.gcf().subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        lowest.plot(*zip(*rate, strict=True), color="black", linewidth=1)
+        lowest.set_ylim(0, 1.1 * max(value for _, value in rate) or 1)
+        lowest.set_ylabel("learning rate", fontsize="small")
+        lowest.grid(alpha=0.3)
+    if ylim is not None:
+        axes.set_ylim(*ylim)
+    elif train or valid:  # before a peak of 1e300 could ask for a scale of its own
+        _use_log_scale(axes, *_range_that_matters(train, valid))
     if train:
         axes.plot(*zip(*train, strict=True), label="train", linewidth=1)
     if valid:
         axes.plot(*zip(*valid, strict=True), "o-", label="validation", markersize=4)
-    if ylim is None:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(*ylim)
-    axes.set_xlabel("iterations")
+    axes.set_title(title)
+    lowest.set_xlabel("iterations")
     axes.set_ylabel("perplexity")
     if bits and ylim is None:
         right = axes.secondary_yaxis(
@@ -54,6 +209,29 @@ def perplexity_curve(
     axes.grid(alpha=0.3, which="both")
     if train or valid:
         axes.legend()
+
+
+def _range_that_matters(train: Points, valid: Points) -> tuple[float, float]:
+    """Bounds of perplexity after the first tenth of the iterations, but for rare peaks."""
+    last = max(step for step, _ in (*train, *valid))
+    later = sorted(value for step, value in train if 10 * step >= last)
+    values = [value for _, value in valid] + later[: math.ceil(0.98 * len(later))]
+    return min(values), max(values)
+
+
+def _use_log_scale(axes: Axes, low: float, high: float) -> None:
+    """A scale from ``low`` to ``high`` with as many plain numbers beside it as there is room."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.05, high * 1.05)
+    subs = (1, 2, 5) if high > 10 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    is_wide = high > 2 * low
+    axes.yaxis.set_major_locator(
+        LogLocator(subs=subs, numticks=30) if is_wide else MaxNLocator(nbins=8)
+    )
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def show_or_save(path: str | os.PathLike | None = None) -> None:

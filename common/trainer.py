@@ -40,7 +40,7 @@ from common.kernels.passes import all_finite, norm
 from common.np import Array, Scalar, array_of, np
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
 from common.perplexity.protocols import num_counted, perplexity_of, streams, sum_of_loss
-from common.plotting import perplexity_curve, show_or_save
+from common.plotting import Status, draw_curve
 from common.random_windows import random_size
 
 __all__ = [
@@ -50,17 +50,11 @@ __all__ = [
     "Trainer",
     "next_window",
     "np",
-    "print_record",
 ]
 
 Record = dict[str, float]
 Batch = tuple[Array, Array, int, float]  # examples, targets, columns, share of the learning rate
 
-STATUS_LINE = (
-    "| epoch {epoch:.0f} | iteration {iteration:.0f} / {iterations:.0f} | lr {lr:.4g} "
-    "| {ms_per_iteration:.1f} ms/it | {tokens_per_second:,.0f} tokens/s "
-    "| perplexity {perplexity:.2f}"
-)
 MAX_SKIPPED = 20  # skipped updates in a row that stop training; a whole epoch if that has more
 
 
@@ -111,7 +105,7 @@ class Trainer:
         if on_nan not in ("stop", "skip"):
             raise ValueError(f"{type(self).__name__}: expected on_nan stop or skip, got {on_nan!r}")
         self.model, self.optimizer = model, optimizer
-        self.on_record = on_record if on_record is not None else print_record
+        self.on_record = on_record
         self.rng = rng if rng is not None else numpy.random.default_rng()
         self.seed = seed_of(self.rng)
         self.on_nan = on_nan
@@ -146,9 +140,14 @@ class Trainer:
             ValueError: where there is no example, or not one target for each.
             DivergenceError: when the loss or the norm of the gradients is no longer finite.
         """
-        for record in self.iterations(x, t, max_epoch, batch_size, max_grad, eval_interval):
+        records = self.iterations(x, t, max_epoch, batch_size, max_grad, eval_interval)
+        self._report(records, max_epoch)
+
+    def _report(self, records: Iterator[Record | None], max_epoch: int) -> None:
+        on_record = self.on_record or Status(self.epoch + max_epoch, self.iteration).print
+        for record in records:
             if record is not None:
-                self.on_record(record)
+                on_record(record)
 
     def iterations(
         self,
@@ -348,14 +347,14 @@ class Trainer:
         valid: Sequence[tuple[float, float]] = (),
         bits: bool = False,
     ) -> None:
-        """Draw perplexity against iterations, from the first ``fit`` on.
+        """Draw perplexity and learning rate against iterations, from the first ``fit`` on.
 
-        ``ylim`` bounds the perplexity (None: all of it, on a log scale); ``path`` is where to save
-        the picture (None: show it, or without a screen curve.png); ``valid`` are more points
-        (iteration, perplexity); ``bits`` adds an axis of bits per character to a log scale.
+        ``ylim`` bounds the perplexity (None: what comes after the first tenth, on a log scale);
+        ``path`` is where to save the picture (None: show it, or without a screen curve.png);
+        ``valid`` are more points (iteration, perplexity); ``bits`` adds an axis of bits per
+        character to a log scale.
         """
-        perplexity_curve([(r["step"], r["perplexity"]) for r in self.curve], valid, ylim, bits)
-        show_or_save(path)
+        draw_curve(self.curve, valid, ylim, path, bits=bits)
 
 
 class RnnlmTrainer(Trainer):
@@ -402,9 +401,7 @@ class RnnlmTrainer(Trainer):
             DivergenceError: when the loss or the norm of the gradients is no longer finite.
         """
         sizes = (batch_size, time_size, max_grad, eval_interval, random_offset, random_sizes)
-        for record in self.iterations(xs, ts, max_epoch, *sizes):
-            if record is not None:
-                self.on_record(record)
+        self._report(self.iterations(xs, ts, max_epoch, *sizes), max_epoch)
 
     def iterations(  # type: ignore[override]
         self,
@@ -495,11 +492,6 @@ class Progress:
         }
         self.begin()
         return record
-
-
-def print_record(record: Record) -> None:
-    """Print one status line."""
-    print(STATUS_LINE.format(**record), flush=True)
 
 
 def next_window(

@@ -31,6 +31,7 @@ def load_corpus(
     data_dir: str | os.PathLike[str] | None = None,
     level: Literal["word", "char"] = "word",
     max_vocab: int | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> Corpus:
     """Load a corpus by its name, or from text files.
 
@@ -41,11 +42,14 @@ def load_corpus(
         level: For text files, what a token is; the named corpora are words (or symbols).
         max_vocab: For text files and "pydoc", V at most; None for no limit and for the default
             of "pydoc".
+        vocabulary: That of another corpus, in place of this one's own and of ``max_vocab``; tokens
+            that it lacks are ``<unk>``.
 
     Raises:
         FileNotFoundError: Neither a known name nor a path.
-        ValueError: An option that the corpus does not have, a ``data_dir`` that is not a folder,
-            or see the ``load_corpus`` of the corpus and ``datasets.text.load_folder``.
+        ValueError: An option that the corpus does not have, a ``data_dir`` that is not a folder, a
+            ``vocabulary`` of another level or without ``<unk>`` that lacks tokens, or see the
+            ``load_corpus`` of the corpus and ``datasets.text.load_folder``.
         RuntimeError: See ``datasets.ptb`` and ``datasets.pydoc``.
     """
     name = os.fspath(name_or_path)
@@ -58,11 +62,17 @@ def load_corpus(
                 f"folder of text files; got {name!r}, and there is no such file or folder"
             )
         load = text.load_folder if Path(name).is_dir() else text.load_corpus
-        return load(name, level=level, max_vocab=max_vocab)
+        return load(name, level=level, max_vocab=max_vocab, vocabulary=vocabulary)
     if level != "word":
         raise ValueError(f"--level: {name} has no level {level!r}; only text files do")
     if name == "pydoc":
-        return pydoc.load_corpus() if max_vocab is None else pydoc.load_corpus(max_vocab)
+        limit = {} if max_vocab is None else {"max_vocab": max_vocab}
+        return pydoc.load_corpus(**limit, vocabulary=vocabulary)
     if max_vocab is not None:
         raise ValueError(f"--max-vocab: the vocabulary of {name} is fixed")
-    return ptb.load_corpus(data_dir) if name == "ptb" else markov.load_corpus()
+    if name == "ptb":
+        return ptb.load_corpus(data_dir, vocabulary)
+    corpus = markov.load_corpus()
+    if vocabulary not in (None, corpus.vocabulary):
+        raise ValueError(f"corpus 'markov': its {corpus.vocab_size} symbols are not the vocabulary")
+    return corpus

@@ -125,9 +125,10 @@ def corpus_from_tokens(
     *,
     level: Level,
     max_vocab: int | None = None,
+    vocabulary: Vocabulary | None = None,
     about: str = "",
 ) -> Corpus:
-    """Build the vocabulary of ``train`` and encode the three splits with it.
+    """Build the vocabulary of ``train``, or take another one, and encode the three splits with it.
 
     Args:
         name: See ``Corpus``.
@@ -136,18 +137,29 @@ def corpus_from_tokens(
         test: Tokens.
         level: See ``Vocabulary``; the token that ends a line may be absent from ``train``.
         max_vocab: See ``build_vocab``.
+        vocabulary: That of another corpus, in place of ``max_vocab``; what it lacks is ``<unk>``.
         about: See ``Corpus``; lines on the sizes of the splits and on ``<unk>`` are added.
+
+    Raises:
+        ValueError: ``vocabulary`` is of another level, or lacks tokens and has no ``<unk>``.
     """
-    keep = END_OF_LINE.get(level)
-    word_to_id = build_vocab(train, (valid, test), max_vocab=max_vocab, keep=keep)
+    tokens = {"train": train, "valid": valid, "test": test}
+    if vocabulary is None:
+        keep = END_OF_LINE.get(level)
+        words = build_vocab(train, (valid, test), max_vocab=max_vocab, keep=keep)
+        vocabulary = Vocabulary(tuple(words), level)
+        unknown = _unknown(tokens, vocabulary.word_to_id)
+    else:
+        lacking = _lacking(name, tokens, level, vocabulary)
+        unknown = _shares("that the vocabulary lacks", lacking, tokens)
+    word_to_id = vocabulary.word_to_id
     sizes = f"{len(train):,} training, {len(valid):,} validation and {len(test):,} test tokens"
-    unknown = _unknown({"train": train, "valid": valid, "test": test}, word_to_id)
     return Corpus(
         name=name,
         train=encode_tokens(train, word_to_id),
         valid=encode_tokens(valid, word_to_id),
         test=encode_tokens(test, word_to_id),
-        vocabulary=Vocabulary(tuple(word_to_id), level),
+        vocabulary=vocabulary,
         about="\n".join([*filter(None, [about]), sizes, *unknown]),
     )
 
@@ -160,11 +172,37 @@ def _unknown(tokens: dict[str, Sequence[str]], word_to_id: dict[str, int]) -> It
         "beyond the limit of the vocabulary": train - word_to_id.keys(),
     }
     for reason, words in reasons.items():
-        counts = {split: sum(t in words for t in part) for split, part in tokens.items() if words}
-        shares = [
-            f"{100 * count / len(tokens[split]):.3g} % of {split}"
-            for split, count in counts.items()
-            if count
-        ]
-        if shares:
-            yield f"{UNK} for tokens {reason}: {', '.join(shares)}"
+        yield from _shares(reason, words, tokens)
+
+
+def _shares(reason: str, words: set[str], tokens: dict[str, Sequence[str]]) -> Iterator[str]:
+    """A line that says of how many tokens the ``words`` are, where there are any."""
+    counts = {split: sum(t in words for t in part) for split, part in tokens.items() if words}
+    shares = [
+        f"{100 * count / len(tokens[split]):.3g} % of {split}"
+        for split, count in counts.items()
+        if count
+    ]
+    if shares:
+        yield f"{UNK} for tokens {reason}: {', '.join(shares)}"
+
+
+def _lacking(
+    name: str, tokens: dict[str, Sequence[str]], level: Level, vocabulary: Vocabulary
+) -> set[str]:
+    """The tokens that the vocabulary of another corpus lacks, where it can stand for them."""
+    who, known = f"corpus {name!r}", vocabulary.word_to_id
+    if level != vocabulary.level:
+        raise ValueError(
+            f"{who}: its tokens are of level {level!r}, those of the vocabulary of level "
+            f"{vocabulary.level!r} (--level)"
+        )
+    lacking = {token for part in tokens.values() for token in part} - known.keys()
+    if lacking and UNK not in known:
+        some = ", ".join(repr(token) for token in sorted(lacking)[:10])
+        more = ", ..." if len(lacking) > 10 else ""
+        raise ValueError(
+            f"{who}: {len(lacking):,} of its tokens are not among the {len(known):,} of the "
+            f"vocabulary, which has no {UNK!r} to stand for them: {some}{more}"
+        )
+    return lacking

@@ -22,7 +22,7 @@ import numpy as np
 import pooch
 
 from datasets.corpus import SPLITS, Corpus, corpus_from_tokens
-from datasets.vocabulary import EOS, split_words
+from datasets.vocabulary import EOS, Vocabulary, split_words
 
 __all__ = ["load_corpus", "load_data"]
 
@@ -81,13 +81,16 @@ def load_data(
     return getattr(corpus, DATA_TYPES[data_type]), corpus.word_to_id, corpus.id_to_word
 
 
-def load_corpus(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
+def load_corpus(
+    data_dir: str | os.PathLike[str] | None = None, vocabulary: Vocabulary | None = None
+) -> Corpus:
     """All three splits; words split on blanks, every newline ``<eos>``.
 
     Args:
         data_dir: Folder with ``ptb.train.txt``, ``ptb.valid.txt`` and ``ptb.test.txt``, in it or
             in its subfolder ``ptb``. None stands for the folder in ``TIMELAYERS_DATA``, or, where
             that is not set, for the user's cache, filled from the network when needed.
+        vocabulary: See ``corpus_from_tokens``.
 
     Returns:
         A corpus of 929,589, 73,760 and 82,430 tokens, ``<eos>`` included, and 10,000 words. It
@@ -95,7 +98,8 @@ def load_corpus(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
 
     Raises:
         FileNotFoundError: The named folder lacks a file.
-        ValueError: What is named is not a folder, or a file in it is not the one expected.
+        ValueError: What is named is not a folder, a file in it is not the one expected, or see
+            ``corpus_from_tokens``.
         RuntimeError: Neither mirror has delivered a file.
     """
     folder = data_dir or os.environ.get(DATA_VARIABLE)
@@ -104,20 +108,23 @@ def load_corpus(data_dir: str | os.PathLike[str] | None = None) -> Corpus:
         if not path.is_dir():
             who = "--data-dir" if data_dir else DATA_VARIABLE
             raise ValueError(f"ptb: expected {who} to name a folder, got {folder}")
-        corpus = _load(path, download=False)
+        corpus = _load(path, download=False, vocabulary=vocabulary)
     else:
-        corpus = _load(Path(pooch.os_cache("time-layers")), download=True)
+        cache = Path(pooch.os_cache("time-layers"))
+        corpus = _load(cache, download=True, vocabulary=vocabulary)
     return copy.deepcopy(corpus)
 
 
 @functools.lru_cache
-def _load(folder: Path, download: bool) -> Corpus:
+def _load(folder: Path, download: bool, vocabulary: Vocabulary | None) -> Corpus:
     find = _download if download else _find
     train, valid, test = (
         split_words(_read(find(FILES[split], folder), FILES[split])) for split in SPLITS
     )
     about = f"the Penn Treebank, words split on blanks, {EOS} at the end of every line"
-    return corpus_from_tokens("ptb", train, valid, test, level="word", about=about)
+    return corpus_from_tokens(
+        "ptb", train, valid, test, level="word", vocabulary=vocabulary, about=about
+    )
 
 
 def _find(file: _File, folder: Path) -> Path:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from datasets.corpus import Corpus, corpus_from_tokens
-from datasets.vocabulary import EOS
+from datasets.vocabulary import EOS, Vocabulary
 
 __all__ = ["load_corpus", "tokenize"]
 
@@ -29,7 +29,7 @@ _EMPHASIS = re.compile(r"(?<![\w*])\*{1,2}(\w[^*]*)\*{1,2}(?!\w)")
 _BROKEN_AT_HYPHEN = re.compile(r"(?<=\w-)\n\s*(?=[a-z])")
 
 
-def load_corpus(max_vocab: int = 2000) -> Corpus:
+def load_corpus(max_vocab: int = 2000, vocabulary: Vocabulary | None = None) -> Corpus:
     """The prose of the topics, one ``<eos>`` after every paragraph.
 
     Paragraphs that are no prose (headings, code, grammar, tables) are left out, and so is every
@@ -40,6 +40,7 @@ def load_corpus(max_vocab: int = 2000) -> Corpus:
     Args:
         max_vocab: V at most, ``<unk>`` and ``<eos>`` included. The default keeps about every
             word that occurs twice.
+        vocabulary: See ``corpus_from_tokens``.
 
     Returns:
         A corpus of some 50,000 tokens. Their number and the words depend on the version of
@@ -47,7 +48,7 @@ def load_corpus(max_vocab: int = 2000) -> Corpus:
 
     Raises:
         RuntimeError: This Python came without ``pydoc_data``.
-        ValueError: ``max_vocab`` is too small.
+        ValueError: ``max_vocab`` is too small, or see ``corpus_from_tokens``.
     """
     paragraphs = list(dict.fromkeys(_paragraphs(_read_topics())))
     train: list[str] = []
@@ -64,6 +65,7 @@ def load_corpus(max_vocab: int = 2000) -> Corpus:
         test,
         level="word",
         max_vocab=max_vocab,
+        vocabulary=vocabulary,
         about=(
             f"the language reference of Python {platform.python_version()}, {EOS} after every "
             "paragraph; of 20 paragraphs the 10th valid, the 20th test"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from datasets.corpus import SPLITS, Corpus, corpus_from_tokens
-from datasets.vocabulary import EOS, split_words
+from datasets.vocabulary import EOS, Vocabulary, split_words
 
 __all__ = ["load_corpus", "load_folder"]
 
@@ -42,6 +42,7 @@ def load_corpus(
     *,
     level: TextLevel = "word",
     max_vocab: int | None = None,
+    vocabulary: Vocabulary | None = None,
     name: str | None = None,
 ) -> Corpus:
     r"""Read UTF-8 text files; the vocabulary is that of the training split alone.
@@ -66,6 +67,7 @@ def load_corpus(
         max_vocab: V at most, ``<unk>`` and the end of a line included; None for no limit.
             ``<unk>`` is in the vocabulary if the limit drops a token, or if ``valid`` or
             ``test`` has a token that ``train`` has not.
+        vocabulary: See ``corpus_from_tokens``.
         name: Name of the corpus; None for the name of the training file without its suffix, and
             with ``-char`` for characters.
 
@@ -73,7 +75,7 @@ def load_corpus(
         FileNotFoundError: No such file.
         ValueError: Something that is not a file (a folder, a device, a pipe), a file without
             text, a byte that is not UTF-8, a damaged gzip file, too little text to cut, an unknown
-            level, or too small a ``max_vocab``.
+            level, too small a ``max_vocab``, or see ``corpus_from_tokens``.
     """
     if level not in _HOW_READ:
         raise ValueError(f"text: expected level 'word' or 'char', got {level!r}")
@@ -95,6 +97,7 @@ def load_corpus(
         *(tokens[split] for split in SPLITS),
         level=level,
         max_vocab=max_vocab,
+        vocabulary=vocabulary,
         about="\n".join(filter(None, (f"{files}: {_HOW_READ[level]}", where))),
     )
 
@@ -104,6 +107,7 @@ def load_folder(
     *,
     level: TextLevel = "word",
     max_vocab: int | None = None,
+    vocabulary: Vocabulary | None = None,
     name: str | None = None,
 ) -> Corpus:
     """Read the three files of a folder that are named after their splits.
@@ -115,6 +119,7 @@ def load_folder(
         folder: Path of the folder; its subfolders are not searched.
         level: See ``load_corpus``.
         max_vocab: See ``load_corpus``.
+        vocabulary: See ``corpus_from_tokens``.
         name: Name of the corpus; None for the name of the folder, and with ``-char`` for
             characters.
 
@@ -138,7 +143,7 @@ def load_folder(
         [paths[split]] = found
     if name is None:
         name = _name(folder.resolve().name, level)
-    return load_corpus(**paths, level=level, max_vocab=max_vocab, name=name)
+    return load_corpus(**paths, level=level, max_vocab=max_vocab, vocabulary=vocabulary, name=name)
 
 
 def _name(stem: str, level: TextLevel) -> str:

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy
-from tqdm import trange
 
 from common.np import Array, Scalar, np
 from common.optimizer import SGD
-from common.plotting import show_or_save
+from common.plotting import progress, show_or_save
 from common.util import clip_grads_value
 from datasets import text
 from datasets.corpus import Corpus, corpus_from_tokens
@@ -164,7 +163,7 @@ def train(
     """
     optimizer = SGD(lr)
     losses: list[float] = []
-    for _ in trange(iterations, unit=" iterations", leave=False, disable=None):
+    for _ in progress(range(iterations), unit=" iterations", desc="training"):
         total: Scalar = 0.0
         for xs, ts in sequences:
             total = total + model.forward(xs, ts)

@@ -12,10 +12,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tqdm import tqdm
-
 from common.np import Array
 from common.perplexity.dynamic_evaluation import eval_perplexity_dynamic, gradient_scales
+from common.plotting import progress, say
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.run.command import run_command
@@ -94,11 +93,11 @@ def tuned(
     tokens = corpus.valid[: options.tune_tokens]
     grid = list(itertools.product(LEARNING_RATES[options.rule], DECAYS))
     tried: list[tuple[float, Options]] = []
-    for lr, decay in tqdm(grid, desc="settings", disable=None):
+    for lr, decay in progress(grid, unit=" settings", desc="settings"):
         setting = replace(options, lr=lr, decay=decay)
         perplexity = measure(model, tokens, corpus.first_id, setting, scales)
         bits = corpus.vocabulary.bits_beside(perplexity)
-        tqdm.write(f"| lr {lr:g} | decay {decay:g} | validation perplexity {perplexity:.2f}{bits}")
+        say(f"| lr {lr:g} | decay {decay:g} | validation perplexity {perplexity:.2f}{bits}")
         tried.append((perplexity, setting))
     _, best = min(tried, key=lambda pair: pair[0])
     print(

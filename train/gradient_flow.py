@@ -15,7 +15,7 @@ import numpy
 
 from common.np import Array, np
 from common.optimizer import Adam
-from common.plotting import show_or_save
+from common.plotting import Status, show_or_save
 from common.trainer import Record, RnnlmTrainer
 from common.util import clip_grads, eval_perplexity_exact
 from datasets import load_corpus
@@ -175,8 +175,9 @@ def draw(matrix: Norms, trained: dict[str, Norms]) -> None:
             panel.legend(fontsize=10)
 
 
-def log(run: RunFolder, cell: str, record: Record) -> None:
-    """One line of log.jsonl, with the name of the cell that is being trained."""
+def log(run: RunFolder, cell: str, status: Status, record: Record) -> None:
+    """One line of log.jsonl, with the name of the cell that is being trained; say how it goes."""
+    status.show(record)
     run.log({"cell": cell, **record})
 
 
@@ -220,7 +221,9 @@ def main(options: Options) -> None:
         H = options.hidden_size
         model = Rnnlm(corpus.vocab_size, H, H, rng=options.seed, cell=name)
         set_keep_bias(model, options.keep_bias)
-        trainer = RnnlmTrainer(model, Adam(options.lr), on_record=partial(log, run, cell))
+        trainer = RnnlmTrainer(
+            model, Adam(options.lr), on_record=partial(log, run, cell, Status(options.epochs, 0))
+        )
         start = time.perf_counter()
         trainer.fit(
             corpus.train[:-1],

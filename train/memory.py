@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy
-from tqdm import trange
 
 from common.np import np
 from common.optimizer import Adam
-from common.plotting import show_or_save
+from common.plotting import progress, show_or_save
 from common.trainer import Record, Trainer
 from datasets.vocabulary import build_vocab, encode_tokens
 from models.memory import ConcatReciter, Reciter
@@ -267,7 +266,7 @@ def main(options: Options) -> None:
         networks: list[Network] = []
         drawn: list[tuple[str, list[Recitation]]] = []
         for variant in VARIANTS:
-            starts = trange(1, options.starts + 1, desc=variant.name, leave=False, disable=None)
+            starts = progress(range(1, options.starts + 1), unit=" starts", desc=variant.name)
             trained = [train_or_load(variant, k, ids, letters, options, run) for k in starts]
             rows = {fed: [n.recitations[fed] for n in trained] for fed in trained[0].recitations}
             if variant.published_recitation and options.sentence == SENTENCE:

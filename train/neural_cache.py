@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from tqdm import tqdm
-
 from common.perplexity.neural_cache import (
     cache_probabilities,
     eval_perplexity_cache,
     mixed_perplexity,
 )
+from common.plotting import progress, say
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
 from train.run.command import run_command
@@ -49,7 +48,7 @@ def tuned(model: LanguageModel, corpus: Corpus, options: Options) -> Options:
     """``options`` with the settings that do best on the validation text."""
     bits_beside = corpus.vocabulary.bits_beside
     tried: list[tuple[float, Options]] = []
-    for cache_size in tqdm(CACHE_SIZES, desc="sizes", disable=None):
+    for cache_size in progress(CACHE_SIZES, unit=" sizes", desc="cache sizes"):
         log_p, p_cache = cache_probabilities(
             model, corpus.valid, corpus.first_id, cache_size, THETAS
         )
@@ -64,7 +63,7 @@ def tuned(model: LanguageModel, corpus: Corpus, options: Options) -> Options:
                 ),
                 key=lambda pair: pair[0],
             )
-            tqdm.write(
+            say(
                 f"| cache size {cache_size} | theta {theta:g} | best weight {setting.weight:g} "
                 f"| validation perplexity {best:.2f}{bits_beside(best)}"
             )

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
-from tqdm import tqdm
 
 from common.base_model import BaseModel
 from common.functions import softmax
 from common.np import np, to_cpu
 from common.optimizer import Adam
-from common.plotting import show_or_save
+from common.plotting import progress, show_or_save
 from common.time_layers import TimeGRU
 from common.trainer import Trainer
 from datasets import toy
@@ -117,7 +116,7 @@ def train(shape: str, seed: int, effort: float = 1.0) -> TrainedModel:
     epochs = max(1, round(effort * setup.epochs))
     losses = []
     start = time.perf_counter()
-    for epoch in tqdm(range(epochs), desc=shape, unit=" epochs", leave=False, disable=None):
+    for epoch in progress(range(epochs), desc=shape, unit=" epochs"):
         optimizer.lr = setup.lr * (1 - epoch / epochs)
         trainer.fit(task.x, task.t, 1, setup.batch_size, max_grad=1.0, eval_interval=len(task.x))
         losses.append(trainer.curve[-1]["loss"])

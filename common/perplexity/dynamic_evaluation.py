@@ -17,8 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tqdm import tqdm
-
 from common.base_layer import check_sizes
 from common.kernels import over_rows
 from common.kernels.passes import descend
@@ -34,6 +32,7 @@ from common.perplexity.protocols import (
     streams,
     windows,
 )
+from common.plotting import progress
 from common.time_layers import TimeActivationPenalty, TimeDropout, TimeWeightDrop
 
 __all__ = ["dynamic_losses", "eval_perplexity_dynamic", "gradient_scales"]
@@ -126,7 +125,7 @@ def gradient_scales(
     chosen = chosen[:max_windows]
     sums = [np.zeros_like(param) for param in gradients.parameters.params]
     with gradients.prepared():
-        for window in tqdm(chosen, unit=" windows", desc="gradients", leave=False, disable=None):
+        for window in progress(chosen, unit=" windows", desc="gradients"):
             gradients.forward(xs[:, window], ts[:, window])
             gradients.backward()
             for total, grad in zip(sums, gradients.parameters.grads, strict=True):
@@ -230,7 +229,7 @@ def dynamic_losses(
     with (
         gradients.prepared(),
         descent.undone_at_the_end(),
-        tqdm(total=ts.size, unit=" tokens", desc="dynamic", leave=False, disable=None) as bar,
+        progress(total=ts.size, unit=" tokens", desc="dynamic") as bar,
     ):
         for k, segment in enumerate(segments):
             loss = gradients.forward(xs[:, segment], ts[:, segment])

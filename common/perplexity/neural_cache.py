@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy
-from tqdm import tqdm
 
 from common.base_layer import check_sizes
 from common.functions import log_softmax
@@ -29,6 +28,7 @@ from common.perplexity.protocols import (
     require_language_model,
     windows,
 )
+from common.plotting import progress
 
 __all__ = ["cache_probabilities", "eval_perplexity_cache", "mixed_perplexity"]
 
@@ -102,7 +102,7 @@ def cache_probabilities(
     keys, words = None, np.asarray(ts[0, :0])
     with (
         evaluation(model),
-        tqdm(total=length, unit=" tokens", desc="cache", leave=False, disable=None) as bar,
+        progress(total=length, unit=" tokens", desc="cache") as bar,
     ):
         for window in windows(length, time_size):
             hs = model.run(below, xs[:, window], train_flg=False)

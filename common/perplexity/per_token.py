@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy
-from tqdm import tqdm
 
 from common.functions import log_softmax
 from common.np import Array, np, to_cpu
@@ -16,6 +15,7 @@ from common.perplexity.protocols import (
     require_language_model,
     windows,
 )
+from common.plotting import progress
 
 __all__ = ["token_losses"]
 
@@ -45,7 +45,7 @@ def token_losses(
     losses = np.empty(ts.size, dtype="float64")
     with (
         evaluation(model),
-        tqdm(total=ts.size, unit=" tokens", desc="tokens", leave=False, disable=None) as bar,
+        progress(total=ts.size, unit=" tokens", desc="tokens") as bar,
     ):
         for window in windows(ts.size, time_size):
             log_p = log_softmax(model.predict(xs[:, window])[0])

@@ -17,10 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tqdm import tqdm
-
 from common.base_layer import check_sizes
 from common.np import Array, Scalar, array_of
+from common.plotting import progress
 
 __all__ = [
     "eval_perplexity",
@@ -144,7 +143,7 @@ def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> flo
     total, num_targets = 0.0, require_counted(model, ts, who)
     with (
         evaluation(model),
-        tqdm(total=N * length, unit=" tokens", desc="perplexity", leave=False, disable=None) as bar,
+        progress(total=N * length, unit=" tokens", desc="perplexity") as bar,
     ):
         for window in windows(length, time_size):
             loss = model.forward(xs[:, window], ts[:, window], **options)

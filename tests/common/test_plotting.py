@@ -7,7 +7,7 @@ import pytest
 from matplotlib import font_manager
 
 from common import plotting
-from common.plotting import perplexity_curve, show_or_save
+from common.plotting import draw_curve, perplexity_curve, show_or_save
 
 TRAIN = [(1, 100.0), (20, 50.0), (40, 20.0)]
 
@@ -31,7 +31,7 @@ def test_both_curves_are_drawn_with_a_name_and_the_axes_say_what_they_are():
 
 
 def test_bits_have_an_axis_of_their_own_on_the_right():
-    perplexity_curve([(1, 16.0), (20, 4.0)], bits=True)
+    perplexity_curve([(2, 16.0), (20, 4.0)], bits=True)
     figure, axes = plt.gcf(), plt.gca()
     figure.canvas.draw()
     (right,) = axes.child_axes
@@ -53,6 +53,68 @@ def test_without_limits_the_scale_is_logarithmic_and_with_limits_it_is_the_books
     perplexity_curve(TRAIN, ylim=(0, 500))
     assert plt.gca().get_yscale() == "linear"
     assert plt.gca().get_ylim() == (0, 500)
+
+
+def falling(count):
+    """From ten thousand words down to 80, most of it within the first iterations."""
+    return [(20 * k, 80 + 10_000 / (1 + k * k)) for k in range(count)]
+
+
+@pytest.mark.parametrize("count", [11, 70, 5000])
+def test_the_scale_shows_what_comes_after_the_first_tenth(count):
+    train = falling(count)
+    perplexity_curve(train, [(20 * (count - 1), 95.0)])
+    low, high = plt.gca().get_ylim()
+    kept = [value for step, value in train if step >= 2 * (count - 1)]
+    assert 70 < low < min(kept) and max(kept) * 0.8 < high < 10_000 / 1.5
+    plt.close()
+
+
+def test_validations_are_always_shown_and_a_rare_peak_is_not():
+    train = [*((k, 100.0) for k in range(200)), (200, 1e300), *((k, 90.0) for k in range(201, 400))]
+    perplexity_curve(train, [(200, 400.0), (400, 30.0)])
+    low, high = plt.gca().get_ylim()
+    assert 25 < low < 30 and 400 < high < 450
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(100.0, 101.0), (75.0, 400.0), (1.02, 1.2), (20.0, 9000.0)]
+)
+def test_plain_numbers_stand_beside_the_scale(low, high):
+    perplexity_curve([(k, high - (high - low) * k / 99) for k in range(100)])
+    plt.gcf().canvas.draw()
+    axes = plt.gca()
+    first, last = axes.get_ylim()
+    labels = [
+        label.get_text()
+        for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        if first <= place <= last
+    ]
+    assert 2 <= len(labels) <= 12
+    assert [float(label) for label in labels] == sorted(float(label) for label in labels)
+
+
+def test_the_rate_stands_below_over_the_same_iterations_and_the_title_above():
+    perplexity_curve(TRAIN, rate=[(1, 20.0), (20, 20.0), (40, 5.0)], title="Rnnlm on ptb")
+    above, below = plt.gcf().axes
+    assert above.get_title() == "Rnnlm on ptb"
+    assert (above.get_xlabel(), below.get_xlabel()) == ("", "iterations")
+    assert below.get_ylabel() == "learning rate"
+    assert below.lines[0].get_xydata().tolist() == [[1, 20], [20, 20], [40, 5]]
+    assert above.get_xlim() == below.get_xlim()
+    assert below.get_ylim() == (0, 22)
+
+
+def test_records_are_drawn_with_their_rate(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plotting, "show_or_save", lambda path: drawn.extend(plt.gcf().axes))
+    records = [{"step": k, "perplexity": 100.0 / k, "lr": 3.0 / k} for k in (1, 2)]
+    draw_curve(records, [(2, 60.0)], title="t")
+    assert [line.get_xydata().tolist() for axes in drawn for line in axes.lines] == [
+        [[1, 100], [2, 50]],
+        [[2, 60]],
+        [[1, 3], [2, 1.5]],
+    ]
 
 
 def test_a_curve_without_points_yet_is_an_empty_picture():

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from common.functions import log_softmax
 from common.layers import Affine, Sigmoid, SoftmaxWithLoss
 from common.optimizer import SGD, Adam, Momentum
 from common.perplexity.protocols import eval_perplexity_exact
-from common.trainer import RnnlmTrainer, Trainer, print_record
+from common.trainer import RnnlmTrainer, Trainer
 from models.char_rnn import CharRnn
 from models.shapes import StepByStep
 from tests.builders import D, H, V, close, floats, generator, ids, same, snapshot, tiny_model
@@ -318,12 +319,21 @@ def test_without_a_callback_a_line_is_printed_for_every_record(capsys):
     trainer = RnnlmTrainer(Recorder(losses=[math.log(50)]), SGD(20))
     trainer.fit(XS, TS, max_epoch=1, **SIZES)
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("| epoch 1 | iteration 1 / 3 | lr 20 | ")
-    assert " ms/it | " in first and " tokens/s | " in first
-    assert first.endswith("| perplexity 50.00")
-    assert second.startswith("| epoch 1 | iteration 3 / 3 | lr 20 | ")
-    print_record(trainer.curve[0])
-    assert capsys.readouterr().out == first + "\n"
+    assert re.fullmatch(
+        r"\| epoch 1 \| iteration 1 / 3 \| \d\d:\d\d left, run \d\d:\d\d \| perplexity 50\.00 "
+        r"\| lr 20 \| [\d.]+ ms/it \| [\d,]+ tokens/s",
+        first,
+    )
+    assert second.startswith("| epoch 1 | iteration 3 / 3 | 00:00 left, run 00:00 | ")
+
+
+def test_a_second_fit_counts_the_time_that_is_left_anew(capsys):
+    trainer = RnnlmTrainer(Recorder(), SGD(20))
+    for _ in range(2):
+        trainer.fit(XS, TS, max_epoch=2, eval_interval=None, **SIZES)
+    *_, third, fourth = capsys.readouterr().out.splitlines()
+    assert third.startswith("| epoch 3 |") and fourth.startswith("| epoch 4 |")
+    assert "| 00:00 left, run 00:00 |" in fourth
 
 
 def test_no_interval_reports_as_seldom_as_the_book_does():

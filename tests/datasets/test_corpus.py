@@ -87,6 +87,33 @@ def test_every_split_has_its_size_and_its_hash(corpus):
     assert other["test"] != hashes["test"]
 
 
+class TestTheVocabularyOfAnotherCorpus:
+    def test_it_is_taken_as_it_is_and_what_it_lacks_is_unk(self):
+        words = Vocabulary(("c", "<unk>", "a", "z"), "char")
+        corpus = corpus_from_tokens("c", "abab", "az", "bbac", level="char", vocabulary=words)
+        assert corpus.vocabulary is words
+        assert [part.tolist() for part in (corpus.train, corpus.valid, corpus.test)] == [
+            *([2, 1, 2, 1], [2, 3], [1, 1, 2, 0]),
+        ]
+        assert corpus.about.endswith(
+            "\n<unk> for tokens that the vocabulary lacks: 50 % of train, 50 % of test"
+        )
+
+    def test_without_unk_the_tokens_that_it_lacks_are_listed(self):
+        words = Vocabulary(("a", "b"), "char")
+        assert corpus_from_tokens("c", "ab", "a", "b", level="char", vocabulary=words).train.size
+        with pytest.raises(ValueError, match=r"corpus 'c': 3 of its tokens .*: 'x', 'y', 'z'$"):
+            corpus_from_tokens("c", "abz", "xa", "by", level="char", vocabulary=words)
+        with pytest.raises(ValueError, match=r"20 of its .*'c', .*'l', \.\.\.$"):
+            letters = "abcdefghijklmnopqrstuv"
+            corpus_from_tokens("c", letters, "a", "b", level="char", vocabulary=words)
+
+    def test_another_level_is_refused(self):
+        words = Vocabulary(("a", "<unk>"), "char")
+        with pytest.raises(ValueError, match=r"level 'word', those of the vocabulary .* 'char'"):
+            corpus_from_tokens("c", "ab", "a", "b", level="word", vocabulary=words)
+
+
 class TestAbout:
     def test_sizes_follow_what_the_loader_says(self):
         corpus = corpus_from_tokens("c", "ab", "a", "b", level="char", about="letters")

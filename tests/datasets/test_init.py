@@ -44,6 +44,26 @@ def test_pydoc_takes_a_cap():
     assert datasets.load_corpus("pydoc", max_vocab=500).vocab_size == 500
 
 
+def test_the_words_of_another_corpus(tmp_path):
+    other = datasets.load_corpus("pydoc", max_vocab=300).vocabulary
+    (tmp_path / "mine.txt").write_text("the name of a cat\n" * 20, encoding="utf-8")
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("the name of a cat\n", encoding="utf-8")
+    for source in ("pydoc", tmp_path / "mine.txt", tmp_path):
+        corpus = datasets.load_corpus(source, vocabulary=other)
+        assert corpus.vocabulary is other
+        assert corpus.decode(corpus.test[:4]) != "the name of a" or source != "pydoc"
+    assert corpus.decode(corpus.train) == "the name of a <unk>\n"
+
+
+def test_the_symbols_of_markov_are_its_own():
+    own = datasets.load_corpus("markov").vocabulary
+    assert datasets.load_corpus("markov", vocabulary=own).vocab_size == 8
+    other = datasets.Vocabulary(own.words[::-1], "symbol")
+    with pytest.raises(ValueError, match="its 8 symbols are not the vocabulary"):
+        datasets.load_corpus("markov", vocabulary=other)
+
+
 @pytest.mark.parametrize("name", ["ptbb", "", "nowhere/my.txt"])
 def test_neither_a_name_nor_a_path(name):
     with pytest.raises(FileNotFoundError, match=rf"--corpus: .* pydoc, ptb, markov.*'{name}'"):

@@ -17,6 +17,7 @@ from datasets import markov
 from models import Rnnlm
 from tests.train.processes import expect_same_run
 from train import awd_rnnlm, better_rnnlm, evaluate, generate, rnnlm, simple_rnnlm
+from train.run import language_model
 from train.run.language_model import Training
 from train.run.saved_options import saved_options
 from train.run.saved_run import open_run
@@ -74,7 +75,9 @@ def test_a_run_leaves_a_folder_that_can_be_evaluated_and_generates(
 
 def test_a_run_of_characters_is_measured_in_bits_too(text_file, tmp_path, capsys, monkeypatch):
     drawn = []
-    monkeypatch.setattr(RnnlmTrainer, "plot", lambda self, **options: drawn.append(options["bits"]))
+    monkeypatch.setattr(
+        language_model, "draw_curve", lambda *_, **options: drawn.append(options["bits"])
+    )
     run_small("rnnlm", text_file, tmp_path / "words", epochs=1)
     assert "bits" not in capsys.readouterr().out
     assert "bits" not in (tmp_path / "words" / "results.json").read_text()

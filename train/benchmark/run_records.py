@@ -28,7 +28,9 @@ ADAPTIVE_EVALUATIONS = {
     dynamic_evaluation.NAME: ("dynamic evaluation", dynamic_evaluation.Options),
     neural_cache.NAME: ("neural cache", neural_cache.Options),
 }
-MACHINE_OPTIONS = ("data_dir", "out", "resume", "checkpoint_every", "log_interval")  # not recorded
+MACHINE_OPTIONS = (  # not recorded
+    *("data_dir", "out", "resume", "checkpoint_every", "log_interval", "tensorboard"),
+)
 
 FIGURES = ("parameters", "seconds", "valid_exact", "test_exact")  # in every results.json
 
@@ -141,7 +143,8 @@ def record_of_run(path: Path, name: str | None = None, device: str | None = None
     script, options = config["script"], config["options"]
     results = read_results(run)
     _check(path, script, results)
-    if results.get("epochs", options.get("epochs")) != options.get("epochs"):
+    is_whole = results.get("epochs", options.get("epochs")) == options.get("epochs")
+    if not is_whole and not results.get("stopped_early"):
         raise ValueError(f"{path}: the run has more epochs to train than its results cover")
     return RunRecord(
         name or path.resolve().name,

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy
 import pooch
-from tqdm import tqdm
 
+from common.plotting import progress
 from datasets import ptb
 from train.benchmark.processes import (
     FAST_MEMORY,
@@ -173,7 +173,10 @@ def _measure(
     timed = [each for each in workloads if each.kind != "memory"]
     sides = {"time_layers"}.union(*(each.sides for each in timed)) if timed or sweeps else set()
     with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=len(workloads) + len(sweeps), bar_format=BAR))
+        total = len(workloads) + len(sweeps)
+        bar = stack.enter_context(
+            progress(total=total, unit=" workloads", bar_format=BAR, leave=True)
+        )
         processes = {
             side: stack.enter_context(start(side, allocator=FAST_MEMORY)) for side in sorted(sides)
         }

@@ -78,18 +78,20 @@ def _go_back(training: Any, checkpoint: dict[str, Any], script: str) -> bool:
     begun = trainer.epoch + (trainer.column > 0)
     if epochs < begun:
         raise ValueError(f"--epochs {epochs}: the run in {run.path} is in epoch {begun}")
-    is_reported = run.curve_file.exists() and read_results(run).get("epochs") == epochs
-    if is_reported and epochs == trainer.epoch:
-        may_grow = "epochs" in training.options.changeable()
-        more = "; more with a larger --epochs" if may_grow else ""
-        print(f"{run.path} is finished: {epochs} epochs done{more}")
-        return False
-    run.results_file.unlink(missing_ok=True)  # they are of weights that will change
     training.go_back_to(
         best=float(checkpoint["best"]),
         valid_points=[(step, valid) for step, valid in checkpoint["valid_points"]],
         seconds=float(checkpoint["seconds"]),
     )
+    is_reported = run.curve_file.exists() and read_results(run).get("epochs") == trainer.epoch
+    early = training.early_stop()
+    if is_reported and (early or trainer.epoch == epochs):
+        may_grow = "epochs" in training.options.changeable()
+        grows = "--stop-after" if early else "--epochs" if may_grow else ""
+        more = f"; more with a larger {grows}" if grows else ""
+        print(f"{run.path} is finished: {trainer.epoch} epochs done{early}{more}")
+        return False
+    run.results_file.unlink(missing_ok=True)  # they are of weights that will change
     records = run.go_back(checkpoint["log"])
     trainer.curve = [record for record in records if "perplexity" in record]
     run.write_config(script, training.options, training.corpus)

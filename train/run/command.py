@@ -80,8 +80,8 @@ def _begin() -> None:
 class Output(io.TextIOBase):
     """A stream that cannot fail: what its encoding does not have is escaped.
 
-    Where nobody reads any more (``| tee`` that Ctrl-C has ended), or the disk is full, what is
-    written goes nowhere.
+    A line is written when it ends, into a file or a pipe too. Where nobody reads any more
+    (``| tee`` that Ctrl-C has ended), or the disk is full, what is written goes nowhere.
 
     Args:
         stream: standard output or error; None where there is none.
@@ -90,7 +90,7 @@ class Output(io.TextIOBase):
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
 
     def write(self, text: str) -> int:
         """Write, if anybody reads."""

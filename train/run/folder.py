@@ -7,7 +7,31 @@ checkpoint.safetensors  everything that the rest of the run depends on, while it
 weights.safetensors  the best weights so far
 results.json         the final figures; there once the run is finished
 curve.png            the picture
+events.out.tfevents.*  the log for TensorBoard, with --tensorboard
 run.lock             there while a process writes into the folder; names the process
+
+log.jsonl of a language model has a JSON object a line; null is a number that is not finite. With
+--log-interval n a line is left by the first iteration of the run, by every n-th of an epoch and by
+its last:
+
+epoch              1 for the first
+iteration          its number in the epoch, from 1
+iterations         of the whole epoch; about, where windows have random sizes
+step               iterations over all epochs
+lr                 learning rate of the last update
+loss               nats a token without penalties, mean since the line before
+perplexity         exp of the loss
+ms_per_iteration   milliseconds, mean since the line before
+tokens_per_second  targets that count, mean since the line before
+skipped            updates left out so far; with --on-nan skip only
+seconds            spent on the run by all processes so far, validations and checkpoints included
+
+The validation after an epoch leaves a line of epoch, step, seconds and
+
+valid              perplexity of the validation text by the exact protocol; of the averaged weights
+                   where there is an average
+
+``python -m train.export_log RUN`` prints all that as CSV. Other scripts log fields of their own.
 """
 
 from __future__ import annotations
@@ -19,7 +43,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -32,6 +56,7 @@ from common import kernels
 from common.files.atomic import write_atomically
 from datasets.corpus import SPLITS, Corpus
 from datasets.vocabulary import Vocabulary
+from train.run.tensorboard import EventFile
 
 try:
     import fcntl
@@ -69,6 +94,7 @@ class RunFolder:
         self.vocabulary_file = path / "vocabulary.json"
         self.lock_file = path / "run.lock"
         self._log_digest = hashlib.sha256()
+        self._events: EventFile | None = None
 
     @classmethod
     def create(
@@ -133,6 +159,11 @@ class RunFolder:
         """
         try:
             return Vocabulary.from_json(self.vocabulary_file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.path} has no {self.vocabulary_file.name}: it was made by a version before "
+                "words were kept, or of weights whose text was not there"
+            ) from error
         except ValueError as error:
             raise ValueError(f"{self.vocabulary_file}: {error}") from error
 
@@ -169,7 +200,11 @@ class RunFolder:
         return locked(self.lock_file)
 
     def write_config(self, script: str, options: Any, corpus: Corpus | None = None) -> None:
-        """Write config.json: script, options, text, versions, and what computes."""
+        """Write config.json: script, options, text, versions, and what computes.
+
+        Of a run that starts from another it also has the hash of those weights, as they were when
+        it was written first.
+        """
         about: dict[str, Any] = {
             "script": script,
             "options": {
@@ -182,6 +217,11 @@ class RunFolder:
             },
             "machine": kernels.status(),
         }
+        if getattr(options, "start_from", None) is not None:
+            about["started_from"] = self.started_from() or {
+                "run": str(options.start_from),
+                "weights": RunFolder(options.start_from).weights_hash(),
+            }
         if corpus is not None:
             hashes, sizes = corpus.split_hashes(), corpus.split_sizes()
             about["corpus"] = {
@@ -191,6 +231,30 @@ class RunFolder:
                 "splits": {s: {"tokens": sizes[s], "sha256": hashes[s]} for s in SPLITS},
             }
         self.write_json(self.config_file, about)
+
+    def started_from(self) -> dict[str, str]:
+        """The run whose weights this one began with, and their hash; empty where there is none."""
+        return self.open(self.path)[1].get("started_from", {}) if self.config_file.exists() else {}
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the file of the best weights, in hexadecimal.
+
+        Raises:
+            FileNotFoundError: where there are none yet.
+        """
+        return hashlib.sha256(self.best_weights().read_bytes()).hexdigest()
+
+    def best_weights(self) -> Path:
+        """The file of the best weights.
+
+        Raises:
+            FileNotFoundError: where there are none yet.
+        """
+        if not self.weights_file.exists():
+            raise FileNotFoundError(
+                f"{self.path} has no weights yet: its first epoch has not ended"
+            )
+        return self.weights_file
 
     def log(self, record: dict) -> None:
         """Append one line to log.jsonl; a number that is not finite becomes null.
@@ -205,6 +269,38 @@ class RunFolder:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.log_file)) from error
         self._log_digest.update(line)
+        if self._events is not None:
+            self._events.add(_finite(record))
+
+    def records(self) -> list[dict]:
+        """What log.jsonl says; a line that is damaged or half written is left out.
+
+        Raises:
+            FileNotFoundError: where there is no log.
+        """
+        if not self.log_file.exists():
+            raise FileNotFoundError(
+                f"{self.path} has no {self.log_file.name}: it has not begun yet"
+            )
+        return _records(self.log_file.read_bytes())
+
+    @contextmanager
+    def event_file(self, wanted: bool, seconds: float) -> Iterator[None]:
+        """Inside, what is logged goes into an event file, too, after what the log has already.
+
+        Args:
+            wanted: False for nothing of that.
+            seconds: of training so far.
+        """
+        if not wanted:
+            yield
+            return
+        records = self.records() if self.log_file.exists() else []
+        with closing(EventFile(self.path, records, seconds)) as self._events:
+            try:
+                yield
+            finally:
+                self._events = None
 
     def log_state(self) -> dict[str, Any]:
         """Length and checksum of log.jsonl, once all of it is on disk."""
@@ -241,7 +337,7 @@ class RunFolder:
                 f"note: {self.log_file} is not as the run left it; the curve lacks what is missing",
                 file=sys.stderr,
             )
-        return [record for line in text.splitlines() if (record := _record(line)) is not None]
+        return _records(text)
 
     def write_json(self, path: Path, content: dict) -> None:
         """Write one file of the folder, whole; a number that is not finite becomes null."""
@@ -263,13 +359,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _record(line: bytes) -> dict | None:
-    """What a line of the log says; None where it is damaged."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+def _records(log: bytes) -> list[dict]:
+    """What the lines of a log say, without damaged ones."""
+    records = []
+    for line in log.splitlines():
+        with suppress(ValueError, RecursionError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
 
 
 def _no_link(path: str, flags: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 
 import numpy
@@ -15,7 +15,8 @@ from common.averaging import WeightAverage, validation_got_worse
 from common.divergence import DivergenceError
 from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import eval_perplexity, eval_perplexity_exact
-from common.trainer import RnnlmTrainer, print_record
+from common.plotting import Status, draw_curve, say
+from common.trainer import RnnlmTrainer
 from datasets.corpus import Corpus
 from datasets.vocabulary import UNK
 from models.language_model import LanguageModel
@@ -23,6 +24,7 @@ from train.run import checkpoint
 from train.run.folder import RunFolder
 from train.run.options import LanguageModelOptions
 from train.run.saved_options import command_to_resume, options_to_resume
+from train.run.saved_run import start_from
 from train.run.signals import Stopped, StopSignals
 
 __all__ = ["Training", "evaluate", "train"]
@@ -46,13 +48,15 @@ def train(script: str, options: LanguageModelOptions) -> None:
         run, options = options_to_resume(script, options, options.changeable())
     optimizer = options.build_optimizer()
     rate = options.build_schedule()
-    corpus = options.load_corpus()
+    corpus = options.load_corpus(run)
     options.check_length(corpus)
     rng = numpy.random.default_rng(options.seed)
     model = options.build(corpus.vocab_size, rng)
     model.vocabulary_hash = corpus.vocabulary.hash()
     if options.unigram_bias:
         model.set_output_bias(numpy.bincount(corpus.train, minlength=corpus.vocab_size))
+    if options.start_from is not None:
+        start_from(options.start_from, model, run)
     if run is None:  # what is wrong with an option has been said before there is a folder
         run = RunFolder.create(script, corpus.name, options, corpus)
     kernels.prepare()
@@ -66,7 +70,8 @@ def train(script: str, options: LanguageModelOptions) -> None:
         try:
             if options.resume is not None and not checkpoint.resume(training, script):
                 return
-            training.go_on()
+            with run.event_file(options.tensorboard, training.seconds()):
+                training.go_on()
             stop.at_once = True  # the report can be repeated, so nothing need be finished
             training.report()
         except Stopped:
@@ -135,6 +140,10 @@ class Training:
         """Time spent on the run, by every process that has worked on it."""
         return self._seconds + time.perf_counter() - self._since
 
+    def early_stop(self) -> str:
+        """Why the run ends before all epochs are done; empty where it does not."""
+        return self.options.early_stop([value for _, value in self.valid_points])
+
     def average(self) -> None:
         """Begin to average the weights."""
         unique = UniqueParameters(self.model.params, self.model.grads)
@@ -142,33 +151,31 @@ class Training:
         self.trainer.average = WeightAverage(unique.params, decay)
 
     def go_on(self) -> None:
-        """Train and validate until all epochs are done.
+        """Train and validate until all epochs are done, or so many in vain as --stop-after says.
 
         Raises:
             Stopped: where a signal has come; everything is written then.
         """
         options, trainer = self.options, self.trainer
-        self._validate_finished_epoch()
-        for record in trainer.iterations(
-            self.corpus.train[:-1],
-            self.corpus.train[1:],
-            max_epoch=options.epochs - trainer.epoch,
-            batch_size=options.batch_size,
-            time_size=options.time_size,
-            max_grad=options.max_grad,
-            eval_interval=options.log_interval,
-            random_offset=options.random_offset,
-            random_sizes=options.random_sizes,
-        ):
-            if record is not None:
-                print_record(record)
-                self.run.log(record)
-            if self.stop.received is not None:
-                self._leave()
-            minutes = (time.perf_counter() - self._saved_at) / 60
-            if trainer.column == 0 or 0 < options.checkpoint_every <= minutes:
-                self.save()  # the column is 0 where an epoch has just ended
+        with closing(Status(options.epochs, trainer.iteration)) as self.status:
             self._validate_finished_epoch()
+            for record in trainer.iterations(
+                self.corpus.train[:-1],
+                self.corpus.train[1:],
+                0 if self.early_stop() else options.epochs - trainer.epoch,
+                **options.windows(),
+            ):
+                if record is not None:
+                    self.status.show(record)
+                    self.run.log({**record, "seconds": self.seconds()})
+                if self.stop.received is not None:
+                    self._leave()
+                minutes = (time.perf_counter() - self._saved_at) / 60
+                if trainer.column == 0 or 0 < options.checkpoint_every <= minutes:
+                    self.save()  # the column is 0 where an epoch has just ended
+                self._validate_finished_epoch()
+                if self.early_stop():
+                    break
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -178,11 +185,11 @@ class Training:
     def _leave(self) -> None:
         """Write everything, say how far the run has come, and stop."""
         self.save()
-        print(f"| stopped after iteration {self.trainer.iteration}, checkpoint written", flush=True)
+        self.status.close()
+        say(f"| stopped after iteration {self.trainer.iteration}, checkpoint written")
         with self._averaged():
             valid = self.valid_perplexity()
-        bits = self.corpus.vocabulary.bits_beside(valid)
-        print(f"| validation perplexity {valid:.2f}{bits}", flush=True)
+        say(f"| validation perplexity {valid:.2f}{self.corpus.vocabulary.bits_beside(valid)}")
         self.stop.check()
 
     def _averaged(self) -> AbstractContextManager[None]:
@@ -211,7 +218,8 @@ class Training:
         self.valid_points.append((trainer.iteration, valid))
         epoch, seconds = trainer.epoch, self.seconds()
         shown = f"{valid:.2f}{self.corpus.vocabulary.bits_beside(valid)}"
-        print(f"| epoch {epoch} | {seconds:.0f} s | validation perplexity {shown}", flush=True)
+        where = f"| epoch {epoch} | {seconds:.0f} s, {self.status.run_left()} left"
+        say(f"{where} | validation perplexity {shown}")
         record = {"epoch": epoch, "step": trainer.iteration, "valid": valid, "seconds": seconds}
         self.run.log(record)
         if self.options.average == "asgd" and trainer.average is None:
@@ -222,7 +230,7 @@ class Training:
     def _average_if_it_is_time(self) -> None:
         values = [value for _, value in self.valid_points]
         if validation_got_worse(values, self.options.average_window):
-            print("| the weights are averaged from now on", flush=True)
+            say("| the weights are averaged from now on")
             self.average()
 
     def report(self) -> None:
@@ -234,6 +242,7 @@ class Training:
             "epochs": trainer.epoch,
             "seconds": seconds,
             "skipped": trainer.skipped,
+            "stopped_early": bool(self.early_stop()),
             **evaluate(model, self.corpus),
             "corpus": self.corpus.name,
             "python": platform.python_version(),
@@ -242,8 +251,11 @@ class Training:
         if trainer.skipped:
             print(f"{trainer.skipped} of {trainer.iteration} updates skipped: they were not finite")
         print_sample(model, self.corpus, self.options.seed)
-        trainer.plot(path=run.curve_file, valid=self.valid_points, bits=self.corpus.level == "char")
-        print(f"run saved in {run.path} ({seconds:.0f} s of training)")
+        bits = self.corpus.vocabulary.bits_beside(self.best)
+        title = f"{type(model).__name__} on {self.corpus.name}: validation {self.best:.2f}{bits}"
+        points, of_characters = self.valid_points, self.corpus.level == "char"
+        draw_curve(trainer.curve, points, path=run.curve_file, bits=of_characters, title=title)
+        print(f"run saved in {run.path} ({seconds:.0f} s of training{self.early_stop()})")
 
 
 def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, float]:

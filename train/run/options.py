@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,6 +16,8 @@ from common.schedules import schedule
 from datasets import NAMES, load_corpus
 from datasets.corpus import Corpus
 from models.language_model import LanguageModel
+from train.run.folder import RunFolder
+from train.run.tensorboard import require_tensorboard
 
 __all__ = ["CellOptions", "LanguageModelOptions", "check_counts"]
 
@@ -51,6 +53,8 @@ class LanguageModelOptions(ABC):
     """Width H of the recurrent layers."""
     epochs: int = 4
     """How often the training text is read."""
+    stop_after: int | None = None
+    """Stop after so many epochs in a row without a better validation (early stopping)."""
     batch_size: int = 20
     """Parallel streams N."""
     time_size: int = 35
@@ -85,7 +89,11 @@ class LanguageModelOptions(ABC):
     unigram_bias: bool = False
     """Begin with the output biases at the frequencies of the tokens."""
     log_interval: int = 20
-    """Iterations between status lines."""
+    """Iterations between lines of log.jsonl. On a terminal each takes the place of the one before;
+    into a file or a pipe goes one for every tenth of an epoch, or every minute."""
+    tensorboard: bool = False
+    """Write an event file into the folder of the run, for TensorBoard: loss, perplexity, learning
+    rate, validation. Needs the extra of that name: pip install -e ".[tensorboard]"."""
     seed: int = 1
     """Decides the initial weights, the dropout masks and the random windows."""
     gpu: bool = False
@@ -98,10 +106,14 @@ class LanguageModelOptions(ABC):
     update and count it."""
     out: Path | None = None
     """Folder of the run; runs/SCRIPT-CORPUS-NUMBER if not named."""
+    start_from: Path | None = None
+    """Begin with the best weights of the run in this folder, output biases and all, and with its
+    words (fine-tuning): words of the new text that it does not have become <unk>."""
     resume: Path | None = None
     """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
     is finished. Its options are taken from there; only --epochs (where the learning rate does not
-    depend on it), --data-dir, --checkpoint-every and --on-nan may change."""
+    depend on it), --stop-after, --data-dir, --checkpoint-every, --on-nan and --tensorboard may
+    change."""
 
     @abstractmethod
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
@@ -112,13 +124,25 @@ class LanguageModelOptions(ABC):
         is_file = Path(self.corpus).exists() and self.corpus not in NAMES
         data_dir = None if self.data_dir is None else self.data_dir.absolute()
         corpus = str(Path(self.corpus).absolute()) if is_file else self.corpus
-        return replace(self, corpus=corpus, data_dir=data_dir)
+        start_from = None if self.start_from is None else self.start_from.absolute()
+        return replace(self, corpus=corpus, data_dir=data_dir, start_from=start_from)
 
-    def load_corpus(self) -> Corpus:
-        """The corpus that these options name."""
-        return load_corpus(
-            self.corpus, data_dir=self.data_dir, level=self.level, max_vocab=self.max_vocab
-        )
+    def load_corpus(self, run: RunFolder | None = None) -> Corpus:
+        """The corpus that these options name.
+
+        Args:
+            run: The run of these options where there is one already. Its words are its own only
+                where it has started from another; else the text has them.
+
+        Raises:
+            FileNotFoundError: where there is no text, or no run to start from.
+            ValueError: see ``datasets.load_corpus``.
+        """
+        options: dict[str, Any] = {"level": self.level, "max_vocab": self.max_vocab}
+        if self.start_from is not None:
+            run = run or RunFolder.open(self.start_from)[0]
+            options["vocabulary"] = run.read_vocabulary()
+        return load_corpus(self.corpus, data_dir=self.data_dir, **options)
 
     def check_length(self, corpus: Corpus) -> None:
         """Raise ValueError for a corpus that does not fill one window of all streams."""
@@ -156,21 +180,42 @@ class LanguageModelOptions(ABC):
         rate = schedule(self.lr_schedule, self.lr, self.epochs, self.warmup)
         return lambda epochs_done, decays: rate(epochs_done) / self.lr_decay**decays
 
+    def windows(self) -> dict[str, Any]:
+        """How the training text is read, clipped and reported, for ``RnnlmTrainer.iterations``."""
+        names = ("batch_size", "time_size", "max_grad", "random_offset", "random_sizes")
+        return {"eval_interval": self.log_interval} | {name: getattr(self, name) for name in names}
+
+    def early_stop(self, valid: Sequence[float]) -> str:
+        """What is said of a run that ends before all epochs are done; empty where none does.
+
+        Args:
+            valid: the validation perplexity after each epoch so far.
+        """
+        if self.stop_after is None or not 0 < len(valid) < self.epochs:
+            return ""
+        best = 1 + valid.index(min(valid))
+        in_vain = len(valid) - best
+        return f", stopped early: best after epoch {best}" if in_vain >= self.stop_after else ""
+
     def changeable(self) -> tuple[str, ...]:
         """Names of the options that may change when a run is resumed.
 
         Not the epochs where the schedule ends with them: with another number, the rates of the
         epochs already done would have been others.
         """
-        always = ("corpus", "data_dir", "checkpoint_every", "on_nan")
+        always = ("stop_after", "corpus", "data_dir", "checkpoint_every", "on_nan", "tensorboard")
         return ("epochs", *always) if self.lr_schedule == "constant" else always
 
     def check(self) -> None:
         """Raise ValueError for a number with which no run can work."""
+        if self.tensorboard:
+            require_tensorboard()
         if self.seed < 0:
             raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
         check_counts(self, "wordvec_size", "hidden_size", "epochs", "batch_size", "time_size")
-        check_counts(self, "lr_decay", "average_window", "log_interval")
+        check_counts(self, "stop_after", "lr_decay", "average_window", "log_interval")
+        if self.start_from is not None and self.max_vocab is not None:
+            raise ValueError("--max-vocab: with --start-from the words are those of that run")
         if not 0 < self.max_grad < math.inf:
             raise ValueError(f"--max-grad: expected a norm above 0, got {self.max_grad}")
         if not self.warmup < self.epochs:

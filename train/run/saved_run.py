@@ -23,7 +23,7 @@ from train.run.folder import RunFolder
 from train.run.options import LanguageModelOptions
 from train.run.saved_options import read_options
 
-__all__ = ["SCRIPTS", "SavedRunOptions", "open_model", "open_run", "options_of"]
+__all__ = ["SCRIPTS", "SavedRunOptions", "open_model", "open_run", "options_of", "start_from"]
 
 SCRIPTS = ("rnnlm", "simple_rnnlm", "better_rnnlm", "awd_rnnlm")
 
@@ -51,16 +51,11 @@ def open_model(path: Path) -> tuple[LanguageModel, Vocabulary]:
     """The trained model of a run folder and its words; no text is read.
 
     Raises:
-        FileNotFoundError: where there is no run or no weights.
+        FileNotFoundError: where there is no run, no weights or, of an older version, no words.
         ValueError: where the config, the words or the weights are damaged, or do not fit each
-            other; where the run is by a version that kept no words.
+            other.
     """
     run, _, options = _read(path)
-    if not run.vocabulary_file.exists():
-        raise ValueError(
-            f"{path} has no {run.vocabulary_file.name}: it was made by a version before words were "
-            "kept, or of weights whose text was not there; train.evaluate opens it"
-        )
     return _model(run, options, run.read_vocabulary())
 
 
@@ -82,7 +77,7 @@ def open_run(
     try:
         text = replace(
             options, corpus=corpus or options.corpus, data_dir=data_dir or options.data_dir
-        ).load_corpus()
+        ).load_corpus(run)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(
             f"{error}; name the text of {path} with --corpus or --data-dir"
@@ -101,6 +96,33 @@ def open_run(
     return model, text
 
 
+def start_from(path: Path, model: LanguageModel, run: RunFolder | None) -> None:
+    """Let a model begin with the best weights of another run.
+
+    Args:
+        path: the folder of the other run.
+        model: with the words of that run.
+        run: the run that is taken up again; None for a new one. Where it has a checkpoint nothing
+            is to be done.
+
+    Raises:
+        FileNotFoundError: where there are no weights.
+        ValueError: where words, names or shapes differ (lists each), or the weights are no longer
+            those with which ``run`` began.
+    """
+    if run is not None and run.checkpoint_file.exists():
+        return
+    other = RunFolder(path)
+    weights = other.weights_hash()
+    if run is not None and run.started_from().get("weights") != weights:
+        raise ValueError(f"--start-from {path}: its weights have changed since {run.path} began")
+    try:
+        model.load_params(other.weights_file)
+    except ValueError as error:
+        raise ValueError(f"--start-from {path}: {error}") from error
+    print(f"starts from the best weights of {path}", flush=True)
+
+
 def _read(path: Path) -> tuple[RunFolder, dict[str, Any], LanguageModelOptions]:
     run, config = RunFolder.open(path)
     if config["script"] not in SCRIPTS:
@@ -113,9 +135,8 @@ def _read(path: Path) -> tuple[RunFolder, dict[str, Any], LanguageModelOptions]:
 def _model(
     run: RunFolder, options: LanguageModelOptions, vocabulary: Vocabulary
 ) -> tuple[LanguageModel, Vocabulary]:
-    if not run.weights_file.exists():
-        raise FileNotFoundError(f"{run.path} has no weights yet: its first epoch has not ended")
+    weights = run.best_weights()
     model = options.build(vocabulary.vocab_size, numpy.random.default_rng(options.seed))
     model.vocabulary_hash = vocabulary.hash()
-    model.load_params(run.weights_file)
+    model.load_params(weights)
     return model, vocabulary

@@ -5,7 +5,6 @@ import math
 import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from models import Rnnlm
 from tests.train.processes import TEXT, expect_same_run, log_of
 from tests.train.run.interrupting import Broken, after_iterations, break_at
 from train import better_rnnlm, rnnlm, simple_rnnlm
-from train.run import checkpoint
+from train.run import checkpoint, language_model
 from train.run.saved_options import saved_options
 from train.run.signals import Stopped
 
@@ -38,7 +37,7 @@ def quick():
     """It is processes that end here, not machines; and what pictures show is tested elsewhere."""
     with pytest.MonkeyPatch.context() as context:
         context.setattr(os, "fsync", lambda descriptor: None)
-        context.setattr(RnnlmTrainer, "plot", lambda trainer, path, **_: Path(path).touch())
+        context.setattr(language_model, "draw_curve", lambda *_, path, **options: path.touch())
         yield
 
 
@@ -216,7 +215,8 @@ class TestWhatDoesNotFit:
     def test_another_option(self, run):
         message = (
             r"the run was made with --lr 2\.0, got 3\.0; --seed 1, got 4; .* only --epochs, "
-            r"--corpus, --data-dir, --checkpoint-every, --on-nan may change"
+            r"--stop-after, --corpus, --data-dir, --checkpoint-every, --on-nan, --tensorboard may "
+            r"change"
         )
         with pytest.raises(ValueError, match=message):
             rnnlm.main(resumed("rnnlm", run, lr=3.0, seed=4))

@@ -16,7 +16,7 @@ from train.run.folder import RunFolder
 SCRIPTS = [
     *("rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"),
     *("char_rnn", "gradient_flow", "last_word", "memory", "shapes", "step_by_step"),
-    *("dynamic_evaluation", "neural_cache", "compare"),
+    *("dynamic_evaluation", "neural_cache", "compare", "export_log"),
 ]
 
 
@@ -133,6 +133,13 @@ def test_the_parts_of_the_model_are_chosen_on_the_command_line(monkeypatch):
     arguments = ["--cell", "gru", "--num-layers", "3", "--dropout", "0.2", "--no-tied"]
     got = parsed(monkeypatch, "better_rnnlm", better_rnnlm.Options, *arguments)
     assert got == better_rnnlm.Options(cell="gru", num_layers=3, dropout=0.2, tied=False)
+
+
+def test_a_line_is_there_for_its_reader_when_it_ends(tmp_path):
+    with open(tmp_path / "lines", "w", encoding="utf-8") as stream:
+        output = Output(stream)
+        output.write("one of 93 right\nthe ")
+        assert (tmp_path / "lines").read_text(encoding="utf-8").startswith("one of 93 right\n")
 
 
 def test_output_that_nobody_reads_any_more_goes_nowhere_and_leaves_no_descriptor_open():

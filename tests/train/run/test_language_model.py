@@ -1,6 +1,10 @@
 """What changes while a run goes on: its learning rate, and which weights count."""
 
+import io
 import json
+import re
+import signal
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +12,11 @@ import pytest
 
 from common.files.tensors import read_checkpoint
 from common.util import eval_perplexity_exact
+from tests.train.processes import expect_same_run
 from tests.train.run.interrupting import after_iterations
 from train import awd_rnnlm, rnnlm
+from train.benchmark.run_records import record_of_run
+from train.run import language_model
 from train.run.language_model import Training
 from train.run.saved_options import saved_options
 from train.run.saved_run import open_run
@@ -51,6 +58,74 @@ def after_epochs(monkeypatch, look):
     return seen
 
 
+def visible(drawn):
+    """What is left on a terminal: what stands between two returns overwrites what stood there."""
+    lines = []
+    for line in drawn.split("\n"):
+        seen = ""
+        for part in line.split("\r"):
+            seen = part + seen[len(part) :]
+        lines.append(seen.rstrip())
+    return lines
+
+
+def on_a_terminal(monkeypatch):
+    """Stands for a terminal on stdout."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    return terminal
+
+
+def test_each_epoch_leaves_one_line_on_a_terminal(text_file, tmp_path, monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    run(text_file, tmp_path / "run", epochs=3)
+    assert "| epoch 2 | iteration 7 / " in terminal.getvalue()
+    epochs = [line for line in visible(terminal.getvalue()) if line.startswith("| ")]
+    assert len(epochs) == 3
+    for line in epochs:
+        assert re.fullmatch(
+            r"\| epoch \d \| \d+ s, \d\d:\d\d left \| validation perplexity [\d.]+", line
+        )
+
+
+def test_a_run_that_breaks_off_leaves_nothing_on_a_terminal(text_file, tmp_path, monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+
+    def stop(trainer):
+        if trainer.iteration == 8:
+            raise Stopped(15)
+
+    after_iterations(monkeypatch, stop)
+    with pytest.raises(Stopped):
+        run(text_file, tmp_path / "run")
+    assert "| epoch 1 | iteration 7 / " in terminal.getvalue()
+    assert not any("iteration" in line for line in visible(terminal.getvalue()))
+
+
+def test_a_run_that_is_asked_to_stop_wipes_its_line_before_it_validates(
+    text_file, tmp_path, monkeypatch
+):
+    terminal = on_a_terminal(monkeypatch)
+    seen = []
+
+    def measure(training):
+        seen.append(visible(terminal.getvalue())[-1])
+        return 100.0
+
+    monkeypatch.setattr(Training, "valid_perplexity", measure)
+    after_iterations(
+        monkeypatch, lambda trainer: trainer.iteration == 8 and signal.raise_signal(15)
+    )
+    with pytest.raises(Stopped):
+        run(text_file, tmp_path / "run")
+    assert seen == [""]
+    assert visible(terminal.getvalue())[-4:-2] == [
+        "| stopped after iteration 9, checkpoint written",
+        "| validation perplexity 100.00",
+    ]
+
+
 def test_the_rate_follows_the_schedule_and_every_validation_that_was_no_improvement(
     text_file, tmp_path, monkeypatch
 ):
@@ -70,6 +145,72 @@ def test_a_rate_that_was_divided_stays_so_when_the_run_goes_on(text_file, tmp_pa
     assert {record["epoch"]: record["lr"] for record in records} == {1: 8, 2: 8, 3: 8, 4: 4, 5: 2}
 
 
+def test_a_run_stops_after_epochs_without_a_better_validation(
+    text_file, tmp_path, monkeypatch, capsys
+):
+    # 90 again is no improvement, and the two before 80 are not added to those after it
+    validations_are(monkeypatch, [100.0, 90.0, 90.0, 95.0, 80.0, 81.0, 80.0, 85.0])
+    out = tmp_path / "run"
+    _, valid = run(text_file, out, epochs=9, stop_after=3)
+    assert valid == [100.0, 90.0, 90.0, 95.0, 80.0, 81.0, 80.0, 85.0]
+    assert capsys.readouterr().out.endswith(" s of training, stopped early: best after epoch 5)\n")
+    results = json.loads((out / "results.json").read_text())
+    assert (results["epochs"], results["stopped_early"]) == (8, True)
+    assert json.loads((out / "config.json").read_text())["options"]["stop_after"] == 3
+    assert record_of_run(out).epochs == 8
+
+
+def test_a_run_that_comes_to_its_last_epoch_was_not_stopped_early(
+    text_file, tmp_path, monkeypatch, capsys
+):
+    validations_are(monkeypatch, [100.0, 101.0, 102.0])
+    run(text_file, tmp_path / "run", epochs=3, stop_after=2)
+    assert capsys.readouterr().out.endswith(" s of training)\n")
+    assert not json.loads((tmp_path / "run/results.json").read_text())["stopped_early"]
+
+
+def test_a_run_that_was_stopped_early_is_finished_until_more_epochs_may_be_in_vain(
+    text_file, tmp_path, monkeypatch, capsys
+):
+    validations_are(monkeypatch, [100.0, 90.0, 91.0, 92.0, 89.0, 95.0])
+    unbroken, out = tmp_path / "unbroken", tmp_path / "run"
+    run(text_file, unbroken, epochs=6, stop_after=3)
+    run(text_file, out, epochs=6, stop_after=1)
+    files = {path: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    saved = saved_options("rnnlm", rnnlm.Options, out)
+    rnnlm.main(saved)
+    assert capsys.readouterr().out.endswith(
+        "is finished: 3 epochs done, stopped early: best after epoch 2; "
+        "more with a larger --stop-after\n"
+    )
+    assert {path: path.read_bytes() for path in out.iterdir()} == files
+    rnnlm.main(replace(saved, stop_after=2))
+    assert logged(out)[1] == [100.0, 90.0, 91.0, 92.0]
+    rnnlm.main(replace(saved, stop_after=3))
+    expect_same_run(out, unbroken)
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_run_that_was_killed_stops_early_where_one_does_that_was_not(
+    epoch, text_file, tmp_path, monkeypatch
+):
+    validations_are(monkeypatch, [100.0, 90.0, 91.0, 92.0, 89.0])
+    run(text_file, tmp_path / "unbroken", epochs=5, stop_after=2)
+
+    def stop(trainer):
+        if trainer.epoch == epoch and trainer.column > 100:
+            raise Stopped(15)
+
+    with monkeypatch.context() as context, pytest.raises(Stopped):
+        after_iterations(context, stop)
+        run(text_file, tmp_path / "run", epochs=5, stop_after=2, checkpoint_every=1e-9)
+    rnnlm.main(
+        replace(saved_options("rnnlm", rnnlm.Options, tmp_path / "run"), checkpoint_every=5.0)
+    )
+    expect_same_run(tmp_path / "run", tmp_path / "unbroken")
+
+
 def test_averaging_begins_where_validation_stops_improving(text_file, tmp_path, monkeypatch):
     # 91 is worse than 90, and that is not the one before it
     validations_are(monkeypatch, [100.0, 90.0, 95.0, 91.0, 99.0])
@@ -79,6 +220,16 @@ def test_averaging_begins_where_validation_stops_improving(text_file, tmp_path, 
     assert before == [None] * 3
     assert begun.decay is None
     assert later is begun
+
+
+def test_the_picture_names_model_text_and_the_best_validation(text_file, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        language_model, "draw_curve", lambda *_, title, **options: drawn.append(title)
+    )
+    validations_are(monkeypatch, [100.0, 90.0, 95.0])
+    run(text_file, tmp_path / "run", epochs=3)
+    assert drawn == ["Rnnlm on cats: validation 90.00"]
 
 
 def test_a_run_logs_the_rates_of_its_schedule(text_file, tmp_path):

@@ -54,6 +54,7 @@ def test_adam_refuses_a_weight_decay_that_it_would_ignore():
         ({"warmup": 4.0}, "--warmup"),
         ({"average_decay": 1.0}, "--average-decay"),
         ({"average_window": 0}, "--average-window"),
+        ({"stop_after": 0}, "--stop-after: expected 1 or more, got 0"),
         ({"time_size": 5000}, "expected at least 25,001 training tokens"),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_run_of_the_version_before_opens_with_a_note_and_writes_nothing_unknow
     model, corpus = open_run(run)
     assert "made by a version before words were kept" in capsys.readouterr().err
     assert model.params[0].shape[0] == corpus.vocab_size
-    with pytest.raises(ValueError, match="made by a version before words were kept"):
+    with pytest.raises(FileNotFoundError, match="made by a version before words were kept"):
         open_model(run)
 
 
