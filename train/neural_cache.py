@@ -13,6 +13,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
+from common import kernels
 from common.perplexity.neural_cache import (
     cache_probabilities,
     eval_perplexity_cache,
@@ -94,8 +95,10 @@ def main(options: Options) -> None:
             raise ValueError(
                 f"--{name}: expected 0 to below {most:g}, got {getattr(options, name)}"
             )
+    measured = require_finished(options.run)
     model, corpus = open_run(options.run, options.corpus, options.data_dir)
-    require_finished(options.run)
+    kernels.print_notice()
+    print(corpus.about)
     start = time.perf_counter()
     if options.tune:
         options = tuned(model, corpus, options)
@@ -107,7 +110,7 @@ def main(options: Options) -> None:
         print(f"{split:<6} {figures[split]:8.2f} with the neural cache", flush=True)
     figures["settings"] = settings
     figures["seconds"] = time.perf_counter() - start
-    add_result(options.run, NAME, figures)
+    add_result(options.run, NAME, figures, measured)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy
 from tqdm import tqdm
 
 from common.kernels import over_rows
@@ -197,6 +198,7 @@ def _check(
         raise ValueError(f"{who}: expected epsilon above 0, got 0; a scale may be 0")
 
 
+@numpy.errstate(over="ignore", invalid="ignore")  # the losses tell
 def dynamic_losses(
     model: Any,
     corpus: Array,

@@ -232,10 +232,8 @@ class Training:
             "seconds": seconds,
             "skipped": trainer.skipped,
             **evaluate(model, self.corpus),
-            "corpus": self.corpus.name,
-            "python": platform.python_version(),
         }
-        run.write_json(run.results_file, results)
+        run.write_results(results)
         if trainer.skipped:
             print(f"{trainer.skipped} of {trainer.iteration} updates skipped: they were not finite")
         print_sample(model, self.corpus, self.options.seed)
@@ -243,12 +241,13 @@ class Training:
         print(f"run saved in {run.path} ({seconds:.0f} s of training)")
 
 
-def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, float]:
+def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
     """Print and return valid and test perplexity by the exact and by the book's protocol.
 
-    A split that is too short for one batch of the book's protocol has the exact one only.
+    A split that is too short for one batch of the book's protocol has the exact one only. Name of
+    the corpus and version of Python, on which a figure may depend, are returned, too.
     """
-    results: dict[str, float] = {}
+    results: dict[str, Any] = {"corpus": corpus.name, "python": platform.python_version()}
     print("perplexity    exact     book")
     for split in ("valid", "test"):
         tokens: Any = getattr(corpus, split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -101,9 +102,10 @@ class LanguageModelOptions(ABC):
 
     def with_whole_paths(self) -> Self:
         """The same, so that a run can be opened from another folder."""
-        is_file = Path(self.corpus).exists() and self.corpus not in NAMES
-        data_dir = None if self.data_dir is None else self.data_dir.absolute()
-        corpus = str(Path(self.corpus).absolute()) if is_file else self.corpus
+        path = Path(os.path.expanduser(self.corpus))
+        is_file = path.exists() and self.corpus not in NAMES
+        data_dir = None if self.data_dir is None else self.data_dir.expanduser().absolute()
+        corpus = str(path.absolute()) if is_file else self.corpus
         return replace(self, corpus=corpus, data_dir=data_dir)
 
     def load_corpus(self) -> Corpus:
@@ -159,8 +161,6 @@ class LanguageModelOptions(ABC):
 
     def check(self) -> None:
         """Raise ValueError for a number with which no run can work."""
-        if self.seed < 0:
-            raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
         sizes = ("epochs", "batch_size", "time_size", "log_interval", "lr_decay", "average_window")
         for name in sizes:
             if not getattr(self, name) >= 1:
