@@ -7,6 +7,7 @@ import platform
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy
 
@@ -244,10 +245,8 @@ class Training:
             "skipped": trainer.skipped,
             "stopped_early": bool(self.early_stop()),
             **evaluate(model, self.corpus),
-            "corpus": self.corpus.name,
-            "python": platform.python_version(),
         }
-        run.write_json(run.results_file, results)
+        run.write_results(results)
         if trainer.skipped:
             print(f"{trainer.skipped} of {trainer.iteration} updates skipped: they were not finite")
         print_sample(model, self.corpus, self.options.seed)
@@ -258,13 +257,14 @@ class Training:
         print(f"run saved in {run.path} ({seconds:.0f} s of training{self.early_stop()})")
 
 
-def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, float]:
+def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
     """Print and return valid and test perplexity by the exact and by the book's protocol.
 
     A split that is too short for one batch of the book's protocol has the exact one only. At
-    character level bits per character stand beside.
+    character level bits per character stand beside. Name of the corpus and version of Python, on
+    which a figure may depend, are returned, too.
     """
-    results: dict[str, float] = {}
+    results: dict[str, Any] = {"corpus": corpus.name, "python": platform.python_version()}
     print("perplexity    exact     book")
     for split, tokens in (("valid", corpus.valid), ("test", corpus.test)):
         exact = results[f"{split}_exact"] = eval_perplexity_exact(model, tokens, corpus.first_id)
