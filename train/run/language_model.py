@@ -264,7 +264,7 @@ def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
     character level bits per character stand beside. Name of the corpus and version of Python, on
     which a figure may depend, are returned, too.
     """
-    results: dict[str, Any] = {"corpus": corpus.name, "python": platform.python_version()}
+    results: dict[str, float] = {}
     print("perplexity    exact     book")
     for split, tokens in (("valid", corpus.valid), ("test", corpus.test)):
         exact = results[f"{split}_exact"] = eval_perplexity_exact(model, tokens, corpus.first_id)
@@ -275,7 +275,8 @@ def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
             book = f"  (needs 351 tokens, there are {len(tokens)})"
         bits = corpus.vocabulary.bits_beside(exact, " | exact: ")
         print(f"{split:<10} {exact:8.2f} {book}{bits}", flush=True)
-    return results | corpus.vocabulary.in_bits(results)
+    results |= corpus.vocabulary.in_bits(results)
+    return {**results, "corpus": corpus.name, "python": platform.python_version()}
 
 
 def print_sample(model: LanguageModel, corpus: Corpus, seed: int) -> None:
