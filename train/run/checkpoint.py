@@ -60,7 +60,7 @@ def resume(training: Any, script: str) -> bool:
     checkpoint = read_checkpoint(run.checkpoint_file)
     try:
         return _go_back(training, checkpoint, script)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(
             f"{run.checkpoint_file}: not a checkpoint of this version ({error!r})"
         ) from error
@@ -77,7 +77,7 @@ def _go_back(training: Any, checkpoint: dict[str, Any], script: str) -> bool:
         raise ValueError(f"--epochs {epochs}: the run in {run.path} is in epoch {begun}")
     training.go_back_to(
         best=float(checkpoint["best"]),
-        valid_points=[(step, valid) for step, valid in checkpoint["valid_points"]],
+        valid_points=[(int(step), float(valid)) for step, valid in checkpoint["valid_points"]],
         seconds=float(checkpoint["seconds"]),
     )
     is_reported = run.curve_file.exists() and read_results(run).get("epochs") == trainer.epoch
