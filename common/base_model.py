@@ -26,8 +26,8 @@ class BaseModel:
         sums_loss: whether ``forward`` adds the loss up over the targets, in place of their mean.
     """
 
-    layers: list[Any]
-    loss_layer: Any
+    layers: list[Any] = []
+    loss_layer: Any = None
     params: list[Array]
     grads: list[Array]
     sums_loss: bool = False

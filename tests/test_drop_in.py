@@ -14,8 +14,9 @@ import pytest
 
 import datasets
 from common.base_model import BaseModel
-from common.optimizer import SGD
-from common.trainer import RnnlmTrainer
+from common.optimizer import SGD, Adam
+from common.time_layers import TimeAffine, TimeSoftmaxWithLoss
+from common.trainer import RnnlmTrainer, Trainer
 from common.util import eval_perplexity
 
 SEEDS = os.environ.get("TIMELAYERS_SEEDS") and Path(os.environ["TIMELAYERS_SEEDS"]).resolve()
@@ -109,3 +110,28 @@ def test_the_document_that_defines_both_models_runs_cell_by_cell(tiny_ptb, capsy
     assert Path("BetterRnnlm.safetensors").exists()
     assert "| epoch 4 |" in capsys.readouterr().out  # Rnnlm's four epochs
     assert Path("curve.png").exists()
+
+
+def test_a_model_without_a_list_of_layers_is_trained_as_in_the_book():
+    class Pair(BaseModel):
+        """An encoder and a decoder that share nothing, as the book's Seq2seq."""
+
+        def __init__(self):
+            rng = np.random.default_rng(0)
+            self.encoder = TimeAffine(rng.normal(size=(3, 4)), np.zeros(4))
+            self.decoder = TimeAffine(rng.normal(size=(4, 5)), np.zeros(5))
+            self.softmax = TimeSoftmaxWithLoss()
+            self.params = self.encoder.params + self.decoder.params
+            self.grads = self.encoder.grads + self.decoder.grads
+
+        def forward(self, xs, ts):
+            return self.softmax.forward(self.decoder.forward(self.encoder.forward(xs)), ts)
+
+        def backward(self, dout=1):
+            return self.encoder.backward(self.decoder.backward(self.softmax.backward(dout)))
+
+    rng = np.random.default_rng(1)
+    xs, ts = rng.normal(size=(12, 2, 3)), rng.integers(0, 5, (12, 2))
+    trainer = Trainer(Pair(), Adam(lr=0.05), on_record=lambda record: None)
+    trainer.fit(xs, ts, max_epoch=30, batch_size=4)
+    assert trainer.curve[-1]["loss"] < 0.5 * trainer.curve[0]["loss"]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy
 
+from common.time_layers import cell_named
 from models import AwdRnnlm
 from train.run.command import run_command
 from train.run.language_model import train
@@ -123,6 +124,12 @@ class Options(CellOptions):
             raise ValueError(
                 f"--hidden-dropout: {self.hidden_dropout} is between LSTMs, and there is only one; "
                 "expected 0 with --num-layers 1"
+            )
+        gates = getattr(cell_named(self.cell or "lstm"), "gates", "")
+        if self.forget_bias and "f" not in gates:
+            raise ValueError(
+                f"--forget-bias: {self.forget_bias}, and cell {self.cell} has no forget gate; "
+                "expected 0 with it, whatever the preset says"
             )
 
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> AwdRnnlm:

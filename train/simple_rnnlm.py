@@ -1,6 +1,6 @@
 """Train SimpleRnnlm: embedding, one tanh RNN, output layer.
 
-python -m train.simple_rnnlm --lr 5
+python -m train.simple_rnnlm
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from train.run.options import LanguageModelOptions
 @dataclass(frozen=True)
 class Options(LanguageModelOptions):
     """Train SimpleRnnlm (embedding, one tanh RNN, output layer): what gates are compared with."""
+
+    lr: float = 5.0
+    """Learning rate; at the 20 of the other scripts an RNN without gates diverges."""
 
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> SimpleRnnlm:
         """The model that these options describe."""

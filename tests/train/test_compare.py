@@ -267,5 +267,5 @@ def test_a_group_of_few_sentences_shows_no_interval():
 def test_a_comparison_is_not_a_run_that_can_be_measured(runs, tmp_path):
     compared(tmp_path / "out", runs["one"], runs["two"])
     assert RunFolder.open(tmp_path / "out")[1]["script"] == "compare"
-    with pytest.raises(ValueError, match="a run of 'compare'; expected one of rnnlm"):
+    with pytest.raises(ValueError, match="trains language models, got 'compare'"):
         evaluate.main(evaluate.Options(tmp_path / "out"))

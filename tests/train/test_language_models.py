@@ -290,7 +290,7 @@ class TestOpeningARun:
 
     def test_a_script_that_we_do_not_know(self, tmp_path):
         (tmp_path / "config.json").write_text('{"script": "gpt", "options": {}}')
-        with pytest.raises(ValueError, match="'gpt'; expected one of rnnlm"):
+        with pytest.raises(ValueError, match="trains language models, got 'gpt'"):
             open_run(tmp_path)
 
     def test_an_option_that_we_do_not_know(self, text_file, tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 from common.files.atomic import read_whole, write_atomically
 from train import dynamic_evaluation, neural_cache
 from train.run.folder import RunFolder, read_json, read_results
-from train.run.saved_run import SCRIPTS, options_of
+from train.run.saved_run import options_of
 
 __all__ = [
     "ADAPTIVE_EVALUATIONS",
@@ -107,8 +107,10 @@ def command(module: str, kind: Any, options: Mapping[str, Any], *words: str) -> 
 
 def _check(where: Path, script: Any, results: Mapping[str, Any]) -> None:
     """Raise ValueError for a run of another script, or one that is not finished."""
-    if script not in SCRIPTS:
-        raise ValueError(f"{where}: a run of {script!r}; expected one of {', '.join(SCRIPTS)}")
+    try:
+        options_of(script)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     for name in FIGURES:
         if isinstance(results.get(name), bool) or not isinstance(results.get(name), (int, float)):
             raise ValueError(

@@ -8,6 +8,7 @@ number is printed.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy
 import tyro
 
+import train
 from datasets.corpus import Corpus
 from datasets.vocabulary import Vocabulary
 from models.language_model import LanguageModel
@@ -23,9 +25,7 @@ from train.run.folder import RunFolder
 from train.run.options import LanguageModelOptions
 from train.run.saved_options import read_options
 
-__all__ = ["SCRIPTS", "SavedRunOptions", "open_model", "open_run", "options_of", "start_from"]
-
-SCRIPTS = ("rnnlm", "simple_rnnlm", "better_rnnlm", "awd_rnnlm")
+__all__ = ["SavedRunOptions", "open_model", "open_run", "options_of", "start_from"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,23 @@ class SavedRunOptions:
     corpus: str | None = None
     """Where the text of the run lies now, if not where it lay when the model was trained."""
     data_dir: Path | None = None
-    """Where the files of ptb lie, if not where they lay when the model was trained."""
+    """Where the files of ptb lie, if neither in the folder that --data-dir named in training nor
+    where $TIMELAYERS_DATA says."""
     gpu: bool = False
     """Compute on the GPU."""
 
 
 def options_of(script: str) -> type[LanguageModelOptions]:
-    """The options of a script of ``SCRIPTS``, by its name: what runs share knows no script."""
-    return importlib.import_module(f"train.{script}").Options
+    """The options of the script ``train/SCRIPT.py``, by its name: what runs share knows no script.
+
+    Raises:
+        ValueError: where there is none of that name, or it does not train language models.
+    """
+    if script in {module.name for module in pkgutil.iter_modules(train.__path__)}:
+        options = getattr(importlib.import_module(f"train.{script}"), "Options", None)
+        if isinstance(options, type) and issubclass(options, LanguageModelOptions):
+            return options
+    raise ValueError(f"expected a script that trains language models, got {script!r}")
 
 
 def open_model(path: Path) -> tuple[LanguageModel, Vocabulary]:
@@ -127,11 +136,11 @@ def start_from(path: Path, model: LanguageModel, run: RunFolder | None) -> None:
 
 def _read(path: Path) -> tuple[RunFolder, dict[str, Any], LanguageModelOptions]:
     run, config = RunFolder.open(path)
-    if config["script"] not in SCRIPTS:
-        raise ValueError(
-            f"{path}: a run of {config['script']!r}; expected one of {', '.join(SCRIPTS)}"
-        )
-    return run, config, read_options(options_of(config["script"]), config, run.config_file)
+    try:
+        options = options_of(config["script"])
+    except ValueError as error:
+        raise ValueError(f"{run.config_file}: {error}") from error
+    return run, config, read_options(options, config, run.config_file)
 
 
 def _model(

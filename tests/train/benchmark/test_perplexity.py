@@ -194,7 +194,7 @@ class TestWhatIsRefused:
         [
             ({"results": None}, "there is no parameters in its results"),
             ({"results": {**RESULTS, "test_exact": "good"}}, "there is no test_exact"),
-            ({"script": "char_rnn"}, "a run of 'char_rnn'; expected one of rnnlm"),
+            ({"script": "char_rnn"}, "trains language models, got 'char_rnn'"),
         ],
     )
     def test_a_run_without_figures(self, changes, message, tmp_path):

@@ -96,3 +96,10 @@ def test_a_dropout_between_lstms_is_refused_where_there_is_one():
         awd_rnnlm.Options(num_layers=1).check()
     awd_rnnlm.Options(num_layers=1, hidden_dropout=0.0).check()
     awd_rnnlm.Options().check()
+
+
+def test_a_forget_bias_is_refused_where_the_cell_has_no_forget_gate():
+    with pytest.raises(ValueError, match=r"--forget-bias: 1\.0, and cell gru has no forget gate"):
+        awd_rnnlm.Options(cell="gru", forget_bias=1.0).check()
+    awd_rnnlm.Options(cell="gru").check()
+    awd_rnnlm.Options(cell="peephole_lstm", forget_bias=1.0).check()
