@@ -8,6 +8,7 @@ Shapes: N batch, T time steps, D input width, H hidden width, k gates.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -473,10 +474,11 @@ def zeros(size: int, dtype: str) -> Array:
 
 
 def check_sizes(who: str, least: int = 1, **sizes: int | None) -> None:
-    """Raise ValueError for a size below ``least``; None is no size."""
+    """Raise ValueError for a size below ``least`` or above any array's; None is no size."""
     for name, size in sizes.items():
-        if size is not None and size < least:
-            raise ValueError(f"{who}: expected {name} of {least} or more, got {size}")
+        if size is not None and not least <= size <= sys.maxsize:
+            most = "" if size < least else f", {sys.maxsize} at most"
+            raise ValueError(f"{who}: expected {name} of {least} or more{most}, got {size}")
 
 
 def check_ratio(who: str, ratio: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import shutil
@@ -10,17 +11,20 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
+
+from common.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontEntry, FontProperties
 
-__all__ = ["Status", "draw_curve", "perplexity_curve", "progress", "say", "show_or_save"]
+__all__ = ["Status", "draw_curve", "perplexity_curve", "progress", "save", "say", "show_or_save"]
 
 Points = Sequence[tuple[float, float]]
 
@@ -235,25 +239,50 @@ def _use_log_scale(axes: Axes, low: float, high: float) -> None:
 
 
 def show_or_save(path: str | os.PathLike | None = None) -> None:
-    """Save the current figure to ``path``; if None, show it, or save curve.png without a screen."""
-    import matplotlib.pyplot as plt
-    from PIL import Image
+    """Save the current figure to ``path``; if None, show it, or save curve.png without a screen.
 
-    use_fonts_with_every_glyph(plt.gcf())
+    Raises:
+        OSError, ValueError: as ``save`` does.
+    """
+    import matplotlib.pyplot as plt
+
     without_screen = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}
     if path is None and plt.get_backend().lower() not in without_screen:
+        use_fonts_with_every_glyph(plt.gcf())
         plt.show()
         return
     path = "curve.png" if path is None else path
+    save(plt.gcf(), path, dpi=120, bbox_inches="tight")
+    plt.close()
+    print(f"curve saved to {path}")
+
+
+def save(figure: Figure, path: str | os.PathLike, **how: Any) -> None:
+    """Write ``figure`` to ``path``, whole, in the format of its suffix, PNG where it has none.
+
+    Args:
+        figure: what is drawn.
+        path: the file; an older one is replaced, and so is a link, not what it points to.
+        how: further arguments of ``savefig``.
+
+    Raises:
+        OSError: where the file cannot be written.
+        ValueError: for a format that Matplotlib does not know.
+    """
+    from PIL import Image
+
+    use_fonts_with_every_glyph(figure)
+    format = Path(path).suffix[1:].lower() or "png"
+    drawn = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # reported above
-        plt.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close()
-    if str(path).endswith(".png"):  # 256 colours are plenty, and a third of the bytes
-        with Image.open(path) as picture:
+        figure.savefig(drawn, format=format, **how)
+    if format == "png":  # 256 colours are plenty, and a third of the bytes
+        with Image.open(drawn) as picture:
             small = picture.convert("RGB").quantize(256)
-        small.save(path, optimize=True)
-    print(f"curve saved to {path}")
+        drawn = io.BytesIO()
+        small.save(drawn, format, optimize=True)
+    write_atomically(path, drawn.getvalue())
 
 
 def use_fonts_with_every_glyph(figure: Figure) -> None:

@@ -171,7 +171,7 @@ class Trainer:
             )
         check_sizes(type(self).__name__, batch_size=batch_size, eval_interval=eval_interval)
         for _ in range(max_epoch):
-            if self.column == 0 or len(self.order) != len(x):
+            if len(self.order) != len(x):
                 self.column = 0
                 self.order = self.rng.permutation(len(x))
             rest = self.order[self.column :]
@@ -204,15 +204,15 @@ class Trainer:
                         targets = num_counted(self.model, t)
                         self.progress.add(sum_of_loss(self.model, loss, targets), targets)
                     self._count(size, columns, skipped=trouble is not None)
-            rest = 0 if self.column == 0 else columns - self.column
-            iterations = self.in_epoch - (-rest // usual_size)  # about, where sizes are random
-            if self.skipped_in_a_row >= max(iterations, MAX_SKIPPED):
-                trouble = f"{self.skipped_in_a_row} updates in a row were not finite"
-                raise self._diverged(trouble, place, unique)
-            due = eval_interval is not None and self.in_epoch % eval_interval == 0
-            record = None
-            if (due or self.column == 0 or self.iteration == 1) and self.progress.targets > 0:
-                record = self._record(place[0], iterations)
+                    rest = 0 if self.column == 0 else columns - self.column
+                    iterations = self.in_epoch - (-rest // usual_size)  # about, for random sizes
+                    if self.skipped_in_a_row >= max(iterations, MAX_SKIPPED):
+                        trouble = f"{self.skipped_in_a_row} updates in a row were not finite"
+                        raise self._diverged(trouble, place, unique)
+                    due = eval_interval is not None and self.in_epoch % eval_interval == 0
+                    record, ends = None, self.column == 0
+                    if (due or ends or self.iteration == 1) and self.progress.targets > 0:
+                        record = self._record(place[0], iterations)
             self.progress.pause()
             if record is not None and not math.isfinite(record["loss"]):
                 error = self._diverged(f"the loss is {record['loss']}", place, unique)
@@ -275,7 +275,7 @@ class Trainer:
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
         self.column += size
         if self.column >= columns:
-            self.epoch, self.column = self.epoch + 1, 0
+            self.epoch, self.column, self.order = self.epoch + 1, 0, self.order[:0]
 
     def _stop_or_skip(self, trouble: str, place: tuple[int, int], unique: UniqueParameters) -> None:
         """Raise DivergenceError, or see that the next window begins from a finite state."""

@@ -56,13 +56,14 @@ def load_corpus(
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise ValueError(f"--data-dir: expected a folder, got {os.fspath(data_dir)!r}")
     if name not in NAMES:
-        if not name or not Path(name).exists():
+        path = Path(os.path.expanduser(name))
+        if not name or not path.exists():
             raise FileNotFoundError(
                 f"--corpus: expected one of {', '.join(NAMES)}, or the path of a text file or of a "
                 f"folder of text files; got {name!r}, and there is no such file or folder"
             )
-        load = text.load_folder if Path(name).is_dir() else text.load_corpus
-        return load(name, level=level, max_vocab=max_vocab, vocabulary=vocabulary)
+        load = text.load_folder if path.is_dir() else text.load_corpus
+        return load(path, level=level, max_vocab=max_vocab, vocabulary=vocabulary)
     if level != "word":
         raise ValueError(f"--level: {name} has no level {level!r}; only text files do")
     if name == "pydoc":

@@ -8,6 +8,7 @@ import re
 import stat
 import zlib
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -57,7 +58,7 @@ def load_corpus(
     is 5 % of the words or characters, at least one, the cut may fall inside a line, and the last
     line has no end. Blank lines at the end of a text that is cut are left out; those inside stay,
     as an end of a line each, but do not count towards the 5 %, so that every split has text to
-    predict.
+    predict. A file for each split is read as it is; ``about`` says where it ends in blank lines.
 
     Args:
         train: Path of the training text.
@@ -86,7 +87,7 @@ def load_corpus(
     if missing:
         tokens, where = _cut(path, lines["train"], missing, level)
     else:
-        tokens, where = {}, ""
+        tokens, where = {}, _blank_ends(lines)
     for split in given.keys() - tokens.keys():
         tokens[split] = _tokenize(lines[split], level)
     files = ", ".join(str(p) for p in dict.fromkeys(given.values()) if p is not None)
@@ -179,6 +180,16 @@ def _read_lines(path: Path, level: TextLevel) -> list[str]:
     if not any(_has_text(line, level) for line in lines):
         raise ValueError(f"text: {path}: expected text, got {len(data)} bytes without any")
     return lines
+
+
+def _blank_ends(lines: dict[str, list[str]]) -> str:
+    """Says which splits end in blank lines; nothing where none does."""
+    counts = {
+        split: sum(1 for _ in takewhile(str.isspace, reversed(part)))
+        for split, part in lines.items()
+    }
+    shown = [f"{count:,} of {split}" for split, count in counts.items() if count]
+    return f"blank lines at the end, read as they are: {', '.join(shown)}" if shown else ""
 
 
 def _has_text(piece: str, level: TextLevel) -> bool:

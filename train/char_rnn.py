@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,11 +165,12 @@ def train(
     losses: list[float] = []
     for _ in progress(range(iterations), unit=" iterations", desc="training"):
         total: Scalar = 0.0
-        for xs, ts in sequences:
-            total = total + model.forward(xs, ts)
-            model.backward()
-            clip_grads_value(model.grads, max_grad)
-            optimizer.update(model.params, model.grads)
+        with numpy.errstate(over="ignore", invalid="ignore"):  # the loss tells
+            for xs, ts in sequences:
+                total = total + model.forward(xs, ts)
+                model.backward()
+                clip_grads_value(model.grads, max_grad)
+                optimizer.update(model.params, model.grads)
         losses.append(float(total) / len(sequences))
         if not math.isfinite(losses[-1]):
             raise RuntimeError(
@@ -216,12 +217,8 @@ def train_starts(
     for start in range(1, options.starts + 1):
         for rule, name in RULES.items():
             training = f"{corpus.name} {start} {rule}"
-            kept = run.finished.get(training)
-            result = (
-                train_start(corpus, hidden_size, options, start, rule)
-                if kept is None
-                else Result(**kept)
-            )
+            kept = run.kept(training, lambda fields: Result(**fields))
+            result = kept or train_start(corpus, hidden_size, options, start, rule)
             trained.append(result)
             printed = {k: result.losses[k - 1] for k in shown}
             columns = "".join(f"{loss:7.4f}" for loss in printed.values())
@@ -294,13 +291,16 @@ def main(options: Options) -> None:
     import matplotlib.pyplot as plt
 
     check_counts(options, "samples", "starts", "iterations", "hidden_size")
+    if options.file is not None:
+        options = replace(options, file=options.file.expanduser().absolute())
     corpora = load_corpora(options)
     hidden_sizes = [
         HIDDEN_SIZES.get(corpus.name, 30) if options.hidden_size is None else options.hidden_size
         for corpus in corpora
     ]
     subject = "-".join(corpus.name for corpus in corpora)
-    with restartable_run("char_rnn", subject, options) as run:
+    text_of_run = corpora[0] if options.file is not None else None
+    with restartable_run("char_rnn", subject, options, text_of_run) as run:
         _, panels = plt.subplots(
             1,
             len(corpora),
@@ -315,8 +315,8 @@ def main(options: Options) -> None:
             trained = train_starts(corpus, hidden_size, options, run)
             results[corpus.name] = report(words_of(corpus), trained)
             draw(axes, corpus, trained)
-        show_or_save(run.folder.curve_file)
         run.folder.write_json(run.folder.results_file, results)
+        show_or_save(run.folder.curve_file)
 
 
 if __name__ == "__main__":

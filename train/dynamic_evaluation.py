@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from common import kernels
 from common.np import Array
 from common.perplexity.dynamic_evaluation import eval_perplexity_dynamic, gradient_scales
 from common.plotting import progress, say
@@ -99,7 +100,7 @@ def tuned(
         bits = corpus.vocabulary.bits_beside(perplexity)
         say(f"| lr {lr:g} | decay {decay:g} | validation perplexity {perplexity:.2f}{bits}")
         tried.append((perplexity, setting))
-    _, best = min(tried, key=lambda pair: pair[0])
+    _, best = min(tried, key=lambda pair: (math.isnan(pair[0]), pair[0]))
     print(
         f"best on {len(tokens):,} tokens of the validation text: --lr {best.lr:g} "
         f"--decay {best.decay:g}",
@@ -111,17 +112,21 @@ def tuned(
 def main(options: Options) -> None:
     """Run the command."""
     check_options(options)
+    measured = require_finished(options.run)
     model, corpus = open_run(options.run, options.corpus, options.data_dir)
-    require_finished(options.run)
+    kernels.print_notice()
+    print(corpus.about)
     if options.lr is None:
         options = replace(options, lr=LEARNING_RATES[options.rule][1])
     start = time.perf_counter()
     scales = None
     if options.rule == "rms":
+        rows = min(options.statistics_batch, len(corpus.train) - 1)
+        options = replace(options, statistics_batch=rows)
         scales = gradient_scales(
             model,
             corpus.train,
-            min(options.statistics_batch, len(corpus.train) - 1),
+            rows,
             options.time_size,
             options.statistics_windows,
         )
@@ -139,7 +144,7 @@ def main(options: Options) -> None:
         names += ["epsilon", "statistics_batch", "statistics_windows"]
     settings = {name: getattr(options, name) for name in names}
     seconds = time.perf_counter() - start
-    add_result(options.run, NAME, {**figures, "settings": settings, "seconds": seconds})
+    add_result(options.run, NAME, {**figures, "settings": settings, "seconds": seconds}, measured)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common import kernels
 from train.run.command import run_command
+from train.run.folder import require_finite
 from train.run.language_model import evaluate
 from train.run.saved_run import SavedRunOptions, open_run
 
@@ -19,7 +21,10 @@ class Options(SavedRunOptions):
 
 def main(options: Options) -> None:
     """Run the command."""
-    evaluate(*open_run(options.run, options.corpus, options.data_dir))
+    model, corpus = open_run(options.run, options.corpus, options.data_dir)
+    kernels.print_notice()
+    print(corpus.about)
+    require_finite(options.run, evaluate(model, corpus))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tyro
 
+from common import kernels
 from train.run.command import run_command
 from train.run.saved_run import open_model
 
@@ -44,6 +45,7 @@ class Options:
 def main(options: Options) -> None:
     """Run the command."""
     model, vocabulary = open_model(options.run)
+    kernels.print_notice()
     start = vocabulary.encode(options.prompt) or [vocabulary.first_id]
     unknown = vocabulary.word_to_id.get("<unk>")
     if unknown in start:

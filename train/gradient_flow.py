@@ -22,9 +22,11 @@ from datasets import load_corpus
 from models import Rnnlm
 from models.language_model import LanguageModel, set_gate_bias
 from train.run.command import run_command
-from train.run.folder import RunFolder
+from train.run.folder import RunFolder, require_finite
 from train.run.options import check_counts
 
+FIXED_VOCABULARIES = ("ptb", "markov")
+MAX_VOCAB = 1000
 EXAMPLES = 32  # texts over which the norms are averaged, or fewer where there are fewer
 
 CELLS = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
@@ -44,9 +46,10 @@ class Options:
     """
 
     corpus: str = "pydoc"
-    """pydoc (English prose that ships with Python), or the path of your own UTF-8 text file."""
-    max_vocab: int = 1000
-    """Keep this many of the commonest words; the rest become <unk>."""
+    """pydoc (English prose that ships with Python), the path of your own UTF-8 text file, or ptb or
+    markov, whose vocabularies are fixed."""
+    max_vocab: int | None = None
+    """Keep this many of the commonest words, by default 1,000; the rest become <unk>."""
     hidden_size: int = 64
     """Width H of the recurrent layers, and D of the word vectors."""
     epochs: int = 3
@@ -190,7 +193,10 @@ def main(options: Options) -> None:
         matrix[name] = matrix_norms(W)
         matrix[f"{name}, clipped"] = matrix_norms(W, max_norm=options.max_norm)
 
-    corpus = load_corpus(options.corpus, max_vocab=options.max_vocab)
+    limit = options.max_vocab
+    if limit is None and options.corpus not in FIXED_VOCABULARIES:
+        limit = MAX_VOCAB
+    corpus = load_corpus(options.corpus, max_vocab=limit)
     length = 2 * options.time_size  # the first half takes the model away from the zero state
     N = min(EXAMPLES, len(corpus.valid) // (length + 1))
     if N == 0:
@@ -199,7 +205,7 @@ def main(options: Options) -> None:
             f"{options.time_size} steps back, {corpus.name} has {len(corpus.valid)}"
         )
     texts = np.asarray(corpus.valid[: N * (length + 1)]).reshape(N, length + 1)
-    run = RunFolder.create("gradient_flow", corpus.name, options)
+    run = RunFolder.create("gradient_flow", corpus.name, options, corpus)
 
     radius = abs(numpy.linalg.eigvals(Wh)).max()
     print(
@@ -213,7 +219,8 @@ def main(options: Options) -> None:
 
     print(
         f"\nThree language models, H = {options.hidden_size}, on {len(corpus.train):,} tokens of "
-        f"{corpus.name}, {options.epochs} epochs each; keep bias {options.keep_bias:g}:"
+        f"{corpus.name}, {options.epochs} epochs each; keep bias {options.keep_bias:g}:\n"
+        f"{corpus.about}"
     )
     trained: dict[str, Norms] = {}
     results: dict = {"matrix": matrix, "eigenvalue": float(radius), "examples": N, "models": {}}
@@ -234,6 +241,7 @@ def main(options: Options) -> None:
         )
         seconds = time.perf_counter() - start
         valid = eval_perplexity_exact(model, corpus.valid, corpus.first_id)
+        require_finite(run.path, {f"validation perplexity of {cell}": valid})
         print(f"{cell:<5} validation perplexity {valid:7.2f} after {seconds:.0f} s", flush=True)
         trained[cell] = gradient_norms(model, texts[:, :-1], texts[:, 1:], options.time_size)
         results["models"][cell] = {"valid": valid, "seconds": seconds, "norms": trained[cell]}

@@ -135,8 +135,9 @@ def draw(
         right.text(column, row, f"{p:.3f}", ha="center", va="center", color=colour, fontsize=8)
     right.scatter(t, numpy.arange(len(t)) + 0.32, 18, "#E69F00", marker="^")
     right.set(title="probability of the last word (▲ the right one)")
-    right.set_xticks(range(len(words)), words, rotation=30, ha="right")
-    right.set_yticks(range(len(beginnings)), [f"{beginning} …" for beginning in beginnings])
+    lines = [f"{beginning} …" for beginning in beginnings]
+    right.set_xticks(range(len(words)), words, rotation=30, ha="right", parse_math=False)
+    right.set_yticks(range(len(lines)), lines, parse_math=False)
 
 
 if __name__ == "__main__":

@@ -189,13 +189,18 @@ def train_or_load(
 ) -> Network:
     """The network that an earlier process has trained, or one that is trained now and saved."""
     training = f"{variant.name} {start}"
-    kept = run.finished.get(training)
+    kept = run.kept(training, restored)
     if kept is None:
         network = train(variant, start, ids, letters, options, run.folder)
         run.save(training, asdict(network))
         return network
-    said = {fed: Recitation(**recited) for fed, recited in kept["recitations"].items()}
-    return Network(**{**kept, "recitations": said})
+    return kept
+
+
+def restored(fields: dict[str, Any]) -> Network:
+    """The network of which a checkpoint holds the fields."""
+    said = {fed: Recitation(**recited) for fed, recited in fields["recitations"].items()}
+    return Network(**{**fields, "recitations": said})
 
 
 def median(recitations: list[Recitation]) -> Recitation:
@@ -277,10 +282,10 @@ def main(options: Options) -> None:
             networks += trained
             labels = [f"{variant.name}: {next(iter(rows))}", *list(rows)[1:]]
             drawn += zip(labels, rows.values(), strict=True)
-        draw(drawn, options.sentence + "$")
-        show_or_save(run.folder.curve_file)
         results = {"networks": [asdict(network) for network in networks]}
         run.folder.write_json(run.folder.results_file, results)
+        draw(drawn, options.sentence + "$")
+        show_or_save(run.folder.curve_file)
 
 
 if __name__ == "__main__":

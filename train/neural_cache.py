@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from common import kernels
 from common.perplexity.neural_cache import (
     cache_probabilities,
     eval_perplexity_cache,
@@ -84,8 +85,10 @@ def main(options: Options) -> None:
             raise ValueError(
                 f"--{name}: expected 0 to below {most:g}, got {getattr(options, name)}"
             )
+    measured = require_finished(options.run)
     model, corpus = open_run(options.run, options.corpus, options.data_dir)
-    require_finished(options.run)
+    kernels.print_notice()
+    print(corpus.about)
     start = time.perf_counter()
     if options.tune:
         options = tuned(model, corpus, options)
@@ -98,7 +101,7 @@ def main(options: Options) -> None:
         figures[split] = value
     figures |= corpus.vocabulary.in_bits(figures)
     seconds = time.perf_counter() - start
-    add_result(options.run, NAME, {**figures, "settings": settings, "seconds": seconds})
+    add_result(options.run, NAME, {**figures, "settings": settings, "seconds": seconds}, measured)
 
 
 if __name__ == "__main__":

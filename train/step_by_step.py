@@ -243,6 +243,7 @@ def main(options: Options) -> None:
             "step_by_step: expected scale and keep_bias to be finite, "
             f"got {options.scale} and {options.keep_bias}"
         )
+    numpy.empty((options.hidden_size, options.hidden_size))  # say now that there is no room for it
     run = RunFolder.create("step_by_step", "", options)
 
     print("The published example, printed with 8 decimals. For a line of several numbers the table")

@@ -52,15 +52,18 @@ class ImportOptions(CommonImportOptions):
 
 def export_weights(options: ExportOptions) -> None:
     """Run the command ``export``."""
-    model, _ = open_model(options.run)
+    if options.file.resolve().parent == options.run.resolve():
+        raise ValueError(f"{options.file}: that is the folder of the run; name another for FILE")
+    model, vocabulary = open_model(options.run)
     state = to_torch(model)
-    write_tensors(options.file, state, {"layout": "PyTorch", "model": type(model).__name__})
+    about = {"layout": "PyTorch", "model": type(model).__name__, "vocabulary": vocabulary.hash()}
+    write_tensors(options.file, state, about)
     print(f"{len(state)} tensors of {type(model).__name__} written to {options.file}")
 
 
 def import_weights(options: ImportOptions) -> None:
     """Run the command ``import``."""
-    state, _ = read_tensors(options.file)
+    state, about = read_tensors(options.file)
     table = state.get("encoder.weight", state.get("decoder.weight"))  # one, where they are tied
     recurrent = state.get("rnn.weight_hh_l0")
     if table is None or recurrent is None or table.ndim != 2 or recurrent.ndim != 2:
@@ -71,7 +74,11 @@ def import_weights(options: ImportOptions) -> None:
     (V, D), H = table.shape, recurrent.shape[1]
     num_values = sum(tensor.size for tensor in state.values())
     keep_as_run(
-        options, (V, D, H), num_values, lambda model: from_torch(model, state, options.file)
+        options,
+        (V, D, H),
+        num_values,
+        lambda model: from_torch(model, state, options.file),
+        str(about.get("vocabulary", "")),
     )
 
 

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["read_whole", "write_atomically"]
+
+
+def read_whole(path: str | os.PathLike, most: int = -1) -> bytes:
+    """The content of a file, or its first ``most`` bytes.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        OSError: where it cannot be read; where ``path`` is a folder, or a device or a pipe, which
+            may never end.
+    """
+    path = Path(path)
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a file that could be read", str(path))
+    with open(path, "rb") as file:
+        return file.read(most)
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy
 
+from common.files.atomic import read_whole
+
 __all__ = ["read_array_list"]
 
 MAX_BYTES = 1 << 28  # 256 MiB: three times what the largest model of the book takes in float32
@@ -226,11 +228,11 @@ def read_array_list(path: str | os.PathLike) -> list[numpy.ndarray]:
 
     Raises:
         FileNotFoundError: where there is no such file.
+        OSError: where it cannot be read, or is no file.
         ValueError: for anything else: another kind of file, one that is cut short or too large, and
             one that names, calls or holds what a list of such arrays does not need.
     """
-    with open(path, "rb") as file:
-        data = file.read(MAX_BYTES + 1)
+    data = read_whole(path, MAX_BYTES + 1)
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES} bytes")

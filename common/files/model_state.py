@@ -266,9 +266,10 @@ def load_trainer_state(trainer: Any, state: dict[str, Any]) -> None:
         trainer.rng.bit_generator.state = state["rng"]
     for name in ("epoch", "column", "in_epoch", "iteration", "skipped", "skipped_in_a_row"):
         setattr(trainer, name, int(state[name]))
-    trainer.order = numpy.array(state["order"])
+    trainer.order = numpy.array(state["order"], dtype=int).reshape(-1)
     progress, saved_progress = trainer.progress, state["progress"]
-    progress.total = np.asarray(saved_progress["total"])[()]
+    total = np.asarray(saved_progress["total"])
+    progress.total = total.astype(total.dtype if total.dtype.kind == "f" else float)[()]
     progress.targets = int(saved_progress["targets"])
     progress.iterations = int(saved_progress["iterations"])
     progress.seconds = float(saved_progress["seconds"])

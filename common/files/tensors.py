@@ -18,7 +18,7 @@ import numpy
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from common.files.atomic import write_atomically
+from common.files.atomic import read_whole, write_atomically
 from common.np import Array, to_cpu
 
 __all__ = ["read_checkpoint", "read_tensors", "write_checkpoint", "write_tensors"]
@@ -64,10 +64,10 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, numpy.ndarray], dic
 
     Raises:
         FileNotFoundError: where there is no such file.
+        OSError: where it cannot be read, or is no file.
         ValueError: for a file that is cut short, altered, or no safetensors file.
     """
-    with open(path, "rb") as file:
-        data = file.read()
+    data = read_whole(path)
     try:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
@@ -141,6 +141,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: where there is no such file.
+        OSError: where it cannot be read, or is no file.
         ValueError: for a file that is cut short, altered, or no checkpoint.
     """
     arrays, about = read_tensors(path)

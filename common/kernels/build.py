@@ -67,6 +67,8 @@ SWITCH = "TIMELAYERS_NATIVE"
 ON, OFF = ("1", "on", "true", "yes"), ("0", "off", "false", "no")
 SECONDS_TO_COMPILE = 600  # it takes 5; a machine may be busy
 DAYS_UNUSED, FILES_KEPT = 30, 8  # in a cache folder, beside the file that was just made
+# How a compiler ends by itself, such as without a folder for temporary files: that is an answer.
+CRASHES = [signal.SIGABRT, signal.SIGSEGV, signal.SIGILL, signal.SIGFPE]
 # What gcc and clang say when a process that they started for a part of the work was ended.
 ENDED_INSIDE = [
     f"{how} signal terminated program" for how in ("Killed", "Terminated", "Interrupt", "Hangup")
@@ -144,7 +146,7 @@ def _compiled() -> Attempt:
     compiler = _compiler()
     version = _run(compiler, "--version").decode(errors="replace")
     about = version.partition("\n")[0].strip()
-    key = _key(version)
+    key = _key(version, compiler[1:])
     problems: list[str] = []
     empty = []
     for folder in _folders(problems):
@@ -188,9 +190,11 @@ def _compiler() -> list[str]:
     return words
 
 
-def _key(version: str) -> str:
+def _key(version: str, options: list[str]) -> str:
+    """Of the sources, the flags, the compiler with the ``options`` in $CC, and the processor."""
     texts = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))]
-    about = [*texts, " ".join(FLAGS).encode(), version.encode(), _processor().encode()]
+    flags = shlex.join([*options, *FLAGS])
+    about = [*texts, flags.encode(), version.encode(), _processor().encode()]
     return hashlib.sha256(b"\0".join(about)).hexdigest()[:16]
 
 
@@ -232,7 +236,8 @@ def _run(compiler: list[str], *arguments: str) -> bytes:
         _end(process)
         raise
     code, said = process.returncode, stderr.decode(errors="replace")
-    if code < 0 or code > 128 or any(text in said for text in ENDED_INSIDE):  # 128 + n: a shell's
+    signum = -code if code < 0 else code - 128  # 128 + n: a shell's
+    if (signum > 0 and signum not in CRASHES) or any(text in said for text in ENDED_INSIDE):
         raise _Ended(f"a signal ended the compiler {name} (exit status {code})")
     if code != 0:
         lines = said.strip().splitlines() or ["without a message"]

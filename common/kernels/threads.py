@@ -10,7 +10,7 @@ import itertools
 import os
 import queue
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -124,43 +124,49 @@ def _is_per_thread(library: LibController) -> bool:
 
 
 class _Limit:
-    """One thread for the BLAS from the first ``enter`` to the last ``leave``, of any thread."""
+    """One thread for the BLAS from the first ``enter`` to the last ``leave``, of any thread.
+
+    An entry is any object. It counts until all that it changed is as before, so that ``leave`` can
+    be called again where Ctrl-C has broken it off.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.entries: Counter[int] = Counter()  # by thread
+        self.entries: dict[object, int] = {}  # and the thread of each
         self.before: list[int] = []
 
-    def enter(self) -> int:
-        """Limit the BLAS; returns the calling thread, for ``leave``."""
+    def enter(self, entry: object) -> None:
+        """Limit the BLAS for the calling thread."""
         me = threading.get_ident()
         with self.lock:
-            is_first, is_my_first = not self.entries, self.entries[me] == 0
+            is_first, is_my_first = not self.entries, me not in self.entries.values()
             if is_first:
                 self.before = [library.get_num_threads() for library in blas()]
-            self.entries[me] += 1
+            self.entries[entry] = me
             for library in blas():
                 if is_first or (is_my_first and _is_per_thread(library)):
                     _set_threads(library, 1)
-        return me
 
-    def leave(self, who: int) -> None:
-        """Lift the limit that ``enter`` set for the thread ``who``."""
+    def leave(self, entry: object) -> None:
+        """Lift the limit of an ``entry``; nothing to do where it is lifted already."""
         with self.lock:
-            self.entries -= Counter({who: 1})  # what falls to 0 is dropped
-            self._restore(is_my_last=who not in self.entries)
+            if entry in self.entries:
+                me = self.entries[entry]
+                others = [who for other, who in self.entries.items() if other is not entry]
+                self._restore(is_last=not others, is_my_last=me not in others)
+                del self.entries[entry]
 
     def forget_other_threads(self) -> None:
         """In a child process there is only the thread that forked."""
         self.lock = threading.Lock()
         me, were_some = threading.get_ident(), bool(self.entries)
-        self.entries = +Counter({me: self.entries[me]})  # without those of 0
+        self.entries = {entry: who for entry, who in self.entries.items() if who == me}
         if were_some:
-            self._restore(is_my_last=False)
+            self._restore(is_last=not self.entries, is_my_last=False)
 
-    def _restore(self, is_my_last: bool) -> None:
+    def _restore(self, is_last: bool, is_my_last: bool) -> None:
         for library, threads in zip(blas(), self.before, strict=True):
-            if not self.entries or (is_my_last and _is_per_thread(library)):
+            if is_last or (is_my_last and _is_per_thread(library)):
                 _set_threads(library, threads)
 
 
@@ -174,11 +180,16 @@ def one_blas_thread() -> Iterator[None]:
     ``ThreadpoolController.limit`` does the same for a single thread of the program, and asks each
     library for its name and version every time: half a millisecond.
     """
-    who = _limit.enter()
+    entry = object()
     try:
+        _limit.enter(entry)
         yield
     finally:
-        _limit.leave(who)
+        try:
+            _limit.leave(entry)
+        except BaseException:  # Ctrl-C
+            _limit.leave(entry)
+            raise
 
 
 if hasattr(os, "register_at_fork"):

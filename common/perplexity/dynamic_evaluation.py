@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy
+
 from common.base_layer import check_sizes
 from common.kernels import over_rows
 from common.kernels.passes import descend
@@ -203,6 +205,7 @@ def _check(
         raise ValueError(f"{who}: expected epsilon above 0, got 0; a scale may be 0")
 
 
+@numpy.errstate(over="ignore", invalid="ignore")  # the losses tell
 def dynamic_losses(
     model: Any,
     corpus: Array,

@@ -33,6 +33,7 @@ from common.plotting import progress
 __all__ = ["cache_probabilities", "eval_perplexity_cache", "mixed_perplexity"]
 
 WHO = "eval_perplexity_cache"
+MOST = 1e30  # more than any theta that makes a difference, and times a similarity still a float32
 
 
 def _cached(
@@ -53,7 +54,7 @@ def _cached(
     shifted = np.minimum(similar - np.where(largest > -np.inf, largest, 0), 0)
     p = np.zeros((len(thetas), T), dtype="float64")
     for row, theta in enumerate(thetas):
-        weights = np.exp(theta * shifted)
+        weights = np.exp(min(theta, MOST) * shifted)
         total = (weights * seen).sum(axis=1, dtype="float64")
         p[row] = (weights * found).sum(axis=1, dtype="float64") / np.maximum(total, 1e-300)
     return p

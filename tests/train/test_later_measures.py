@@ -172,10 +172,10 @@ def test_a_cache_setting_out_of_range_is_refused(options, run):
 def test_results_that_are_damaged_or_not_there(tmp_path):
     run = RunFolder(tmp_path)
     assert read_results(run) == {}
-    add_result(tmp_path, "neural_cache", {"test": 1.0})
+    add_result(tmp_path, "neural_cache", {"test": 1.0}, {})
     assert read_results(run) == {"neural_cache": {"test": 1.0}}
     for damaged in ("{", "[1]"):
         run.results_file.write_text(damaged)
         with pytest.raises(ValueError, match="not the results of a run"):
-            add_result(tmp_path, "neural_cache", {"test": 2.0})
+            add_result(tmp_path, "neural_cache", {"test": 2.0}, {})
         assert run.results_file.read_text() == damaged

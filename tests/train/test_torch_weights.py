@@ -36,7 +36,12 @@ def test_a_run_comes_back_from_pytorchs_layout_to_the_last_bit(name, run, tmp_pa
     file, back = tmp_path / "weights.safetensors", tmp_path / "back"
     torch_weights.export_weights(torch_weights.ExportOptions(out, file))
     _, about = read_tensors(file)  # the checksum holds
-    assert about == {"layout": "PyTorch", "model": MODELS[name](10).__class__.__name__}
+    words = load_corpus(corpus).vocabulary_hash()
+    assert about == {
+        "layout": "PyTorch",
+        "model": MODELS[name](10).__class__.__name__,
+        "vocabulary": words,
+    }
     torch_weights.import_weights(
         torch_weights.ImportOptions(file, name, corpus=str(corpus), out=back)
     )

@@ -14,6 +14,7 @@ import tyro
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from common.plotting import save
 from train.benchmark.report import aligned
 from train.benchmark.run_records import (
     ADAPTIVE_EVALUATIONS,
@@ -110,7 +111,7 @@ def draw(runs: Sequence[RunRecord], path: Path) -> None:
     """Save one line for each run. Both axes are logarithmic, for runs of seconds and of hours.
 
     Raises:
-        ValueError: where no run has a validation.
+        ValueError: where no run has a validation, or for a format that is not known.
         OSError: where the figure cannot be written.
     """
     drawn = [run for run in runs if run.curve]
@@ -131,8 +132,9 @@ def draw(runs: Sequence[RunRecord], path: Path) -> None:
     axes.set_xlabel("minutes of training")
     axes.set_ylabel("validation perplexity")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=100)
+    for text in axes.legend(fontsize="small").get_texts():
+        text.set_parse_math(False)  # a $ in the name of a folder is a $
+    save(figure, path, dpi=100)
 
 
 def main(options: Options) -> None:

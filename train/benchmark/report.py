@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
+from common.plotting import save
 from train.benchmark.processes import available_cores
 from train.benchmark.workloads import Workload
 
@@ -196,7 +197,7 @@ class Report:
             halves[-1].suptitle("Cost of a step of Rnnlm")
             for k, curve in enumerate(self.curves, start=1):
                 _draw_curve(halves[-1].add_subplot(2, 2, k), curve)
-        figure.savefig(path, dpi=100)
+        save(figure, path, dpi=100)
 
     def _draw_bars(self, axes: Axes) -> None:
         """Each side's median relative to PyTorch's, one row a workload; the floor as a tick."""

@@ -9,9 +9,9 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from common.files.atomic import write_atomically
+from common.files.atomic import read_whole, write_atomically
 from train import dynamic_evaluation, neural_cache
-from train.run.folder import RunFolder, read_results
+from train.run.folder import RunFolder, read_json, read_results
 from train.run.saved_run import SCRIPTS, options_of
 
 __all__ = [
@@ -66,8 +66,11 @@ class RunRecord:
 
     @property
     def corpus(self) -> str:
-        """Name of the text."""
-        return Path(self.config["options"]["corpus"]).stem
+        """Name of the text; of pydoc, which each Python has its own of, with the version."""
+        options = self.config["options"]
+        name = self.config.get("corpus", {}).get("name", Path(options["corpus"]).stem)
+        python = self.config.get("versions", {}).get("python")
+        return f"{name} of Python {python}" if name == "pydoc" and python else name
 
     @property
     def epochs(self) -> int:
@@ -117,12 +120,12 @@ def _curve(run: RunFolder) -> list[tuple[float, int, float]]:
     """The validations in log.jsonl, as in ``RunRecord.curve``."""
     curve = []
     try:
-        for line in run.log_file.read_text(encoding="utf-8").splitlines():
+        for line in read_whole(run.log_file).splitlines():
             record = json.loads(line)
             if "valid" in record and record["valid"] is not None:  # null: not a finite number
                 seconds, valid = float(record["seconds"]), float(record["valid"])
                 curve.append((seconds, int(record["step"]), valid))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{run.log_file}: not the log of a run ({error})") from error
     return curve
 
@@ -162,8 +165,8 @@ def read_record(path: Path) -> RunRecord:
         FileNotFoundError: where there is no such file.
         ValueError: where it is damaged.
     """
+    kept = read_json(path, "the record of a run")
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
         curve = [(float(s), int(step), float(valid)) for s, step, valid in kept.pop("curve")]
         record = RunRecord(**kept, curve=curve)
         script = record.config["script"]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import numpy
-
-from common import kernels
 from common.files.model_state import holds_generators
 from common.files.tensors import read_checkpoint, write_checkpoint
-from train.run.folder import RunFolder, fixed_options, read_results
+from train.run.folder import RunFolder, fixed_options, note_differences, read_results
 
 __all__ = ["save", "resume"]
 
@@ -56,6 +51,8 @@ def resume(training: Any, script: str) -> bool:
     if not run.checkpoint_file.exists():
         if run.weights_file.exists():
             raise ValueError(f"{run.path} has weights but no checkpoint to go on from")
+        _, config = RunFolder.open(run.path)
+        run.expect_text(config, training.corpus)
         print("no checkpoint yet: starts from the beginning", flush=True)
         run.go_back()
         run.write_config(script, training.options, training.corpus)
@@ -63,7 +60,7 @@ def resume(training: Any, script: str) -> bool:
     checkpoint = read_checkpoint(run.checkpoint_file)
     try:
         return _go_back(training, checkpoint, script)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(
             f"{run.checkpoint_file}: not a checkpoint of this version ({error!r})"
         ) from error
@@ -80,7 +77,7 @@ def _go_back(training: Any, checkpoint: dict[str, Any], script: str) -> bool:
         raise ValueError(f"--epochs {epochs}: the run in {run.path} is in epoch {begun}")
     training.go_back_to(
         best=float(checkpoint["best"]),
-        valid_points=[(step, valid) for step, valid in checkpoint["valid_points"]],
+        valid_points=[(int(step), float(valid)) for step, valid in checkpoint["valid_points"]],
         seconds=float(checkpoint["seconds"]),
     )
     is_reported = run.curve_file.exists() and read_results(run).get("epochs") == trainer.epoch
@@ -93,10 +90,15 @@ def _go_back(training: Any, checkpoint: dict[str, Any], script: str) -> bool:
         return False
     run.results_file.unlink(missing_ok=True)  # they are of weights that will change
     records = run.go_back(checkpoint["log"])
-    trainer.curve = [record for record in records if "perplexity" in record]
+    trainer.curve = [record for record in records if _is_report(record)]
     run.write_config(script, training.options, training.corpus)
     print(f"goes on after iteration {trainer.iteration}, {trainer.epoch} epochs done", flush=True)
     return True
+
+
+def _is_report(record: Mapping[str, Any]) -> bool:
+    """Whether a record of the log is a point of the curve; a damaged one is not."""
+    return all(isinstance(record.get(name), int | float) for name in ("step", "perplexity"))
 
 
 def _check(training: Any, checkpoint: dict[str, Any]) -> None:
@@ -119,24 +121,4 @@ def _check(training: Any, checkpoint: dict[str, Any]) -> None:
         raise ValueError(f"{file}: made with {'; '.join(changed)} in config.json")
     _, config = RunFolder.open(training.run.path)
     training.run.expect_text(config, training.corpus)
-    _note_differences(config, checkpoint["version"])
-
-
-def _note_differences(config: Mapping[str, Any], made_by: str) -> None:
-    """Say what computes otherwise than it did when the run began."""
-    then, now = config.get("machine", {}), kernels.status()
-    versions = config.get("versions", {})
-    pairs = [
-        ("time-layers", made_by, version("time-layers")),
-        ("NumPy", versions.get("numpy"), numpy.__version__),
-        ("Python", versions.get("python"), platform.python_version()),
-        ("compiled kernels", then.get("key"), now["key"]),
-        ("BLAS", then.get("blas"), now["blas"]),
-    ]
-    for what, before, today in pairs:
-        if before != today:
-            print(
-                f"note: {what} {before} when the run began, {today} now; the last digits may "
-                "differ from here on",
-                file=sys.stderr,
-            )
+    note_differences(config, checkpoint["version"])

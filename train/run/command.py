@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy
 import tyro
@@ -27,24 +28,23 @@ Options = TypeVar("Options")
 def run_command(main: Callable[[Options], None], options: type[Options]) -> None:
     """Parse the command line into ``options`` and call ``main`` with it.
 
-    What a user can cause ends as one line on stderr and exit code 1; an unknown option as tyro's
-    message and exit code 2; Ctrl-C and SIGTERM as 130 and 143. With ``--resume RUN`` the options of
-    that run take the place of the defaults, with ``--preset NAME`` those in ``options.PRESETS``.
+    What a user can cause ends as one line on stderr and exit code 1; so does standard output that
+    could not be written, but for a reader that is gone. An unknown option ends as tyro's message
+    and exit code 2; Ctrl-C and SIGTERM as 130 and 143. With ``--resume RUN`` the options of that
+    run take the place of the defaults, with ``--preset NAME`` those in ``options.PRESETS``.
     """
-    _begin()
-    with _reported_errors():
-        defaults = _defaults(options)
-    _run(main, tyro.cli(options, prog=_program(), default=defaults))
+    with _command():
+        _run(main, tyro.cli(options, prog=_program(), default=_defaults(options)))
 
 
 def run_subcommands(commands: dict[str, tuple[Callable[[Any], None], type]]) -> None:
     """``run_command`` for a script of several commands: a main and its options by name."""
-    _begin()
     mains = {options: main for main, options in commands.values()}
-    parsed = tyro.extras.subcommand_cli_from_dict(
-        {name: options for name, (_, options) in commands.items()}, prog=_program()
-    )
-    _run(mains[type(parsed)], parsed)
+    with _command():
+        parsed = tyro.extras.subcommand_cli_from_dict(
+            {name: options for name, (_, options) in commands.items()}, prog=_program()
+        )
+        _run(mains[type(parsed)], parsed)
 
 
 def _defaults(options: type[Options]) -> Options | None:
@@ -70,11 +70,33 @@ def _program() -> str | None:
     return None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
 
 
-def _begin() -> None:
-    """Ctrl-C raises from here on, and no reader of the output can end a run."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
+def _keep_standard_streams() -> None:
+    """Open those of the three that are closed: a file of the run would take their place.
+
+    What is meant for standard error, a word of a library written in C as well, would then stand in
+    that file.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+
+
+class Interrupted:
+    """The handler of Ctrl-C for as long as a command runs.
+
+    Attributes:
+        received: whether it has raised. An import that it breaks off may make another error of it.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __call__(self, signum: int, frame: Any) -> None:
+        """Raise KeyboardInterrupt."""
+        self.received = True
+        raise KeyboardInterrupt
 
 
 class Output(io.TextIOBase):
@@ -85,12 +107,18 @@ class Output(io.TextIOBase):
 
     Args:
         stream: standard output or error; None where there is none.
+
+    Attributes:
+        failure: why something was not written, if not for want of a reader; or None.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self.failure: OSError | None = None
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
+            with suppress(OSError, ValueError):
+                os.set_blocking(stream.fileno(), True)  # wait for a slow reader
 
     def write(self, text: str) -> int:
         """Write, if anybody reads."""
@@ -105,7 +133,9 @@ class Output(io.TextIOBase):
         try:
             if self._stream is not None:
                 getattr(self._stream, name)(*arguments)
-        except (OSError, ValueError):  # ValueError: closed
+        except (OSError, ValueError) as error:  # ValueError: closed
+            if isinstance(error, OSError) and error.errno not in (errno.EPIPE, errno.EIO):
+                self.failure = self.failure or error
             self._give_up()
 
     def _give_up(self) -> None:
@@ -130,23 +160,49 @@ class Output(io.TextIOBase):
 
 
 @contextmanager
-def _reported_errors() -> Iterator[None]:
+def _command() -> Iterator[None]:
+    """From the command line to the exit code."""
+    interrupted = Interrupted()
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, interrupted)
+        _keep_standard_streams()
+        sys.stdout, sys.stderr = output, _ = Output(sys.stdout), Output(sys.stderr)
         yield
-    except MemoryError as error:
-        sys.exit(f"error: there is not enough memory for this ({error or 'no size is known'})")
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
+        output.flush()
+        if output.failure is not None:
+            sys.exit(f"error: standard output: {output.failure.strerror}")
     except Stopped as stop:
         sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (Exception, KeyboardInterrupt) as error:
+        if interrupted.received:
+            _leave(130)
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(130)
+        if isinstance(error, MemoryError):
+            about = str(error) or "no size is known"
+            sys.exit(f"error: there is not enough memory for this ({about})")
+        if isinstance(error, (ValueError, RuntimeError, OSError)):
+            sys.exit(f"error: {error}")
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupted:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left that could be kept
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without taking Python down: Ctrl-C in an import may have left a module half
+    made, and that would crash."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _run(main: Callable[[Any], None], parsed: Any) -> None:
-    with _reported_errors():
-        if getattr(parsed, "gpu", False):
-            config.GPU = True
-        if config.GPU:
-            to_gpu(numpy.zeros(1))  # say now what is missing, not after the corpus is read
-        main(parsed)
+    if getattr(parsed, "seed", 0) < 0:
+        raise ValueError(f"--seed: expected 0 or more, got {parsed.seed}")
+    if getattr(parsed, "gpu", False):
+        config.GPU = True
+    if config.GPU:
+        to_gpu(numpy.zeros(1))  # say now what is missing, not after the corpus is read
+    main(parsed)

@@ -36,11 +36,13 @@ valid              perplexity of the validation text by the exact protocol; of t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import platform
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -53,7 +55,7 @@ from typing import Any
 import numpy
 
 from common import kernels
-from common.files.atomic import write_atomically
+from common.files.atomic import read_whole, write_atomically
 from datasets.corpus import SPLITS, Corpus
 from datasets.vocabulary import Vocabulary
 from train.run.tensorboard import EventFile
@@ -69,8 +71,11 @@ __all__ = [
     "RunFolder",
     "add_result",
     "fixed_options",
+    "note_differences",
+    "read_json",
     "read_results",
     "require_finished",
+    "require_finite",
 ]
 
 CALL_OPTIONS = ("resume", "out")  # they say where the run lies, not what it computes
@@ -109,12 +114,12 @@ class RunFolder:
             corpus: the text, whose words the folder keeps; None for a run without one.
 
         Raises:
-            FileExistsError: where the folder holds a run already.
+            FileExistsError: where the folder holds a run already, or a file that one has left.
             InUseError: where another process is making it at this moment.
             OSError: where it cannot be made or written.
         """
         name = f"{script}-{subject}" if subject else script
-        path = _next_free(name) if options.out is None else Path(options.out)
+        path = _next_free(name) if options.out is None else Path(options.out).expanduser()
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"--out {path}: there is a file of that name; name a folder")
         path.mkdir(parents=True, exist_ok=True)
@@ -123,8 +128,11 @@ class RunFolder:
             if run.config_file.exists():
                 go_on = f", or go on with it: --resume {path}" if hasattr(options, "resume") else ""
                 raise FileExistsError(f"{path} holds a run already; name another --out{go_on}")
-            if corpus is not None:
-                write_atomically(run.vocabulary_file, corpus.vocabulary.to_json().encode())
+            for file in (run.log_file, run.checkpoint_file, run.weights_file, run.results_file):
+                if os.path.lexists(file):  # it would be taken for one of this run
+                    raise FileExistsError(
+                        f"{path} holds {file.name} of another run; name another --out"
+                    )
             run.write_config(script, options, corpus)
         return run
 
@@ -139,12 +147,8 @@ class RunFolder:
         run = cls(path)
         if not run.config_file.exists():
             raise FileNotFoundError(f"{path} is not the folder of a run: it has no config.json")
-        try:
-            config = json.loads(run.config_file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{run.config_file}: not the config of a run ({error})") from error
-        keys = config if isinstance(config, dict) else {}
-        if not isinstance(keys.get("script"), str) or not isinstance(keys.get("options"), dict):
+        config = read_json(run.config_file, "the config of a run")
+        if not isinstance(config.get("script"), str) or not isinstance(config.get("options"), dict):
             raise ValueError(
                 f"{run.config_file}: not the config of a run (no script with its options)"
             )
@@ -158,7 +162,7 @@ class RunFolder:
             ValueError: where the file is damaged.
         """
         try:
-            return Vocabulary.from_json(self.vocabulary_file.read_text(encoding="utf-8"))
+            return Vocabulary.from_json(read_whole(self.vocabulary_file).decode())
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{self.path} has no {self.vocabulary_file.name}: it was made by a version before "
@@ -167,8 +171,15 @@ class RunFolder:
         except ValueError as error:
             raise ValueError(f"{self.vocabulary_file}: {error}") from error
 
-    def expect_text(self, config: Mapping[str, Any], corpus: Corpus) -> None:
+    def expect_text(
+        self, config: Mapping[str, Any], corpus: Corpus, flags: str = "--corpus or --data-dir"
+    ) -> None:
         """Compare a text with what ``config`` says of the run's.
+
+        Args:
+            config: of the run.
+            corpus: the text.
+            flags: the options by which the right text can be named.
 
         Raises:
             ValueError: where words or a split differ; says which, and how to name the right text.
@@ -188,7 +199,7 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} is a run of another text: {', '.join(differs)} differ.\n"
                 f"then: {about}\nnow:  {corpus.about}\n"
-                "Name the text of the run with --corpus or --data-dir"
+                f"Name the text of the run with {flags}"
             )
 
     def locked(self) -> AbstractContextManager[None]:
@@ -202,19 +213,17 @@ class RunFolder:
     def write_config(self, script: str, options: Any, corpus: Corpus | None = None) -> None:
         """Write config.json: script, options, text, versions, and what computes.
 
-        Of a run that starts from another it also has the hash of those weights, as they were when
-        it was written first.
+        With a text its words are written, too. Of a run that starts from another it also has the
+        hash of those weights, as they were when it was written first. Where no kernels compute, a
+        line on stderr says so.
         """
+        kernels.print_notice()
         about: dict[str, Any] = {
             "script": script,
             "options": {
                 key: _plain(value) for key, value in asdict(options).items() if key != "resume"
             },
-            "versions": {
-                "time-layers": version("time-layers"),
-                "numpy": numpy.__version__,
-                "python": platform.python_version(),
-            },
+            "versions": _versions(),
             "machine": kernels.status(),
         }
         if getattr(options, "start_from", None) is not None:
@@ -223,6 +232,7 @@ class RunFolder:
                 "weights": RunFolder(options.start_from).weights_hash(),
             }
         if corpus is not None:
+            write_atomically(self.vocabulary_file, corpus.vocabulary.to_json().encode())
             hashes, sizes = corpus.split_hashes(), corpus.split_sizes()
             about["corpus"] = {
                 "name": corpus.name,
@@ -264,7 +274,7 @@ class RunFolder:
         """
         line = (json.dumps(_finite(record), allow_nan=False) + "\n").encode()
         try:
-            with open(self.log_file, "ab", opener=_no_link) as file:
+            with open(self.log_file, "ab", opener=_own_file) as file:
                 file.write(line)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.log_file)) from error
@@ -304,15 +314,16 @@ class RunFolder:
 
     def log_state(self) -> dict[str, Any]:
         """Length and checksum of log.jsonl, once all of it is on disk."""
-        with open(self.log_file, "ab", opener=_no_link) as file:
+        with open(self.log_file, "ab", opener=_own_file) as file:
             os.fsync(file.fileno())
             return {"length": file.tell(), "sha256": self._log_digest.hexdigest()}
 
     def go_back(self, log: Mapping[str, Any] | None = None) -> list[dict]:
         """Bring the folder back to where a checkpoint was made.
 
-        The log is cut to the length that it had then, and files that a process left half written
-        when it was killed are removed. The lock must be held.
+        The log is cut to the length that it had then, in a new file, since a copy of the folder may
+        share the old one. Files that a process left half written when it was killed are removed.
+        The lock must be held.
 
         Args:
             log: what ``log_state`` was then; None for a log without a line.
@@ -327,10 +338,11 @@ class RunFolder:
             if isinstance(file, Path) and file != self.path:
                 for leftover in self.path.glob(f".{file.name}.*"):
                     leftover.unlink()
-        with open(self.log_file, "a+b", opener=_no_link) as stream:
-            stream.truncate(min(stream.tell(), log["length"] if log else 0))
-            stream.seek(0)
-            text = stream.read()
+        text = b""
+        if os.path.lexists(self.log_file):
+            with open(self.log_file, "rb", opener=_own_file) as stream:
+                text = stream.read(log["length"] if log else 0)
+        write_atomically(self.log_file, text)
         self._log_digest = hashlib.sha256(text)
         if log and self._log_digest.hexdigest() != log["sha256"]:
             print(
@@ -338,6 +350,15 @@ class RunFolder:
                 file=sys.stderr,
             )
         return _records(text)
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Write results.json.
+
+        Raises:
+            RuntimeError: for a figure that is not finite, once all is written.
+        """
+        self.write_json(self.results_file, results)
+        require_finite(self.path, results)
 
     def write_json(self, path: Path, content: dict) -> None:
         """Write one file of the folder, whole; a number that is not finite becomes null."""
@@ -348,6 +369,39 @@ class RunFolder:
 def _plain(value: Any) -> Any:
     """The value of an option as JSON has it: a path as its text, a tuple as a list."""
     return json.loads(json.dumps(value, default=str))
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "time-layers": version("time-layers"),
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def note_differences(config: Mapping[str, Any], made_by: str | None = None) -> None:
+    """Say on stderr what computes otherwise than it did when the run began.
+
+    Args:
+        config: of the run.
+        made_by: the version of this project that wrote its checkpoint, if the config's is older.
+    """
+    then, now = config.get("versions", {}), _versions()
+    machine, here = config.get("machine", {}), kernels.status()
+    pairs = [
+        ("time-layers", made_by or then.get("time-layers"), now["time-layers"]),
+        ("NumPy", then.get("numpy"), now["numpy"]),
+        ("Python", then.get("python"), now["python"]),
+        ("compiled kernels", machine.get("key") or "none", here["key"] or "none"),
+        ("BLAS", machine.get("blas"), here["blas"]),
+    ]
+    for what, before, today in pairs:
+        if before != today:
+            print(
+                f"note: {what} {before} when the run began, {today} now; the last digits may "
+                "differ from here on",
+                file=sys.stderr,
+            )
 
 
 def _finite(value: Any) -> Any:
@@ -368,9 +422,18 @@ def _records(log: bytes) -> list[dict]:
     return [record for record in records if isinstance(record, dict)]
 
 
-def _no_link(path: str, flags: int) -> int:
-    """Open a file of the folder, never what a link in its place points to."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+def _own_file(path: str | Path, flags: int) -> int:
+    """Open a file of the folder: not what a link in its place points to, nor a pipe, which waits.
+
+    Raises:
+        OSError: where it is no file, or cannot be opened.
+    """
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags | careful, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file that a run could have written", str(path))
+    return descriptor
 
 
 def _next_free(name: str) -> Path:
@@ -386,6 +449,38 @@ def _next_free(name: str) -> Path:
             number += 1
 
 
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        path: the file.
+        what: it should be, for the error.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        OSError: where it cannot be read, or is no file.
+        ValueError: where it is damaged, or holds something else than an object.
+    """
+    try:
+        content = json.loads(read_whole(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not {what} ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not {what}")
+    return content
+
+
+def require_finite(where: Path, figures: Mapping[str, Any]) -> None:
+    """Raise RuntimeError where a figure is infinite or NaN; name it and ``where`` it is from."""
+    wrong = [
+        f"{name} {value}"
+        for name, value in figures.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+    if wrong:
+        raise RuntimeError(f"{where}: expected finite figures, got {', '.join(wrong)}")
+
+
 def read_results(run: RunFolder) -> dict[str, Any]:
     """What results.json says; nothing where training has not ended.
 
@@ -394,17 +489,11 @@ def read_results(run: RunFolder) -> dict[str, Any]:
     """
     if not run.results_file.exists():
         return {}
-    try:
-        results = json.loads(run.results_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{run.results_file}: not the results of a run ({error})") from error
-    if not isinstance(results, dict):
-        raise ValueError(f"{run.results_file}: not the results of a run")
-    return results
+    return read_json(run.results_file, "the results of a run")
 
 
-def require_finished(path: Path) -> None:
-    """See that figures can be added to the run in ``path``, before they are measured.
+def require_finished(path: Path) -> dict[str, Any]:
+    """The results of the run in ``path``, to which figures are to be added once they are measured.
 
     Raises:
         InUseError: where another process writes into the folder.
@@ -412,20 +501,34 @@ def require_finished(path: Path) -> None:
     """
     run = RunFolder(path)
     with run.locked():
-        if not read_results(run):
-            raise ValueError(f"{path}: its training has not ended, there is no results.json yet")
+        results = read_results(run)
+    if not results:
+        raise ValueError(f"{path}: its training has not ended, there is no results.json yet")
+    return results
 
 
-def add_result(path: Path, name: str, figures: dict[str, Any]) -> None:
+def add_result(path: Path, name: str, figures: dict[str, Any], measured: Mapping[str, Any]) -> None:
     """Put ``figures`` under ``name`` into results.json, in place of earlier ones of that name.
+
+    Args:
+        path: the folder.
+        name: what the figures are called.
+        figures: to be added.
+        measured: the results of the run when ``require_finished`` read them.
 
     Raises:
         InUseError: where another process writes into the folder.
-        ValueError: where the file is damaged.
+        RuntimeError: for a figure that is not finite; nothing is written.
+        ValueError: where the file is damaged, or the run was trained on in the meantime.
     """
     run = RunFolder(path)
+    require_finite(path, {f"{name} of {split}": value for split, value in figures.items()})
     with run.locked():
-        run.write_json(run.results_file, {**read_results(run), name: figures})
+        results = read_results(run)
+        training = [key for key, value in measured.items() if not isinstance(value, dict)]
+        if any(results.get(key) != measured[key] for key in training):
+            raise ValueError(f"{path}: it was trained on while this was measured; measure again")
+        run.write_json(run.results_file, {**results, name: figures})
 
 
 class InUseError(RuntimeError):
@@ -451,8 +554,11 @@ def locked(path: Path) -> Iterator[None]:
             "host": platform.node(),
             "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         }
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, (json.dumps(holder) + "\n").encode())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, (json.dumps(holder) + "\n").encode())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         yield
     finally:
         if fcntl is None:  # such a system may not remove a file that is open
@@ -465,7 +571,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _open(path: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        descriptor = _own_file(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -479,7 +585,11 @@ def _open(path: Path) -> int:
             )
             return descriptor
         try:
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            about = os.fstat(descriptor)
+            if os.path.samestat(about, os.stat(path)):
+                if about.st_nlink > 1:
+                    os.close(descriptor)
+                    raise OSError(errno.EMLINK, "it is a file of another name, too", str(path))
                 return descriptor
         except FileNotFoundError:
             pass

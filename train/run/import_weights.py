@@ -46,6 +46,7 @@ def keep_as_run(
     sizes: tuple[int, int, int],
     num_values: int,
     convert: Callable[[LanguageModel], Mapping[str, Array]],
+    words: str = "",
 ) -> RunFolder:
     """Build the model, fill it, write the run folder, and measure where the corpus is there.
 
@@ -56,10 +57,12 @@ def keep_as_run(
         sizes: V, D and H of the weights.
         num_values: how many values the weights have together.
         convert: the weights under the names of the model that it is given.
+        words: the hash of the vocabulary of the weights, where it is known.
 
     Raises:
-        ValueError: where the weights fit neither the model nor the vocabulary of the corpus.
+        ValueError: where the weights do not fit the model or the vocabulary of the corpus.
         FileExistsError: where the folder holds a run already.
+        RuntimeError: where a perplexity is not finite; the run is written.
     """
     V, D, H = sizes
     if max(V, H) * max(D, H) > num_values:  # before a model of that size takes memory
@@ -91,12 +94,17 @@ def keep_as_run(
             f"{options.file}: the weights have {V} words, corpus {corpus.name} has "
             f"{corpus.vocab_size}; name the corpus of the weights with --corpus"
         )
+    if corpus is not None and words and corpus.vocabulary.hash() != words:
+        raise ValueError(
+            f"{options.file}: the weights belong to other words than those of {corpus.name}; name "
+            "the corpus of the weights with --corpus"
+        )
     run = RunFolder.create(options.model, "imported", script_options, corpus)
-    model.vocabulary_hash = "" if corpus is None else corpus.vocabulary.hash()
+    model.vocabulary_hash = words if corpus is None else corpus.vocabulary.hash()
     model.save_params(run.weights_file)
     num_params = sum(param.size for param in model.params)
     print(f"{type(model).__name__}, {num_params:,} parameters (V {V:,}, D {D}, H {H}); {run.path}")
     if corpus is not None:
-        results = {"parameters": num_params, **evaluate(model, corpus)}
-        run.write_json(run.results_file, results)
+        print(corpus.about, flush=True)
+        run.write_results({"parameters": num_params, **evaluate(model, corpus)})
     return run

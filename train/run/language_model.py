@@ -7,6 +7,7 @@ import platform
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy
 
@@ -244,10 +245,8 @@ class Training:
             "skipped": trainer.skipped,
             "stopped_early": bool(self.early_stop()),
             **evaluate(model, self.corpus),
-            "corpus": self.corpus.name,
-            "python": platform.python_version(),
         }
-        run.write_json(run.results_file, results)
+        run.write_results(results)
         if trainer.skipped:
             print(f"{trainer.skipped} of {trainer.iteration} updates skipped: they were not finite")
         print_sample(model, self.corpus, self.options.seed)
@@ -258,11 +257,12 @@ class Training:
         print(f"run saved in {run.path} ({seconds:.0f} s of training{self.early_stop()})")
 
 
-def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, float]:
+def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, Any]:
     """Print and return valid and test perplexity by the exact and by the book's protocol.
 
     A split that is too short for one batch of the book's protocol has the exact one only. At
-    character level bits per character stand beside.
+    character level bits per character stand beside. Name of the corpus and version of Python, on
+    which a figure may depend, are returned, too.
     """
     results: dict[str, float] = {}
     print("perplexity    exact     book")
@@ -275,7 +275,8 @@ def evaluate(model: LanguageModel, corpus: Corpus) -> dict[str, float]:
             book = f"  (needs 351 tokens, there are {len(tokens)})"
         bits = corpus.vocabulary.bits_beside(exact, " | exact: ")
         print(f"{split:<10} {exact:8.2f} {book}{bits}", flush=True)
-    return results | corpus.vocabulary.in_bits(results)
+    results |= corpus.vocabulary.in_bits(results)
+    return {**results, "corpus": corpus.name, "python": platform.python_version()}
 
 
 def print_sample(model: LanguageModel, corpus: Corpus, seed: int) -> None:

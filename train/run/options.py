@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -121,10 +122,13 @@ class LanguageModelOptions(ABC):
 
     def with_whole_paths(self) -> Self:
         """The same with absolute paths, so that a run can be opened from another folder."""
-        is_file = Path(self.corpus).exists() and self.corpus not in NAMES
-        data_dir = None if self.data_dir is None else self.data_dir.absolute()
-        corpus = str(Path(self.corpus).absolute()) if is_file else self.corpus
-        start_from = None if self.start_from is None else self.start_from.absolute()
+        path = Path(os.path.expanduser(self.corpus))
+        is_file = path.exists() and self.corpus not in NAMES
+        data_dir, start_from = (
+            None if folder is None else folder.expanduser().absolute()
+            for folder in (self.data_dir, self.start_from)
+        )
+        corpus = str(path.absolute()) if is_file else self.corpus
         return replace(self, corpus=corpus, data_dir=data_dir, start_from=start_from)
 
     def load_corpus(self, run: RunFolder | None = None) -> Corpus:
@@ -210,8 +214,6 @@ class LanguageModelOptions(ABC):
         """Raise ValueError for a number with which no run can work."""
         if self.tensorboard:
             require_tensorboard()
-        if self.seed < 0:
-            raise ValueError(f"--seed: expected 0 or more, got {self.seed}")
         check_counts(self, "wordvec_size", "hidden_size", "epochs", "batch_size", "time_size")
         check_counts(self, "stop_after", "lr_decay", "average_window", "log_interval")
         if self.start_from is not None and self.max_vocab is not None:

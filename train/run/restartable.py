@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from common.files.tensors import read_checkpoint, write_checkpoint
-from train.run.folder import RunFolder, fixed_options
+from datasets.corpus import Corpus
+from train.run.folder import RunFolder, fixed_options, note_differences
 from train.run.saved_options import command_to_resume, options_to_resume
 from train.run.signals import Stopped, StopSignals
 
 __all__ = ["RestartableRun", "restartable_run"]
+
+Kept = TypeVar("Kept")
+
+CHANGEABLE = ("file",)  # where the text lies; it is compared with that of the run
 
 
 class RestartableRun:
@@ -26,7 +31,7 @@ class RestartableRun:
     """
 
     def __init__(self, folder: RunFolder, options: Any) -> None:
-        self.folder, self.options = folder, fixed_options(options)
+        self.folder, self.options = folder, fixed_options(options, CHANGEABLE)
         self.finished: dict[str, dict[str, Any]] = {}
 
     def save(self, name: str, result: dict[str, Any]) -> None:
@@ -43,45 +48,76 @@ class RestartableRun:
         }
         write_checkpoint(self.folder.checkpoint_file, checkpoint)
 
+    def kept(self, name: str, build: Callable[[dict[str, Any]], Kept]) -> Kept | None:
+        """What ``build`` makes of the result of a finished training; None where it is not finished.
+
+        Raises:
+            ValueError: where the result lacks something that it needs.
+        """
+        if name not in self.finished:
+            return None
+        try:
+            return build(self.finished[name])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.folder.checkpoint_file}: not a checkpoint of this version ({error!r})"
+            ) from error
+
     def load(self) -> None:
         """Read the checkpoint that an earlier process has left, if there is one.
 
         Raises:
-            ValueError: where the checkpoint is damaged, or config.json has changed since.
+            ValueError: where the checkpoint is damaged or of another kind of run, or config.json
+                has changed since.
         """
-        log = None
-        if self.folder.checkpoint_file.exists():
-            checkpoint = read_checkpoint(self.folder.checkpoint_file)
-            if checkpoint["options"] != self.options:
+        log, file = None, self.folder.checkpoint_file
+        if file.exists():
+            checkpoint = read_checkpoint(file)
+            if checkpoint.keys() != {"finished", "log", "options"}:
+                raise ValueError(f"{file}: not the checkpoint of such a run")
+            then = {k: v for k, v in checkpoint["options"].items() if k not in CHANGEABLE}
+            if then != self.options:
                 raise ValueError(
-                    f"{self.folder.checkpoint_file}: config.json has changed since this "
-                    "checkpoint was written"
+                    f"{file}: config.json has changed since this checkpoint was written"
                 )
             self.finished, log = checkpoint["finished"], checkpoint["log"]
         self.folder.go_back(log)
 
 
 @contextmanager
-def restartable_run(script: str, subject: str, options: Any) -> Iterator[RestartableRun]:
+def restartable_run(
+    script: str, subject: str, options: Any, corpus: Corpus | None = None
+) -> Iterator[RestartableRun]:
     """A new run, or the run to resume with its finished trainings.
 
-    Ctrl-C and SIGTERM end the block at once and print the command that resumes the run.
+    A signal to stop ends the block at once and prints the command that resumes the run.
+
+    Args:
+        script: the command.
+        subject: what the run is of; may be empty.
+        options: the command's.
+        corpus: the text of ``options.file``; None for a run without one.
 
     Raises:
         FileExistsError: where the folder of a new run holds one already.
         FileNotFoundError: where there is no run to resume.
         InUseError: where another process works on it.
-        ValueError: where the options are not those of the run to resume.
+        ValueError: where the options or the text are not those of the run to resume.
     """
     if options.resume is None:
-        folder = RunFolder.create(script, subject, options)
+        folder = RunFolder.create(script, subject, options, corpus)
     else:
-        folder, options = options_to_resume(script, options)
+        folder, options = options_to_resume(script, options, CHANGEABLE if corpus else ())
     with StopSignals() as stop, folder.locked():
         stop.at_once = True
         run = RestartableRun(folder, options)
         if options.resume is not None:
+            _, config = RunFolder.open(folder.path)
+            if corpus is not None:
+                folder.expect_text(config, corpus, "--file")
             run.load()
+            note_differences(config)
+            folder.write_config(script, options, corpus)
             if folder.results_file.exists():
                 state = "the run is finished; this repeats its report"
             else:

@@ -62,7 +62,7 @@ def open_model(path: Path) -> tuple[LanguageModel, Vocabulary]:
 def open_run(
     path: Path, corpus: str | None = None, data_dir: Path | None = None
 ) -> tuple[LanguageModel, Corpus]:
-    """The trained model of a run folder and its text.
+    """The trained model of a run folder and its text, described as it was when the run began.
 
     Args:
         path: the folder.
@@ -82,16 +82,18 @@ def open_run(
         raise type(error)(
             f"{error}; name the text of {path} with --corpus or --data-dir"
         ) from error
-    if run.vocabulary_file.exists():
+    vocabulary = text.vocabulary
+    if "corpus" in config or run.vocabulary_file.exists():
         run.expect_text(config, text)
-        vocabulary = run.read_vocabulary()
+        text = replace(text, about=config["corpus"]["about"])
+        if run.vocabulary_file.exists():
+            vocabulary = run.read_vocabulary()
     else:
         print(
             f"note: {path} was made by a version before words were kept; whether {text.name} has "
             "the words of then is not known",
             file=sys.stderr,
         )
-        vocabulary = text.vocabulary
     model, _ = _model(run, options, vocabulary)
     return model, text
 

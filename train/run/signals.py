@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: the first asks a run to stop where it can go on later, the second ends it."""
+"""Ctrl-C, SIGTERM, a terminal that closes: what a run does when it is told to stop.
+
+The first signal asks it to stop where it can go on later, the second ends it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from typing import Any
 
 __all__ = ["StopSignals", "Stopped"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    SIGNALS.append(signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):

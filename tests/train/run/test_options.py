@@ -71,7 +71,7 @@ def test_gpu_by_the_environment_is_written_down(text_file, tmp_path, monkeypatch
     """As far as a machine without one can tell: the option is set before anything is computed."""
     seen = []
 
-    def look(options):
+    def look(options, run):
         seen.append(options.gpu)
         raise ValueError("seen")
 
