@@ -2,12 +2,14 @@
 
 python -m train.check_gradients
 python -m train.check_gradients --only lstm --verbose
+python -m train.check_gradients --cell package.module:Class     # a cell of your own
 """
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -25,14 +27,11 @@ from models.memory import ConcatReciter, Reciter
 from train.run.command import run_command
 
 N, T, D, H, V = 2, 3, 4, 5, 7
-# Every cell that --cell can name, found and not listed: a new file in common/cells is checked too.
-CELLS: dict[str, type[Layer]] = {
-    **time_layers.cells_by_name(),
-    "rnn": layers.RNN,
-    "lstm": layers.LSTM,
-    "gru": layers.GRU,
-}
+# What the names of layers with a window of their own stand for in one step.
+ONE_STEP: dict[str, type[Layer]] = {"rnn": layers.RNN, "lstm": layers.LSTM, "gru": layers.GRU}
 CASES: dict[str, Callable[[], Report]] = {}
+# The checks of any cell, by a name that lacks the cell's.
+CELL_CASES: dict[str, Case] = {}
 
 Case = Callable[[str, numpy.random.Generator], Report]
 
@@ -48,6 +47,16 @@ def case(*names: str) -> Callable[[Case], Case]:
         for name in names:
             CASES[name] = partial(_run, check, name)
         return check
+
+    return register
+
+
+def case_of_cells(name: str) -> Callable[[Case], Case]:
+    """Register a check of every cell: of those in the box, and of the one that --cell names."""
+
+    def register(check: Case) -> Case:
+        CELL_CASES[name] = check
+        return case(*(f"{name} {each}" for each in time_layers.cell_names()))(check)
 
     return register
 
@@ -236,14 +245,29 @@ def time_recurrent(name: str, rng: numpy.random.Generator) -> Report:
 
 
 def found_cell(name: str, rng: numpy.random.Generator) -> Any:
-    """A cell of that name with weights that leave nothing at 0 or 1."""
-    cell = CELLS[name].build(D, H, rng, "float64")  # type: ignore[attr-defined]
+    """A cell of that name with weights that leave nothing at 0 or 1.
+
+    Raises:
+        ValueError: for a name that is not known or not one of a cell, or a cell whose ``build``
+            gives other weights than float64.
+    """
+    kind: Any = ONE_STEP.get(name) or time_layers.cell_named(name)
+    try:
+        cell = getattr(kind, "build", kind)(D, H, rng, "float64")
+        time_layers.TimeCell(cell)
+    except TypeError as error:
+        raise ValueError(f"cell {name!r}: {error}") from error
     for param in cell.params:
+        if param.dtype != np.float64:
+            raise ValueError(
+                f"cell {name!r}: expected build to give weights of its dtype, float64, "
+                f"got {param.dtype}"
+            )
         param[...] = 0.5 * floats(rng, *param.shape)
     return cell
 
 
-@case(*(f"cell {name}" for name in CELLS))
+@case_of_cells("cell")
 def one_step_of_a_cell(name: str, rng: numpy.random.Generator) -> Report:
     """One step; the states before it are inputs like any other."""
     cell = found_cell(name.split()[1], rng)
@@ -251,21 +275,21 @@ def one_step_of_a_cell(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(cell, floats(rng, N, D), *states, rng=rng, subject=name)
 
 
-@case(*(f"TimeCell {name}" for name in CELLS))
+@case_of_cells("TimeCell")
 def time_cell(name: str, rng: numpy.random.Generator) -> Report:
     """Any cell over T steps."""
     layer = time_layers.TimeCell(found_cell(name.split()[1], rng), stateful=True)
     return second_window(layer, rng, name)
 
 
-@case(*(f"TimeBidirectional {name}" for name in CELLS))
+@case_of_cells("TimeBidirectional")
 def both_directions(name: str, rng: numpy.random.Generator) -> Report:
     """One cell from the left, one from the right."""
     sides = [time_layers.TimeCell(found_cell(name.split()[1], rng), True) for _ in range(2)]
     return second_window(time_layers.TimeBidirectional(*sides), rng, name)
 
 
-@case(*(f"TimeWeightDrop {name}" for name in CELLS))
+@case_of_cells("TimeWeightDrop")
 def weight_drop(name: str, rng: numpy.random.Generator) -> Report:
     """The recurrent weights, or every matrix where there are none, with elements dropped."""
     inner = time_layers.TimeCell(found_cell(name.split()[1], rng), stateful=True)
@@ -280,8 +304,8 @@ def weight_drop_of_a_window(name: str, rng: numpy.random.Generator) -> Report:
     return second_window(time_layers.TimeWeightDrop(layer, 0.4, rng), rng, name)
 
 
+@case_of_cells("TimeStack")
 @case(
-    *(f"TimeStack {name}" for name in time_layers.cells_by_name()),
     *("TimeStack rnn relu", "TimeStack lstm bidirectional"),
     *("TimeStack gru bidirectional without bias", "TimeStack lstm with dropout"),
 )
@@ -325,10 +349,8 @@ def stack(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(flat_layer, xs, *state, rng=rng, prepare=repeat, subject=name)
 
 
-@case(
-    *("SimpleRnnlm", "Rnnlm", "BetterRnnlm", "AwdRnnlm", "AwdRnnlm with projection"),
-    *(f"BetterRnnlm of {name}" for name in CELLS),
-)
+@case_of_cells("BetterRnnlm of")
+@case("SimpleRnnlm", "Rnnlm", "BetterRnnlm", "AwdRnnlm", "AwdRnnlm with projection")
 def language_model(name: str, rng: numpy.random.Generator) -> Report:
     """The second of two windows; with the masks, penalties and tied weight that the model has."""
     seed = int(rng.integers(1 << 30))
@@ -380,28 +402,55 @@ def shape_of_recurrence(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(model, xs, ts, rng=rng, subject=name)
 
 
+def checks_of(cell: str) -> dict[str, Callable[[], Report]]:
+    """Every check of that cell alone; weight drop only where there is a matrix to drop from."""
+    made = found_cell(cell, numpy.random.default_rng(7))
+    matrix = any(param.ndim == 2 for param in made.params)
+    return {
+        f"{name} {cell}": partial(_run, check, f"{name} {cell}")
+        for name, check in CELL_CASES.items()
+        if matrix or name != "TimeWeightDrop"
+    }
+
+
+def nearest(part: str, names: Iterable[str]) -> str:
+    """The three names, or words of names, that are most like ``part``."""
+    known = {word.lower(): word for name in names for word in (name, *name.split())}
+    return ", ".join(known[n] for n in difflib.get_close_matches(part.lower(), known, cutoff=0))
+
+
 @dataclass(frozen=True)
 class Options:
     """Check every layer, cell and model against central differences in float64, a line each."""
 
     only: str = ""
     """Check only those whose name contains this."""
+    cell: str | None = None
+    """Check only this cell, alone and in every layer and model that takes any: module:Class for
+    your own, or a name as for the training scripts."""
     verbose: bool = False
     """Print the worst element of every array."""
 
 
 def main(options: Options) -> None:
     """Run the command; exit code 1 if a gradient is wrong."""
-    chosen = {name: check for name, check in CASES.items() if options.only.lower() in name.lower()}
+    checks = CASES if options.cell is None else checks_of(options.cell)
+    chosen = [check for name, check in checks.items() if options.only.lower() in name.lower()]
     if not chosen:
-        raise ValueError(f"--only {options.only}: expected part of one of {', '.join(CASES)}")
-    wrong = 0
-    for check in chosen.values():
-        report = check()
-        wrong += not report.ok
+        raise ValueError(
+            f"--only {options.only}: expected part of the name of one of {len(checks)} checks; "
+            f"nearest are {nearest(options.only, checks)}"
+        )
+    reports = []
+    for check in chosen:
+        reports.append(report := check())
         print(report if options.verbose or not report.ok else str(report).splitlines()[0])
-    print(f"{len(chosen) - wrong} of {len(chosen)} right")
-    if wrong:
+    right = sum(report.ok for report in reports)
+    worst = max(reports, key=lambda report: numpy.nan_to_num(report.error, nan=numpy.inf))
+    print(
+        f"{right} of {len(reports)} right, worst relative error {worst.error:.1e} ({worst.subject})"
+    )
+    if right < len(reports):
         sys.exit(1)
 
 

@@ -4,7 +4,7 @@ from common.layers import GRU, LSTM, RNN
 from common.np import np
 from common.time_layers.activation_penalty import TimeActivationPenalty
 from common.time_layers.bidirectional import TimeBidirectional, TimeBiLSTM
-from common.time_layers.cell import TimeCell, cell_named, cells_by_name, time_layer
+from common.time_layers.cell import TimeCell, cell_named, cell_names, cells_by_name, time_layer
 from common.time_layers.dropout import TimeDropout
 from common.time_layers.embedding import TimeEmbedding
 from common.time_layers.gru import TimeGRU
@@ -36,6 +36,7 @@ __all__ = [
     "TimeStack",
     "TimeWeightDrop",
     "cell_named",
+    "cell_names",
     "cells_by_name",
     "np",
     "time_layer",

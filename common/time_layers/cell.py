@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from types import ModuleType
 from typing import Any
 
 from common import cells
@@ -13,7 +14,10 @@ from common.time_layers.gru import TimeGRU
 from common.time_layers.lstm import TimeLSTM
 from common.time_layers.rnn import TimeRNN
 
-__all__ = ["TimeCell", "cell_named", "cells_by_name", "time_layer", "uniform_cell"]
+__all__ = ["TimeCell", "cell_named", "cell_names", "cells_by_name", "time_layer", "uniform_cell"]
+
+# The cells whose time layers have a window of their own.
+WINDOWS: dict[str, Any] = {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}
 
 
 class TimeCell(KeptState):
@@ -146,56 +150,79 @@ class TimeCell(KeptState):
         return states
 
 
-def cells_by_name() -> dict[str, Any]:
-    """What ``--cell`` and ``cell=`` accept as a name: a time layer or a cell for each.
+def cell_names() -> list[str]:
+    """What ``--cell`` and ``cell=`` accept as a name; no file is imported.
 
     The names are "rnn", "lstm", "gru" and those of the files in ``common/cells``: a new file there
     is found without being listed.
+    """
+    return [*WINDOWS, *(file.name for file in pkgutil.iter_modules(cells.__path__))]
+
+
+def cells_by_name() -> dict[str, Any]:
+    """A time layer or a cell for each of :func:`cell_names`.
 
     Raises:
-        TypeError: for a file that does not hold exactly one cell.
+        ValueError: for a file that cannot be imported, or that does not hold exactly one cell.
     """
-    found: dict[str, Any] = {"rnn": TimeRNN, "lstm": TimeLSTM, "gru": TimeGRU}
-    for file in pkgutil.iter_modules(cells.__path__):
-        module = importlib.import_module(f"{cells.__name__}.{file.name}")
-        classes = [
-            value
-            for value in vars(module).values()
-            if isinstance(value, type)
-            and issubclass(value, Layer)
-            and value.__module__ == module.__name__
-        ]
-        if len(classes) != 1:
-            raise TypeError(f"{module.__name__}: expected one cell, got {len(classes)}")
-        found[file.name] = classes[0]
-    return found
+    return {name: cell_named(name) for name in cell_names()}
 
 
 def cell_named(name: str) -> Any:
     """The time layer or cell of that name; ``module:Class`` names one of your own.
 
+    No other cell's file is imported.
+
     Raises:
-        ValueError: for a name that is not known; lists those that are.
+        ValueError: for a name that is not known; lists those that are. For a file that cannot be
+            imported, or that does not hold exactly one cell.
     """
-    known = cells_by_name()
     module, colon, attribute = name.partition(":")
     if colon:
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:  # ".:Cell", ":Cell"
+            return getattr(_imported(module, f"cell {name!r}"), attribute)
+        except AttributeError as error:
             raise ValueError(f"cell {name!r}: it cannot be imported ({error})") from error
-    if name not in known:
+    if name in WINDOWS:
+        return WINDOWS[name]
+    if name not in (names := cell_names()):
         raise ValueError(
-            f"cell {name!r}: expected {', '.join(known)}, or module:Class for your own"
+            f"cell {name!r}: expected {', '.join(names)}, or module:Class for your own"
         )
-    return known[name]
+    return _cell_of_file(name)
+
+
+def _cell_of_file(name: str) -> type[Layer]:
+    """The one cell in ``common/cells/NAME.py``."""
+    file = f"common/cells/{name}.py"
+    module = _imported(f"{cells.__name__}.{name}", file)
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Layer)
+        and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        found = ", ".join(each.__name__ for each in classes) or "none"
+        raise ValueError(f"{file}: expected one cell, a class derived from Layer, got {found}")
+    return classes[0]
+
+
+def _imported(module: str, who: str) -> ModuleType:
+    """That module; whatever its code raises becomes one line that begins with ``who``."""
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{who}: it cannot be imported ({why})") from error
 
 
 def time_layer(cell: Any, D: int, H: int, rng: Any, dtype: str) -> KeptState:
     """A time layer of that cell with its initial weights.
 
     Args:
-        cell: a name of :func:`cells_by_name`, a time layer such as TimeLSTM, a cell with ``build``,
+        cell: a name of :func:`cell_names`, a time layer such as TimeLSTM, a cell with ``build``,
             or any function (D, H, rng, dtype) that makes a time layer or a cell.
         D: input width.
         H: width of the output.

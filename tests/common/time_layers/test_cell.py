@@ -2,9 +2,11 @@
 
 import copy
 import pickle
+import sys
 
 import pytest
 
+from common import cells
 from common.base_layer import Layer, normal, zeros
 from common.files.tensors import read_checkpoint, write_checkpoint
 from common.functions import sigmoid
@@ -238,6 +240,46 @@ def test_a_cell_of_ones_own_is_named_by_its_module():
         cell_named("no.such:Cell")
     with pytest.raises(ValueError, match=r"cell 'lstn': expected rnn, lstm, gru, .*min_gru"):
         cell_named("lstn")
+
+
+BAD_FILES = {
+    "needs_more": ("import no_such_module", r"cannot be imported \(ModuleNotFoundError: .*\)"),
+    "unfinished": ("class Cell(", r"cannot be imported \(SyntaxError: .*\)"),
+    "misspelt": ("x = nump.ones(3)", r"cannot be imported \(NameError: .*\)"),
+    "many_lines": ("raise OSError('one\\ntwo')", r"cannot be imported \(OSError: one two\)"),
+    "no_class": ("x = 1", r"expected one cell, a class derived from Layer, got none"),
+    "two_classes": (
+        "from common.layers import GRU, LSTM\nclass A(GRU): ...\nclass B(LSTM): ...",
+        r"expected one cell, a class derived from Layer, got A, B",
+    ),
+}
+
+
+@pytest.fixture(params=BAD_FILES)
+def bad_file(request, tmp_path, monkeypatch):
+    """A file in common/cells that is no cell: its name, and what is said of it."""
+    text, message = BAD_FILES[request.param]
+    (tmp_path / f"{request.param}.py").write_text(text)
+    monkeypatch.setattr(cells, "__path__", [*cells.__path__, str(tmp_path)])
+    yield request.param, rf"^common/cells/{request.param}\.py: .*{message}$"
+    sys.modules.pop(f"{cells.__name__}.{request.param}", None)
+
+
+def test_a_bad_file_is_named_in_one_line_and_leaves_the_other_cells_alone(bad_file):
+    name, message = bad_file
+    assert [cell_named(each).__name__ for each in ("lstm", "min_gru")] == ["TimeLSTM", "MinGRU"]
+    with pytest.raises(ValueError, match=rf"cell 'lstn': expected rnn, .*{name}"):
+        cell_named("lstn")
+    for ask in (lambda: cell_named(name), lambda: Rnnlm(V, D, H, cell=name), cells_by_name):
+        with pytest.raises(ValueError, match=message):
+            ask()
+
+
+def test_a_module_of_ones_own_that_fails_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "my_broken_cells.py").write_text("x = nump.ones(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"^cell 'my_broken_cells:A': it cannot .*NameError"):
+        cell_named("my_broken_cells:A")
 
 
 def test_a_layer_that_reads_from_the_right_is_no_cell_of_a_language_model():

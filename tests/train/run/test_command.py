@@ -54,7 +54,7 @@ def test_an_unknown_option_is_an_error_of_usage():
             "--data-dir: expected a folder",
         ),
         (["train.evaluate", "/nowhere"], "is not the folder of a run"),
-        (["train.check_gradients", "--only", "transformer"], "expected part of one of MatMul"),
+        (["train.check_gradients", "--only", "transformer"], "expected part of the name of one of"),
     ],
 )
 def test_what_a_user_can_cause_is_one_line_on_stderr(arguments, message):
@@ -88,11 +88,39 @@ def test_a_cell_that_nobody_knows_is_one_line_with_the_names_before_there_is_a_f
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments", "code"),
+    [
+        ("rnnlm", ["--cell", "unfinished", "--epochs", "1"], 1),
+        ("check_gradients", ["--cell", "unfinished"], 1),
+        ("check_gradients", ["--cell", "lstm", "--only", "cell lstm"], 0),
+    ],
+)
+def test_a_bad_file_among_the_cells_is_one_line_where_it_is_asked_for(
+    script, arguments, code, tmp_path
+):
+    (tmp_path / "unfinished.py").write_text("class Cell(")
+    start = (
+        "import runpy, sys; from common import cells; cells.__path__.append(sys.argv.pop(1));"
+        f"runpy.run_module('train.{script}', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", start, str(tmp_path), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == code, done.stderr
+    if code:
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: common/cells/unfinished.py: it cannot be imported (Syntax")
+
+
 def test_check_gradients_counts_what_is_right():
     done = command("train.check_gradients", "--only", "embedding", "--verbose")
     assert done.returncode == 0
     assert "by differences" in done.stdout
-    assert done.stdout.endswith("3 of 3 right\n")
+    assert "\n3 of 3 right, worst relative error " in done.stdout
 
 
 def parsed(monkeypatch, script, options, *arguments):
