@@ -169,7 +169,8 @@ def test_what_cannot_be_is_one_line(arguments, message, text_file, tmp_path):
 
 def test_ctrl_c_before_a_command_has_begun_says_nothing():
     code = (
-        "import os, runpy, signal, sys; sys.argv = ['-m']; import train;"
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "sys.argv = ['-m']; import train;"
         "os.kill(os.getpid(), signal.SIGINT); print('still here')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
