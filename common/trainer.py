@@ -172,8 +172,8 @@ class Trainer:
         check_sizes(type(self).__name__, batch_size=batch_size, eval_interval=eval_interval)
         for _ in range(max_epoch):
             if len(self.order) != len(x):
-                self.column = 0
-                self.order = self.rng.permutation(len(x))
+                with _interrupts_wait():
+                    self.column, self.order = 0, self.rng.permutation(len(x))
             rest = self.order[self.column :]
             chunks = (rest[i : i + batch_size] for i in range(0, len(rest), batch_size))
             batches = ((x[chunk], t[chunk], len(chunk), 1.0) for chunk in chunks)

@@ -70,9 +70,19 @@ def markdown(runs: Sequence[RunRecord]) -> str:
 
 
 def _rows(runs: Sequence[RunRecord]) -> list[tuple[str, ...]]:
-    """Corpus by corpus, best test perplexity first; adaptive evaluations below their run."""
-    in_order = sorted(runs, key=lambda run: (run.corpus, run.results["test_exact"]))
-    return [row for run in in_order for row in (_row(run), *_adaptive_rows(run))]
+    """Corpus by corpus, best test perplexity first; adaptive evaluations below their run.
+
+    Raises:
+        ValueError: where a record lacks something or holds something else.
+    """
+    found = []
+    for run in runs:
+        try:
+            rows = [_row(run), *_adaptive_rows(run)]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{run.name}: not the record of a run ({error!r})") from error
+        found.append((run.corpus, run.results["test_exact"], rows))
+    return [row for *_, rows in sorted(found, key=lambda run: run[:2]) for row in rows]
 
 
 def _row(run: RunRecord) -> tuple[str, ...]:
