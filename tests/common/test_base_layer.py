@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 
 import numpy
 import pytest
@@ -11,6 +12,7 @@ from common.base_layer import (
     LSTM_GATES,
     TORCH_LSTM_GATES,
     Layer,
+    check_sizes,
     reorder_gates,
     split_gates,
 )
@@ -329,3 +331,9 @@ def test_reordering_there_and_back_changes_nothing(shape):
 def test_orders_of_other_gates_or_widths_are_refused(width, source, target):
     with pytest.raises(ValueError, match=f"{source}.*{target}"):
         reorder_gates(np.zeros((N, width)), source, target)
+
+
+def test_a_size_that_no_array_can_have_is_refused():
+    with pytest.raises(ValueError, match=f"expected H of 1 or more, {sys.maxsize} at most, got"):
+        check_sizes("Model", H=sys.maxsize + 1)
+    check_sizes("Model", H=sys.maxsize)

@@ -212,3 +212,12 @@ def test_where_no_font_has_the_characters_one_line_says_once_what_to_install(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "no installed font has 국한; install" in lines[0] and "fonts-noto-cjk" in lines[0]
+
+
+def test_a_picture_replaces_a_link_and_not_what_it_points_to(tmp_path):
+    (tmp_path / "foreign").write_bytes(b"foreign")
+    (tmp_path / "curve.png").symlink_to(tmp_path / "foreign")
+    perplexity_curve(TRAIN)
+    show_or_save(tmp_path / "curve.png")
+    assert (tmp_path / "foreign").read_bytes() == b"foreign"
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

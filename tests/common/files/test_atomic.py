@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from common.files.atomic import write_atomically
+from common.files.atomic import read_whole, write_atomically
 
 
 def test_a_file_is_written_and_nothing_else_is_left(tmp_path):
@@ -78,3 +78,18 @@ def test_the_file_may_be_read_by_whom_the_umask_allows(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "weights").stat().st_mode) == 0o640
+
+
+def test_the_whole_of_a_file_is_read_or_its_beginning(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"whole")
+    assert (read_whole(path), read_whole(path, 2)) == (b"whole", b"wh")
+
+
+def test_what_may_never_end_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(OSError, match="not a file that could be read"):
+            read_whole(path)
+    with pytest.raises(FileNotFoundError):
+        read_whole(tmp_path / "missing")

@@ -355,3 +355,9 @@ def test_an_interrupt_ends_the_compiler_too(script, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         kernels.prepare()
     assert interrupted[0].poll() == -signal.SIGKILL
+
+
+def test_options_of_the_compiler_are_part_of_the_key():
+    plain = build._key("gcc 12", [])
+    assert build._key("gcc 12", ["-O0"]) != plain
+    assert build._key("gcc 12", []) == plain

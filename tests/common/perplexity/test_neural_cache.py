@@ -185,3 +185,14 @@ def test_an_empty_text_and_a_model_without_layers_are_refused():
 
 def test_a_perplexity_past_the_end_of_float64_is_infinite():
     assert mixed_perplexity(numpy.full(3, -800.0), numpy.zeros(3), 0.5) == math.inf
+
+
+def test_a_huge_theta_prefers_the_most_similar_and_overflows_nowhere():
+    model = tiny_model("Rnnlm", scale=0.5)
+    corpus = ids(generator(), V, 30)
+    settings = {"cache_size": 10, "weight": 0.5}
+    found = [
+        eval_perplexity_cache(model, corpus, FIRST, theta=t, **settings) for t in (1e30, 1e300)
+    ]
+    assert found[0] == found[1]
+    assert np.isfinite(found[0])

@@ -13,6 +13,7 @@ from common.perplexity import protocols
 from tests.builders import PATIENCE
 from tests.train.processes import ROOT, SIZES, TEXT, Process, finish, new_run
 from train import rnnlm
+from train.run import signals
 from train.run.checkpoint import resume
 from train.run.folder import RunFolder
 
@@ -175,3 +176,65 @@ def test_ctrl_c_before_a_command_has_begun_says_nothing():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+def test_a_terminal_that_closes_is_a_signal_to_stop():
+    assert signal.SIGHUP in signals.SIGNALS
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+def test_a_full_device_ends_in_one_line_and_not_in_success(tmp_path):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "train.export_log", str(kept_log(tmp_path))],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            timeout=PATIENCE,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"error: standard output: No space left on device\n"
+
+
+def kept_log(folder):
+    """A run folder with a config and a log."""
+    (folder / "config.json").write_text('{"script": "rnnlm", "options": {}}')
+    (folder / "log.jsonl").write_text('{"epoch": 1, "step": 1, "valid": 2.0}\n')
+    return folder
+
+
+def test_with_standard_error_closed_no_file_of_a_run_takes_its_place():
+    opened = (
+        "import os; from train.run import command; command._keep_standard_streams();"
+        "print(os.open(os.devnull, os.O_RDONLY))"
+    )
+    shell = f'exec "{sys.executable}" -c "{opened}" 2>&-'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, cwd=ROOT, timeout=PATIENCE)
+    assert int(done.stdout) > 2
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "weights.safetensors", "results.json"])
+def test_a_folder_with_a_file_of_another_run_is_refused(name, text_file, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / name).write_text("of another run")
+    with pytest.raises(FileExistsError, match=f"holds {name} of another run"):
+        rnnlm.main(options(text_file, out))
+    assert (out / name).read_text() == "of another run"
+
+
+def test_going_back_leaves_the_log_of_a_copy_of_the_folder_alone(tmp_path):
+    run = RunFolder(tmp_path)
+    run.log({"step": 1})
+    state = run.log_state()
+    run.log({"step": 2})
+    os.link(run.log_file, tmp_path / "copy")
+    assert run.go_back(state) == [{"step": 1}]
+    assert (tmp_path / "copy").read_text().count("\n") == 2
+
+
+def test_a_figure_that_is_not_finite_is_written_and_fails_the_command(tmp_path):
+    run = RunFolder(tmp_path)
+    with pytest.raises(RuntimeError, match="expected finite figures, got test_exact inf"):
+        run.write_results({"test_exact": float("inf"), "epochs": 1})
+    assert json.loads(run.results_file.read_text()) == {"test_exact": None, "epochs": 1}
