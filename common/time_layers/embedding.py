@@ -54,7 +54,7 @@ class TimeEmbedding(Layer):
         self.expect_shape("xs", xs, "N", "T")
         self.expect_ids("xs", xs, len(W))
         ids = time_major(xs)
-        ys = W[ids]
+        ys = W.take(ids, axis=0)  # faster than W[ids]
         mask = None
         if self.dropout_ratio and self.train_flg:
             # Drawing for all V words takes less time than finding those that occur.
