@@ -131,17 +131,22 @@ def print_notice() -> None:
             print(line, file=sys.stderr, flush=True)
 
 
-def address(array: numpy.ndarray | None) -> int | None:
+def address(
+    array: numpy.ndarray | None,
+    at: Any = POINTER.from_address,
+    head: int | None = object.__basicsize__ if sys.implementation.name == "cpython" else None,
+) -> int | None:
     """Address of the first element; None is C's NULL.
 
     Read where CPython keeps it: behind the head of every object, NumPy's C structure of an array
-    (``PyArrayObject``) begins with it. ``__array_interface__`` takes eight times as long.
+    (``PyArrayObject``) begins with it. ``__array_interface__`` takes eight times as long. ``at``
+    and ``head`` are what it needs, looked up once.
     """
     if array is None:
         return None
-    if sys.implementation.name != "cpython":
+    if head is None:
         return array.__array_interface__["data"][0]
-    return POINTER.from_address(id(array) + object.__basicsize__).value
+    return at(id(array) + head).value
 
 
 def library(*arrays: Array) -> Library | None:

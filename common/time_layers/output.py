@@ -38,9 +38,8 @@ class TimeAffine(Layer):
         xs = time_major(xs, W.dtype)
         T, N, _ = xs.shape
         self.cache = (xs,)
-        ys = np.empty((T, N, len(b)), dtype=W.dtype)
-        kernels.affine(xs, W, b, out=ys)
-        return batch_first(ys)
+        ys = kernels.product(xs.reshape(T * N, -1), W, bias=b)
+        return batch_first(ys.reshape(T, N, -1))
 
     def backward(self, dys: Array) -> Array:
         """(N, T, V) -> dxs (N, T, H)."""
