@@ -208,8 +208,10 @@ def _processor() -> str:
         return platform.platform() + platform.processor()
 
 
-def _run(compiler: list[str], *arguments: str) -> bytes:
+def _run(compiler: list[str], *arguments: str, scratch: str | None = None) -> bytes:
     """What the compiler prints. It runs in a session of its own: Ctrl-C goes to a terminal's group.
+
+    ``scratch`` is the folder for its temporary files, which it leaves where a signal ends it.
 
     Raises:
         _Ended: where a signal ended it.
@@ -222,7 +224,8 @@ def _run(compiler: list[str], *arguments: str) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},  # its messages in English
+            # its messages in English
+            env={**os.environ, "LC_ALL": "C", **({"TMPDIR": scratch} if scratch else {})},
             start_new_session=True,
         )
     except OSError as error:
@@ -259,7 +262,7 @@ def _compile(compiler: list[str]) -> bytes:
         with tempfile.TemporaryDirectory(prefix="time-layers-") as scratch:
             made = Path(scratch) / "kernels.so"
             sources = map(str, sorted(SOURCES.glob("*.c")))
-            _run(compiler, *FLAGS, "-o", str(made), *sources)
+            _run(compiler, *FLAGS, "-o", str(made), *sources, scratch=scratch)
             return made.read_bytes()
     except OSError as error:
         raise _CannotCompile(f"{shlex.join(compiler)} made no file: {error}") from None

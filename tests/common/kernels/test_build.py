@@ -46,9 +46,9 @@ def calls(monkeypatch):
     made = []
     run = build._run
 
-    def counted(compiler, *arguments):
+    def counted(compiler, *arguments, **more):
         made.append(arguments)
-        return run(compiler, *arguments)
+        return run(compiler, *arguments, **more)
 
     monkeypatch.setattr(build, "_run", counted)
     return made
@@ -303,6 +303,23 @@ def test_a_compiler_that_a_signal_ends_is_no_answer(ending, script, calls):
         with pytest.raises(RuntimeError, match=r"a signal ended .*TIMELAYERS_NATIVE=0"):
             build.load()
     assert compilations(calls) == 4
+
+
+@pytest.mark.parametrize("ending", ["kill -ABRT $$", "kill -SEGV $$", "exit 139"])
+def test_a_compiler_that_crashes_by_itself_would_crash_again(ending, script, calls):
+    script(ending)
+    assert build.load() is None
+    assert "failed with exit status" in kernels.status()["reason"]
+    assert compilations(calls) == 1
+
+
+def test_a_compiler_that_is_ended_leaves_no_files(script, folders, tmp_path):
+    script(f"mktemp >> {tmp_path}/made; kill -TERM $$")
+    with pytest.raises(RuntimeError, match="a signal ended"):
+        build.load()
+    made = (tmp_path / "made").read_text().split()
+    assert len(made) == 2 and not any(map(os.path.exists, made))
+    assert all(path.startswith(str(folders[1])) for path in made)
 
 
 @needs_compiler

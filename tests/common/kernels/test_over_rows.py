@@ -204,6 +204,32 @@ def test_the_last_thread_to_leave_lifts_the_limit_of_the_blas():
         assert blas_threads() == {2}
 
 
+@pytest.mark.parametrize("set_by_then", [False, True])
+def test_ctrl_c_while_the_limit_is_lifted_lifts_it_all_the_same(set_by_then, monkeypatch):
+    set_threads = threads._set_threads
+    interrupted = []
+
+    def interrupt_once(library, number):
+        if number == 1 or interrupted:
+            set_threads(library, number)
+            return
+        interrupted.append(library)
+        if set_by_then:
+            set_threads(library, number)
+        raise KeyboardInterrupt
+
+    with threadpool_limits(2, user_api="blas"):
+        monkeypatch.setattr(threads, "_set_threads", interrupt_once)
+        with pytest.raises(KeyboardInterrupt), one_blas_thread():
+            assert blas_threads() == {1}
+        assert len(interrupted) == 1
+        assert blas_threads() == {2}
+        assert not threads._limit.entries
+        with one_blas_thread():  # nor does it count for the next
+            assert blas_threads() == {1}
+        assert blas_threads() == {2}
+
+
 def test_a_number_of_threads_that_no_machine_has_is_cut():
     code = "from common import kernels; print(kernels.num_threads())"
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1000000"}

@@ -33,3 +33,20 @@ def test_finished_trainings_are_kept_and_only_the_others_are_trained(
         assert (broken / name).read_text() == (whole / name).read_text()
     with pytest.raises(ValueError, match=r"--seed 1, got 2; a run goes on with its own options$"):
         module.main(replace(again, seed=2))
+
+
+def test_a_run_of_a_text_goes_on_with_that_text_alone(tmp_path, monkeypatch, capsys):
+    words, out = tmp_path / "words.txt", tmp_path / "run"
+    words.write_text("apple\nplum\n", encoding="utf-8")
+    with monkeypatch.context() as context, pytest.raises(Broken):
+        break_at(context, "train.char_rnn.train_start", 3)
+        char_rnn.main(char_rnn.Options(out=out, file=words, iterations=15))
+    again = saved_options("char_rnn", char_rnn.Options, out)
+    words.write_text("apple\nplums\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"(?s)a run of another text: .* with --file"):
+        char_rnn.main(again)
+    moved = tmp_path / "moved.txt"
+    moved.write_text("apple\nplum\n", encoding="utf-8")
+    char_rnn.main(replace(again, file=moved))
+    assert f"{out}: 2 trainings are finished" in capsys.readouterr().out
+    assert (out / "results.json").exists()

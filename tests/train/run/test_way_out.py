@@ -13,7 +13,6 @@ from common.perplexity import protocols
 from tests.builders import PATIENCE
 from tests.train.processes import ROOT, SIZES, TEXT, Process, finish, new_run
 from train import rnnlm
-from train.run import signals
 from train.run.checkpoint import resume
 from train.run.folder import RunFolder
 
@@ -41,7 +40,7 @@ def command(*arguments, **more):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_whose_reader_has_gone_is_kept_all_the_same(signum, text_file, tmp_path):
     out = tmp_path / "run"
     arguments = new_run(text_file, out, epochs=3, **{"checkpoint-every": 0})
@@ -176,10 +175,6 @@ def test_ctrl_c_before_a_command_has_begun_says_nothing():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
-
-
-def test_a_terminal_that_closes_is_a_signal_to_stop():
-    assert signal.SIGHUP in signals.SIGNALS
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
