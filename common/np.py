@@ -32,7 +32,8 @@ Scalar = Any  # a number, or an array without axes that may still be on the devi
 
 INSTALL = (
     "Install 'time-layers[gpu-cuda12]' or 'time-layers[gpu-cuda13]' to match the CUDA driver: they "
-    "bring CuPy with the CUDA libraries that it needs ([ctk]). Or turn config.GPU off."
+    "bring CuPy with the CUDA libraries that it needs ([ctk]). To compute on the CPU, leave out "
+    "--gpu and GPU=1, or set config.GPU = False."
 )
 
 
@@ -60,7 +61,7 @@ def _cupy() -> types.ModuleType:
     except Exception as error:  # the driver is missing, too old, or in a bad state
         raise RuntimeError(
             f"config.GPU is on and CuPy {cupy.__version__} is installed, but the CUDA driver "
-            f"does not answer ({error}). Check nvidia-smi, or turn config.GPU off."
+            f"does not answer ({error}). Check nvidia-smi, or compute on the CPU (without --gpu)."
         ) from error
     if devices == 0:
         raise RuntimeError("config.GPU is on and CuPy is installed, but there is no CUDA device.")
