@@ -6,11 +6,14 @@ python -m train.benchmark perplexity runs/rnnlm-ptb-1 --keep rnnlm-ptb
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean, median, stdev
 
 import tyro
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -24,23 +27,28 @@ from train.benchmark.run_records import (
     record_of_run,
     write_record,
 )
+from train.benchmark.training_cost import gflops_of_this_machine
 
 HEAD = (
-    *("model", "corpus", "parameters", "epochs", "time", "device"),
+    *("model", "corpus", "parameters", "epochs", "TFLOP", "time", "device"),
     *("validation", "test", "book's test", "command"),
 )
 TEXT_COLUMNS = ("model", "corpus", "device", "command")
+TITLES = {"ptb": "Penn Treebank"}  # of a panel; any other corpus has its name
 
 
 @dataclass(frozen=True)
 class Options:
-    """Print model, size, training time and perplexities of finished runs. Nothing is measured here:
-    the figures are those that training, dynamic evaluation and the neural cache left behind."""
+    """Print model, size, cost and perplexities of finished runs, as training, dynamic evaluation
+    and the neural cache left them behind. Runs of one command from different seeds are one row: the
+    mean and the standard deviation. TFLOP counts 10^12 operations in the matrix products of the
+    training. Only --keep measures something: how fast this machine multiplies, in GFLOP/s."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Folders of finished runs to show along with the records."""
     keep: str | None = None
-    """Keep the run given as the record results/KEEP.json."""
+    """Keep the run given as the record results/KEEP.json, with the GFLOP/s of this machine: keep a
+    run where it was trained, while nothing else runs."""
     device: str | None = None
     """What the runs given were trained on, such as "CPU, 2 cores"; CPU or GPU if not given."""
     results: Path = Path("results")
@@ -48,7 +56,7 @@ class Options:
     readme: bool = False
     """Print the table as Markdown."""
     figure: Path | None = None
-    """Draw validation perplexity against time, all runs in one figure, such as
+    """Draw validation perplexity against time, a panel for each corpus, such as
     docs/perplexity.png."""
 
 
@@ -75,35 +83,88 @@ def _rows(runs: Sequence[RunRecord]) -> list[tuple[str, ...]]:
     Raises:
         ValueError: where a record lacks something or holds something else.
     """
-    found = []
+    return [row for group in _groups(runs) for row in (_row(group), *_adaptive_rows(group))]
+
+
+def _groups(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Runs that differ by their seed alone, in order of seeds, as the table has them.
+
+    A second run of a seed, of another version perhaps, is of another group.
+    """
+    groups: dict[tuple, list[RunRecord]] = {}
+    repeated: Counter[tuple] = Counter()
     for run in runs:
         try:
-            rows = [_row(run), *_adaptive_rows(run)]
+            _row([run])
+            _adaptive_rows([run])
+            key = run.differs_by_seed_alone
+            repeated[key, run.seed] += 1
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{run.name}: not the record of a run ({error!r})") from error
-        found.append((run.corpus, run.results["test_exact"], rows))
-    return [row for *_, rows in sorted(found, key=lambda run: run[:2]) for row in rows]
+        groups.setdefault((key, repeated[key, run.seed]), []).append(run)
+    for group in groups.values():
+        group.sort(key=lambda run: run.seed)
+    return sorted(groups.values(), key=lambda group: (group[0].corpus, _mean(group, "test_exact")))
 
 
-def _row(run: RunRecord) -> tuple[str, ...]:
-    results = run.results
-    perplexities = (results.get(name) for name in ("valid_exact", "test_exact", "test_book"))
+def _row(group: Sequence[RunRecord]) -> tuple[str, ...]:
+    first = group[0]
+    flops = first.training_flops
+    words = f"{_same_command(group)}, seeds {_seeds(group)}" if len(group) > 1 else first.command
     return (
-        *(run.model, run.corpus, f"{results['parameters']:,}", str(run.epochs)),
-        *(_duration(results["seconds"]), run.device, *map(_perplexity, perplexities), run.command),
+        *(first.model, first.corpus, f"{first.results['parameters']:,}", str(first.epochs)),
+        "" if flops is None else f"{flops / 1e12:,.3g}",
+        *(_duration(_mean(group, "seconds")), _device(group)),
+        *(_spread(group, name) for name in ("valid_exact", "test_exact", "test_book")),
+        words,
     )
 
 
-def _adaptive_rows(run: RunRecord) -> list[tuple[str, ...]]:
+def _adaptive_rows(group: Sequence[RunRecord]) -> list[tuple[str, ...]]:
     rows = []
-    for name, (words, options) in ADAPTIVE_EVALUATIONS.items():
-        if name in run.results:
-            result = run.results[name]
-            perplexities = [_perplexity(result.get(split)) for split in ("valid", "test")]
-            again = command(name, options, result.get("settings", {}), "RUN")
-            blank = [""] * 4
-            rows.append((f"{run.model} + {words}", run.corpus, *blank, *perplexities, "", again))
+    for run in group:
+        model = f"{run.model}, seed {run.seed}" if len(group) > 1 else run.model
+        for name, (words, options) in ADAPTIVE_EVALUATIONS.items():
+            if name in run.results:
+                result = run.results[name]
+                perplexities = [_perplexity(result.get(split)) for split in ("valid", "test")]
+                again = command(name, options, result.get("settings", {}), "RUN")
+                blank = [""] * 5
+                rows.append((f"{model} + {words}", run.corpus, *blank, *perplexities, "", again))
     return rows
+
+
+def _same_command(group: Sequence[RunRecord]) -> str:
+    """The command of all of them, without the seed."""
+    options = {k: v for k, v in group[0].config["options"].items() if k != "seed"}
+    return replace(group[0], config={**group[0].config, "options": options}).command
+
+
+def _seeds(group: Sequence[RunRecord]) -> str:
+    """1, 2, 5; or 1 to 5."""
+    seeds = [run.seed for run in group]
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+def _device(group: Sequence[RunRecord]) -> str:
+    """In words, with the speed of the machine where it was measured."""
+    speeds = [run.machine_gflops for run in group if run.machine_gflops is not None]
+    return f"{group[0].device}, {median(speeds):.0f} GFLOP/s" if speeds else group[0].device
+
+
+def _mean(group: Sequence[RunRecord], name: str) -> float:
+    return fmean(run.results[name] for run in group)
+
+
+def _spread(group: Sequence[RunRecord], name: str) -> str:
+    """The mean, of two runs or more with the standard deviation of one run."""
+    values = [run.results[name] for run in group if name in run.results]
+    if not values:
+        return ""
+    deviation = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+    return _perplexity(fmean(values)) + deviation
 
 
 def _duration(seconds: float) -> str:
@@ -118,21 +179,34 @@ def _perplexity(value: float | None) -> str:
 
 
 def draw(runs: Sequence[RunRecord], path: Path) -> None:
-    """Save one line for each run. Both axes are logarithmic, for runs of seconds and of hours.
+    """Save a panel for each corpus and a line for each run, of one color where only seeds differ.
+
+    Both axes are logarithmic, for runs of seconds and of hours.
 
     Raises:
         ValueError: where no run has a validation, or for a format that is not known.
         OSError: where the figure cannot be written.
     """
-    drawn = [run for run in runs if run.curve]
-    if not drawn:
+    groups = _groups([run for run in runs if run.curve])
+    if not groups:
         raise ValueError("expected at least one run with a validation to draw, got none")
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for run in sorted(drawn, key=lambda run: run.results["test_exact"]):
-        minutes = [seconds / 60 for seconds, _, _ in run.curve]
-        label = f"{run.name}, {run.device}: test {run.results['test_exact']:.1f}"
-        axes.plot(minutes, [valid for *_, valid in run.curve], "o-", markersize=3, label=label)
+    corpora = sorted({group[0].corpus for group in groups})
+    figure = Figure(figsize=(8, 0.5 + 4.5 * len(corpora)), layout="constrained")
+    panels = figure.subplots(len(corpora), squeeze=False)[:, 0]
+    for corpus, axes in zip(corpora, panels, strict=True):
+        _draw_corpus([group for group in groups if group[0].corpus == corpus], axes)
+        axes.set_title(TITLES.get(corpus, corpus)).set_parse_math(False)
+    save(figure, path, dpi=100)
+
+
+def _draw_corpus(groups: Sequence[Sequence[RunRecord]], axes: Axes) -> None:
+    for k, group in enumerate(groups):
+        label = _label(group)
+        for run in group:
+            minutes = [seconds / 60 for seconds, _, _ in run.curve]
+            valid = [valid for *_, valid in run.curve]
+            axes.plot(minutes, valid, "o-", markersize=3, color=f"C{k}", label=label)
+            label = "_"  # one entry in the legend for all seeds
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis, subs in ((axes.xaxis, (1, 2, 5)), (axes.yaxis, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))):
@@ -143,8 +217,15 @@ def draw(runs: Sequence[RunRecord], path: Path) -> None:
     axes.set_ylabel("validation perplexity")
     axes.grid(alpha=0.3, which="both")
     for text in axes.legend(fontsize="small").get_texts():
-        text.set_parse_math(False)  # a $ in the name of a folder is a $
-    save(figure, path, dpi=100)
+        text.set_parse_math(False)  # a $ in a name is a $
+
+
+def _label(group: Sequence[RunRecord]) -> str:
+    """Model, budget and figure, such as "AwdRnnlm, 50 min on CPU, 2 cores: test 82.65"."""
+    first = group[0]
+    seeds = f", {len(group)} seeds" if len(group) > 1 else ""
+    time, test = _duration(_mean(group, "seconds")), _spread(group, "test_exact")
+    return f"{first.model}, {time} on {first.device}{seeds}: test {test}"
 
 
 def main(options: Options) -> None:
@@ -153,6 +234,7 @@ def main(options: Options) -> None:
         if len(options.runs) != 1:
             raise ValueError(f"--keep: expected one run to keep, got {len(options.runs)}")
         record = record_of_run(options.runs[0], options.keep, options.device)
+        record = replace(record, machine_gflops=round(gflops_of_this_machine(), 1))
         print(f"kept as {write_record(record, options.results)}")
     runs = [read_record(path) for path in sorted(options.results.glob("*.json"))]
     if options.keep is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from common.files.atomic import read_whole, write_atomically
 from train import dynamic_evaluation, neural_cache
+from train.benchmark.training_cost import training_flops
 from train.run.folder import RunFolder, read_json, read_results
 from train.run.saved_run import options_of
 
@@ -45,6 +46,9 @@ class RunRecord:
         config: config.json of the run, without the options that belong to one machine.
         results: results.json of the run.
         curve: (seconds of training, updates, validation perplexity) after each epoch.
+        training_flops: operations of the matrix products of its training; None where unknown.
+        machine_gflops: 10^9 operations a second in the fastest product of the machine that kept
+            the run; None where that was not measured.
     """
 
     name: str
@@ -52,6 +56,8 @@ class RunRecord:
     config: dict[str, Any]
     results: dict[str, Any]
     curve: list[tuple[float, int, float]]
+    training_flops: int | None = None
+    machine_gflops: float | None = None
 
     @property
     def model(self) -> str:
@@ -76,6 +82,18 @@ class RunRecord:
     def epochs(self) -> int:
         """Number of epochs."""
         return self.results.get("epochs", len(self.curve))
+
+    @property
+    def seed(self) -> int:
+        """What its weights, masks and windows were drawn from."""
+        return self.config["options"].get("seed", 1)
+
+    @property
+    def differs_by_seed_alone(self) -> tuple[str, ...]:
+        """Equal for runs of one command, on one text and machine, and from different seeds."""
+        options = {k: v for k, v in self.config["options"].items() if k != "seed"}
+        settings = json.dumps([self.config["script"], options], sort_keys=True)
+        return settings, self.corpus, self.device
 
 
 def _flag(name: str, value: Any) -> str:
@@ -151,12 +169,14 @@ def record_of_run(path: Path, name: str | None = None, device: str | None = None
     is_whole = results.get("epochs", options.get("epochs")) == options.get("epochs")
     if not is_whole and not results.get("stopped_early"):
         raise ValueError(f"{path}: the run has more epochs to train than its results cover")
+    curve = _curve(run)
     return RunRecord(
         name or path.resolve().name,
         device or ("GPU" if options.get("gpu") else "CPU"),
         {**config, "options": {k: v for k, v in options.items() if k not in MACHINE_OPTIONS}},
         results,
-        _curve(run),
+        curve,
+        training_flops(path, results.get("epochs", len(curve))),
     )
 
 

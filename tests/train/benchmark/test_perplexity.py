@@ -1,7 +1,7 @@
 """The table of trained runs says what their files say, and a record keeps all of it."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -135,9 +135,9 @@ def test_markdown_has_as_many_cells_in_every_row(tmp_path):
     del results["test_book"]  # a text too short for it
     lines = markdown([record_of_run(make_run(tmp_path / "run", results=results))]).splitlines()
     assert len(lines) == 4
-    assert {line.count("|") for line in lines} == {11}
+    assert {line.count("|") for line in lines} == {12}
     assert "| **134.78** | | `python -m train.rnnlm --corpus ptb --epochs 2` |" in lines[2]
-    assert lines[3].startswith("| Rnnlm + neural cache | ptb | | | | | 119.50 | **117.25** |")
+    assert lines[3].startswith("| Rnnlm + neural cache | ptb | | | | | | 119.50 | **117.25** |")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,64 @@ def test_time_is_spoken_in_the_unit_that_fits(seconds, spoken, tmp_path):
     assert f" {spoken}  CPU" in plain_text([record_of_run(run)])
 
 
+class TestSeeds:
+    def group(self, tmp_path, **more):
+        runs = []
+        for seed, test in ((2, 131.0), (1, 130.0), (4, 135.0)):
+            results = {**RESULTS, "test_exact": test, "seconds": 100.0 * seed}
+            run = make_run(tmp_path / f"{seed}", results=results, seed=seed, **more)
+            runs.append(record_of_run(run))
+        return runs
+
+    def test_runs_that_differ_by_their_seed_are_one_row_with_a_spread(self, tmp_path):
+        (row,) = plain_text(self.group(tmp_path)).splitlines()[1:]
+        assert "138.61 ± 0.00  132.00 ± 2.65" in row
+        assert "  233 s" not in row and "  4 min  " in row
+        assert row.endswith("python -m train.rnnlm --corpus ptb --epochs 2, seeds 1, 2, 4")
+
+    def test_consecutive_seeds_are_told_by_the_first_and_the_last(self, tmp_path):
+        runs = self.group(tmp_path)
+        runs[2].config["options"]["seed"] = 3
+        assert plain_text(runs).endswith(", seeds 1 to 3")
+
+    @pytest.mark.parametrize("changes", [{"device": "GPU"}, {"corpus": "mine.txt"}, {"lr": 3.0}])
+    def test_another_machine_text_or_option_is_another_row(self, changes, tmp_path):
+        runs = self.group(tmp_path)
+        if "device" in changes:
+            runs[0] = replace(runs[0], **changes)
+        else:
+            runs[0].config["options"] |= changes
+        assert len(plain_text(runs).splitlines()) == 3
+
+    def test_an_adaptive_evaluation_says_of_which_seed_it_is(self, tmp_path):
+        runs = self.group(tmp_path)
+        runs[1].results["neural_cache"] = CACHE
+        plain, cache = plain_text(runs).splitlines()[1:]
+        assert "132.00" in plain
+        assert cache.startswith("Rnnlm, seed 1 + neural cache  ptb ") and "117.25" in cache
+
+    def test_a_figure_has_one_entry_for_all_seeds_and_a_panel_for_each_corpus(
+        self, tmp_path, monkeypatch
+    ):
+        runs = self.group(tmp_path)
+        other = make_run(tmp_path / "other", corpus="cost $5$.txt", seed=1)
+        figures = []
+        monkeypatch.setattr(perplexity, "save", lambda figure, path, dpi: figures.append(figure))
+        draw([*runs, record_of_run(other)], tmp_path / "figure.png")
+        mine, ptb = figures[0].axes
+        assert (mine.get_title(), ptb.get_title()) == ("cost $5$", "Penn Treebank")
+        labels = [
+            [text.get_text() for text in axes.get_legend().get_texts()] for axes in (mine, ptb)
+        ]
+        assert labels == [
+            ["Rnnlm, 7 min on CPU: test 134.78"],
+            ["Rnnlm, 4 min on CPU, 3 seeds: test 132.00 ± 2.65"],
+        ]
+        assert (
+            len(ptb.get_lines()) == 3 and len({line.get_color() for line in ptb.get_lines()}) == 1
+        )
+
+
 class TestKeeping:
     def test_what_is_kept_is_read_again_without_a_difference(self, tmp_path):
         run = record_of_run(make_run(tmp_path / "run"), "rnnlm-ptb", "CPU, 2 cores")
@@ -155,7 +213,10 @@ class TestKeeping:
         assert path == tmp_path / "results" / "rnnlm-ptb.json"
         assert read_record(path) == run
 
-    def test_the_command_keeps_one_run_and_then_needs_its_folder_no_more(self, tmp_path, capsys):
+    def test_the_command_keeps_one_run_and_then_needs_its_folder_no_more(
+        self, tmp_path, capsys, monkeypatch
+    ):
+        monkeypatch.setattr(perplexity, "gflops_of_this_machine", lambda: 208.96)
         results = tmp_path / "results"
         options = {"keep": "first", "device": "CPU, 2 cores", "results": results}
         perplexity.main(perplexity.Options((make_run(tmp_path / "run"),), **options))
@@ -164,7 +225,7 @@ class TestKeeping:
         figure = tmp_path / "figure.png"
         perplexity.main(perplexity.Options(results=results, readme=True, figure=figure))
         printed = capsys.readouterr().out
-        assert "| CPU, 2 cores | 138.61 | **134.78** |" in printed
+        assert "| CPU, 2 cores, 209 GFLOP/s | 138.61 | **134.78** |" in printed
         assert figure.stat().st_size > 1000
 
     def test_a_kept_run_is_never_overwritten(self, tmp_path):
