@@ -15,7 +15,7 @@ train: $(READY)  ## train a language model on text that ships with Python; no ne
 test: $(READY)  ## run the whole test suite
 	$(PY) -m pytest
 
-test-fast: $(READY)  ## run the tests that take seconds
+test-fast: $(READY)  ## run the tests but for the slow ones
 	$(PY) -m pytest -m "not slow"
 
 lint: $(READY)  ## style, format and types

@@ -56,6 +56,10 @@ class Corpus:
                     f"{who}: expected ids of {split} in 0..{V - 1}, got {ids.min()} to {ids.max()}"
                 )
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{size:,} {split}" for split, size in self.split_sizes().items())
+        return f"Corpus({self.name!r}, V={self.vocab_size:,}, tokens: {sizes})"
+
     @property
     def word_to_id(self) -> dict[str, int]:
         """See ``Vocabulary``."""

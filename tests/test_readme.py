@@ -1,6 +1,9 @@
 """The README says what the measured runs say."""
 
+import re
 from pathlib import Path
+
+import pytest
 
 from train.benchmark.perplexity import markdown
 from train.benchmark.run_records import read_record
@@ -25,3 +28,18 @@ def test_every_picture_of_the_readme_is_there():
     assert pictures
     for picture in pictures:
         assert (ROOT / "docs" / picture).is_file()
+
+
+CODE = re.findall(
+    r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+)
+
+
+def test_there_is_code_to_try():
+    assert len(CODE) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", CODE, ids=lambda code: code.partition("\n")[0])
+def test_what_a_reader_copies_works(code):
+    exec(compile(code, "README.md", "exec"), {})

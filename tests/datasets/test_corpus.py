@@ -35,6 +35,10 @@ def test_a_corpus_answers_for_its_vocabulary(corpus):
     assert corpus.vocabulary_hash() == vocabulary.hash()
 
 
+def test_it_prints_as_its_name_and_its_sizes(corpus):
+    assert repr(corpus) == "Corpus('tiny', V=7, tokens: 8 train, 3 valid, 3 test)"
+
+
 def test_the_fields_are_fixed(corpus):
     with pytest.raises(FrozenInstanceError):
         corpus.train = corpus.test

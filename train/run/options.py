@@ -113,8 +113,8 @@ class LanguageModelOptions(ABC):
     resume: Path | None = None
     """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
     is finished. Its options are taken from there; only --epochs (where the learning rate does not
-    depend on it), --stop-after, --data-dir, --checkpoint-every, --on-nan and --tensorboard may
-    change."""
+    depend on it), --stop-after, --corpus and --data-dir (where the same text lies now),
+    --checkpoint-every, --on-nan and --tensorboard may change."""
 
     @abstractmethod
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:

@@ -16,7 +16,7 @@ from train.run.folder import RunFolder
 SCRIPTS = [
     *("rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"),
     *("char_rnn", "gradient_flow", "last_word", "memory", "shapes", "step_by_step"),
-    *("dynamic_evaluation", "neural_cache", "compare", "export_log"),
+    *("awd_rnnlm", "dynamic_evaluation", "neural_cache", "compare", "export_log"),
 ]
 
 
@@ -37,6 +37,17 @@ def test_help_names_every_option_with_a_sentence(script):
     assert done.returncode == 0
     assert f"usage: python -m train.{script}" in done.stdout
     assert "╭─ options" in done.stdout
+
+
+def test_all_commands_are_listed_with_what_they_do():
+    done = command("train")
+    assert (done.returncode, done.stderr) == (0, "")
+    *lines, _, last = done.stdout.splitlines()
+    words = [line.split(maxsplit=3) for line in lines]
+    listed = {name.removeprefix("train.") for _, _, name, _ in words}
+    assert listed == {*SCRIPTS, "import_book", "torch_weights", "benchmark"}
+    assert all(about.endswith((".", "?")) for *_, about in words)
+    assert last.endswith("--help")
 
 
 def test_an_unknown_option_is_an_error_of_usage():
