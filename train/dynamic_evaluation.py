@@ -26,6 +26,7 @@ from train.run.saved_run import SavedRunOptions, open_run
 NAME = "dynamic_evaluation"
 LEARNING_RATES = {"rms": (1e-4, 2e-4, 4e-4), "sgd": (0.1, 0.2, 0.4)}
 DECAYS = (0.0, 1e-3, 5e-3)
+MOST_ROWS = 8  # by which a grid may grow: another factor of 256 in the rate
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Options(SavedRunOptions):
     the run's results.json under a name of their own."""
 
     tune: bool = False
-    """Try three learning rates with three decays on the validation text and take the best, in place
-    of --lr and --decay."""
+    """Try three learning rates with three decays on the validation text, and more while the best
+    lies at the edge of what was tried; take the best, in place of --lr and --decay."""
     tune_tokens: int = 20_000
     """How much of the validation text --tune reads for each setting."""
     rule: Literal["rms", "sgd"] = "rms"
@@ -90,23 +91,40 @@ def measure(
 def tuned(
     model: LanguageModel, corpus: Corpus, options: Options, scales: list[Array] | None
 ) -> Options:
-    """``options`` with the learning rate and the decay that do best on the validation text."""
+    """``options`` with the learning rate and the decay that do best on the validation text.
+
+    The grid grows by a row of settings while the best one lies at its edge.
+    """
     tokens = corpus.valid[: options.tune_tokens]
-    grid = list(itertools.product(LEARNING_RATES[options.rule], DECAYS))
-    tried: list[tuple[float, Options]] = []
-    for lr, decay in progress(grid, unit=" settings", desc="settings"):
-        setting = replace(options, lr=lr, decay=decay)
-        perplexity = measure(model, tokens, corpus.first_id, setting, scales)
-        bits = corpus.vocabulary.bits_beside(perplexity)
-        say(f"| lr {lr:g} | decay {decay:g} | validation perplexity {perplexity:.2f}{bits}")
-        tried.append((perplexity, setting))
-    _, best = min(tried, key=lambda pair: (math.isnan(pair[0]), pair[0]))
+    lrs, decays = list(LEARNING_RATES[options.rule]), list(DECAYS)
+    perplexities: dict[tuple[float, float], float] = {}
+    for _ in range(1 + MOST_ROWS):
+        new = [pair for pair in itertools.product(lrs, decays) if pair not in perplexities]
+        for lr, decay in progress(new, unit=" settings", desc="settings"):
+            setting = replace(options, lr=lr, decay=decay)
+            perplexity = measure(model, tokens, corpus.first_id, setting, scales)
+            bits = corpus.vocabulary.bits_beside(perplexity)
+            say(f"| lr {lr:g} | decay {decay:g} | validation perplexity {perplexity:.2f}{bits}")
+            perplexities[lr, decay] = perplexity
+        lr, decay = min(perplexities, key=lambda pair: _rank(perplexities[pair]))
+        if lr == lrs[0]:
+            lrs.insert(0, lr / 2)
+        elif lr == lrs[-1]:
+            lrs.append(2 * lr)
+        elif decay == decays[-1]:
+            decays.append(4 * decay)
+        else:
+            break
     print(
-        f"best on {len(tokens):,} tokens of the validation text: --lr {best.lr:g} "
-        f"--decay {best.decay:g}",
+        f"best on {len(tokens):,} tokens of the validation text: --lr {lr:g} --decay {decay:g}",
         flush=True,
     )
-    return best
+    return replace(options, lr=lr, decay=decay)
+
+
+def _rank(perplexity: float) -> tuple[bool, float]:
+    """What is not a number comes last."""
+    return math.isnan(perplexity), perplexity
 
 
 def main(options: Options) -> None:

@@ -3,10 +3,12 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from common.util import eval_perplexity_exact
+from datasets.corpus import corpus_from_tokens
 from train import dynamic_evaluation, neural_cache, rnnlm
 from train.run.folder import RunFolder, add_result, read_results
 from train.run.saved_run import open_run
@@ -94,13 +96,54 @@ def test_tuning_asks_the_validation_text_only_and_looks_at_the_test_text_once(
     found = json.loads((run / "results.json").read_text())[module.NAME]
     assert "best on" in printed.out
     if module is dynamic_evaluation:
-        assert len(tried) == 9
+        assert len(tried) >= 9
         chosen = f"| lr {found['settings']['lr']:g} | decay {found['settings']['decay']:g} |"
     else:
         chosen = f"size {found['settings']['cache_size']} | theta {found['settings']['theta']:g} |"
     assert [line.split()[-1] for line in tried if chosen in line] == [best]
     assert asked.count(77) == 1 == asked[-1:].count(77)
-    assert len(asked) == (11 if module is dynamic_evaluation else 2)
+    assert len(asked) == (len(tried) + 2 if module is dynamic_evaluation else 2)
+
+
+@pytest.mark.parametrize(
+    ("best_lr", "best_decay", "settings"),
+    [
+        (2e-4, 1e-3, 9),  # inside the first grid
+        (2.5e-5, 1e-3, 9 + 3 * 3),  # 5e-5 and 2.5e-5 are better, 1.25e-5 is not
+        (1.6e-3, 0.0, 9 + 3 * 3),
+        (2e-4, 2e-2, 9 + 2 * 3),
+        (5e-5, 8e-2, 9 + 2 * 3 + 3 * 5),
+        (1e-9, 1e-3, 9 + 8 * 3),  # it ends somewhere
+    ],
+)
+def test_the_grid_grows_until_its_best_setting_lies_inside(
+    best_lr, best_decay, settings, monkeypatch, capsys
+):
+    def bowl(model, tokens, first_id, options, scales):
+        away = abs(math.log(options.lr / best_lr)) + abs(options.decay - best_decay)
+        return 100 + away
+
+    monkeypatch.setattr(dynamic_evaluation, "measure", bowl)
+    corpus = corpus_from_tokens("tiny", ["a", "b"], ["a"], ["b"], level="word")
+    options = dynamic_evaluation.Options(Path("run"))
+    found = dynamic_evaluation.tuned(None, corpus, options, None)
+    if settings < 9 + 8 * 3:
+        assert (found.lr, found.decay) == pytest.approx((best_lr, best_decay))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| lr")]
+    assert len(lines) == len(set(lines)) == settings
+
+
+def test_settings_that_explode_come_last(monkeypatch):
+    monkeypatch.setattr(
+        dynamic_evaluation,
+        "measure",
+        lambda model, tokens, first_id, options, scales: (
+            100.0 if (options.lr, options.decay) == (2e-4, 1e-3) else math.nan
+        ),
+    )
+    corpus = corpus_from_tokens("tiny", ["a", "b"], ["a"], ["b"], level="word")
+    found = dynamic_evaluation.tuned(None, corpus, dynamic_evaluation.Options(Path("run")), None)
+    assert (found.lr, found.decay) == (2e-4, 1e-3)
 
 
 def _short_test(model, corpus):
