@@ -83,8 +83,10 @@ def _append_half_a_line(path: str | os.PathLike) -> None:
 def main() -> None:
     descriptor, largest_file, places, module = sys.argv[1:5]
     del sys.argv[1:5]
-    # Ctrl-C reaches it even where whoever started the tests has switched it off for children.
+    # Signals reach it even where whoever started the tests has switched them off for children, as
+    # nohup does.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if int(largest_file):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file), resource.RLIM_INFINITY))
     held = Places(json.loads(places), socket.socket(fileno=int(descriptor)))
