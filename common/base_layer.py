@@ -62,6 +62,7 @@ class Layer:
             layer hands it to the layers inside it.
         penalty: what the layer adds to the loss of a language model, a scalar.
         dout: the gradient of that loss, which scales the penalty's; a model sets it.
+        sampling: whether the loss that a training pass returns is that of a sample of the classes.
         workspace: memory that the layers of a model use in turns, where the layer needs any.
 
     Raises:
@@ -76,6 +77,7 @@ class Layer:
     train_flg: bool = True
     penalty: Scalar = 0.0
     dout: float = 1.0
+    sampling: bool = False
     workspace: kernels.Workspace | None = None
     forward: Callable[..., Any]
     backward: Callable[..., Any]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from common.base_layer import batch_first, seed_of
-from common.kernels.philox import SHARED, keep, threshold_of
+from common.kernels.philox import SHARED, keep, random_words, threshold_of
 from common.np import Array, np
 
 __all__ = ["Masks"]
@@ -75,6 +75,19 @@ class Masks:
         sizes = [(1, 1, math.prod(shape)) for shape in shapes]
         masks = [keep(ratio, size, *place, SHARED + k) for k, size in enumerate(sizes)]
         return [np.asarray(m.reshape(s)) for m, s in zip(masks, shapes, strict=True)], _scale(ratio)
+
+    def drawn(self, probabilities: numpy.ndarray) -> numpy.ndarray:
+        """Which of several are drawn in the next pass, each with its own probability.
+
+        Args:
+            probabilities: in [0, 1], (V,); rounded to 32 bits.
+
+        Returns:
+            Their indices in ascending order, on the host.
+        """
+        place = self.seed, self.layer, self._next_pass()
+        words = random_words(*place, SHARED, len(probabilities))
+        return numpy.flatnonzero((words + 0.5) * 2.0**-32 < probabilities)
 
     def _next_pass(self) -> int:
         self.passes += 1

@@ -15,6 +15,7 @@ from common.time_layers import (
     TimeEmbedding,
     TimeLSTM,
     TimeOutputWithLoss,
+    TimeSampledOutputWithLoss,
     TimeWeightDrop,
 )
 from models.language_model import LanguageModel, recurrent, tied_output
@@ -43,6 +44,8 @@ class AwdRnnlm(LanguageModel):
         projection: whether an affine layer, with a bias, stands before the output layer.
         forget_bias: where the biases of the forget gates begin; for LSTMs only.
         embed_scale: standard deviation of the initial embedding.
+        sampled_classes: K, how many classes a training pass draws for its softmax in the mean
+            (``TimeSampledOutputWithLoss``); 0 for the whole softmax.
         rng: draws the initial weights and gives the masks their seed; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
         cell: in place of the LSTM: a name, a time layer or a cell
@@ -72,6 +75,7 @@ class AwdRnnlm(LanguageModel):
         projection: bool = False,
         forget_bias: float = 0.0,
         embed_scale: float = 0.01,
+        sampled_classes: int = 0,
         rng: numpy.random.Generator | int | None = None,
         dtype: str = "float32",
         cell: Any = None,
@@ -112,4 +116,7 @@ class AwdRnnlm(LanguageModel):
             layers.append(TimeAffine(normal(rng, (H, D), H**-0.5, dtype), zeros(D, dtype)))
 
         output = tied_output(embedding)
-        self.compose([*layers, output], TimeOutputWithLoss(output))
+        loss_layer: TimeOutputWithLoss = TimeOutputWithLoss(output)
+        if sampled_classes:
+            loss_layer = TimeSampledOutputWithLoss(output, sampled_classes, rng)
+        self.compose([*layers, output], loss_layer)

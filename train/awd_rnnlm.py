@@ -11,11 +11,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy
 
-from common.time_layers import cell_named
+from common.time_layers import TimeSampledOutputWithLoss, cell_named
+from datasets.corpus import Corpus
 from models import AwdRnnlm
+from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.language_model import train
-from train.run.options import CellOptions
+from train.run.options import CellOptions, check_counts, token_counts
 
 SHORT = {  # what helps where the text is read a few times only
     "lr_schedule": "cosine",
@@ -103,6 +105,11 @@ class Options(CellOptions):
     """Let an affine layer take the last LSTM from H down to D."""
     forget_bias: float = 0.0
     """Where the biases of the forget gates begin."""
+    sampled_classes: int = 0
+    """Train with a softmax over so many words in the mean, drawn anew for each window, in place of
+    the whole vocabulary; 0 for the whole. What is measured is always measured with the whole."""
+    whole_epochs: int = 1
+    """Train the last epochs with the whole softmax, where the others sample."""
     epochs: int = 500
     """How often the training text is read."""
     time_size: int = 70
@@ -125,6 +132,11 @@ class Options(CellOptions):
                 f"--hidden-dropout: {self.hidden_dropout} is between LSTMs, and there is only one; "
                 "expected 0 with --num-layers 1"
             )
+        check_counts(self, "num_layers")
+        for name in ("sampled_classes", "whole_epochs"):
+            if getattr(self, name) < 0:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag}: expected 0 or more, got {getattr(self, name)}")
         gates = getattr(cell_named(self.cell or "lstm"), "gates", "")
         if self.forget_bias and "f" not in gates:
             raise ValueError(
@@ -148,9 +160,27 @@ class Options(CellOptions):
             beta=self.beta,
             projection=self.projection,
             forget_bias=self.forget_bias,
+            sampled_classes=self.sampled_classes,
             rng=rng,
             cell=self.cell,
         )
+
+    def prepare(self, model: LanguageModel, corpus: Corpus) -> None:
+        """Tell a new model how frequent the words are."""
+        super().prepare(model, corpus)
+        if isinstance(model.loss_layer, TimeSampledOutputWithLoss):
+            model.loss_layer.set_counts(token_counts(corpus))
+
+    def begin_epoch(self, model: LanguageModel, epochs_done: int) -> None:
+        """Sample the words of the softmax, but not in the last epochs."""
+        if isinstance(model.loss_layer, TimeSampledOutputWithLoss):
+            model.loss_layer.sampling = epochs_done < self.epochs - self.whole_epochs
+
+    def changeable(self) -> tuple[str, ...]:
+        """As for every run; the number of epochs is fixed where the last ones do not sample."""
+        names = super().changeable()
+        fixed = self.sampled_classes and self.whole_epochs
+        return tuple(name for name in names if not (fixed and name == "epochs"))
 
 
 def main(options: Options) -> None:

@@ -20,6 +20,7 @@ import numpy
 from common import layers, time_layers
 from common.base_layer import Layer
 from common.gradient_check import Report, check_layer, check_model
+from common.masks import Masks
 from common.np import Array, np
 from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm, shapes
 from models.char_rnn import CharRnn
@@ -184,11 +185,22 @@ def activation_penalty(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(two_outputs, floats(rng, N, T, D), rng=rng, subject=name)
 
 
-@case("TimeOutputWithLoss")
+@case("TimeOutputWithLoss", "TimeSampledOutputWithLoss")
 def output_with_loss(name: str, rng: numpy.random.Generator) -> Report:
-    """The scores stay inside; W and b belong to the output layer. One target is ignored."""
+    """The scores stay inside; W and b belong to the output layer. One target is ignored.
+
+    Of the classes of the second one the sample is the same in every pass.
+    """
     output = time_layers.TimeAffine(floats(rng, H, V), floats(rng, V))
     layer = time_layers.TimeOutputWithLoss(output)
+
+    def prepare() -> None:
+        for masks in vars(layer).values():
+            if isinstance(masks, Masks):
+                masks.passes = 3
+
+    if name == "TimeSampledOutputWithLoss":
+        layer = time_layers.TimeSampledOutputWithLoss(output, V // 2, rng)
     targets = ids(rng, V, N, T)
     targets[1, 1] = -1
 
@@ -196,7 +208,8 @@ def output_with_loss(name: str, rng: numpy.random.Generator) -> Report:
         names = output.param_names
         return dict(zip(names, zip(output.params, output.grads, strict=True), strict=True))
 
-    return check_layer(layer, floats(rng, N, T, H), targets, rng=rng, extra=gradients_of_output)
+    xs = floats(rng, N, T, H)
+    return check_layer(layer, xs, targets, rng=rng, prepare=prepare, extra=gradients_of_output)
 
 
 def second_window(layer: Any, rng: numpy.random.Generator, subject: str) -> Report:
@@ -350,13 +363,15 @@ def stack(name: str, rng: numpy.random.Generator) -> Report:
 
 
 @case_of_cells("BetterRnnlm of")
-@case("SimpleRnnlm", "Rnnlm", "BetterRnnlm", "AwdRnnlm", "AwdRnnlm with projection")
+@case("SimpleRnnlm", "Rnnlm", "BetterRnnlm", "AwdRnnlm")
+@case("AwdRnnlm with projection", "AwdRnnlm with sampled classes")
 def language_model(name: str, rng: numpy.random.Generator) -> Report:
     """The second of two windows; with the masks, penalties and tied weight that the model has."""
     seed = int(rng.integers(1 << 30))
     if name.startswith("AwdRnnlm"):
-        wide: dict[str, Any] = {"projection": "projection" in name, "dtype": "float64"}
-        model: Any = AwdRnnlm(V, D, H, num_layers=2, rng=seed, **wide)
+        more: dict[str, Any] = {"projection": "projection" in name, "dtype": "float64"}
+        more["sampled_classes"] = V // 2 if "sampled" in name else 0
+        model: Any = AwdRnnlm(V, D, H, num_layers=2, rng=seed, **more)
     elif name.startswith("BetterRnnlm"):
         options: dict[str, Any] = {"cell": name.split()[-1]} if " of " in name else {}
         model = BetterRnnlm(V, H, H, dropout_ratio=0.3, rng=seed, dtype="float64", **options)

@@ -68,15 +68,16 @@ class _Gradients:
     def prepared(self) -> Iterator[None]:
         """Inside, the text begins and nothing is dropped; afterwards all is as before."""
         ratios = [(layer, layer.dropout_ratio) for layer in self.layers if _drops(layer)]
-        trains = self.model.loss_layer.train_flg
+        loss_layer = self.model.loss_layer
+        before = loss_layer.train_flg, loss_layer.sampling
         for layer, _ in ratios:
             layer.dropout_ratio = 0.0
-        self.model.loss_layer.train_flg = True  # its gradient is wanted
+        loss_layer.train_flg, loss_layer.sampling = True, False  # its whole gradient is wanted
         try:
             with evaluation(self.model):
                 yield
         finally:
-            self.model.loss_layer.train_flg = trains
+            loss_layer.train_flg, loss_layer.sampling = before
             for layer, ratio in ratios:
                 layer.dropout_ratio = ratio
 

@@ -12,6 +12,7 @@ from common.time_layers.losses import TimeMeanSquaredError, TimeSigmoidWithLoss
 from common.time_layers.lstm import TimeLSTM
 from common.time_layers.output import TimeAffine, TimeOutputWithLoss, TimeSoftmaxWithLoss
 from common.time_layers.rnn import TimeRNN
+from common.time_layers.sampled_output import TimeSampledOutputWithLoss
 from common.time_layers.stack import TimeStack
 from common.time_layers.weight_drop import TimeWeightDrop
 
@@ -31,6 +32,7 @@ __all__ = [
     "TimeMeanSquaredError",
     "TimeOutputWithLoss",
     "TimeRNN",
+    "TimeSampledOutputWithLoss",
     "TimeSigmoidWithLoss",
     "TimeSoftmaxWithLoss",
     "TimeStack",

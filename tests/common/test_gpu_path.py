@@ -146,6 +146,9 @@ def trained(model, trainer_class, x, t, **sizes):
 LANGUAGE_MODELS = {
     "BetterRnnlm": lambda: BetterRnnlm(V, H, H, 0.4, 1, "float64"),
     "AwdRnnlm": lambda: awd_rnnlm(0.4, num_layers=2, rng=1, dtype="float64"),
+    "AwdRnnlm with sampled classes": lambda: awd_rnnlm(
+        0.4, num_layers=2, rng=1, dtype="float64", sampled_classes=4
+    ),
     "CharRnn": lambda: CharRnn(V, H, rng=1, dtype="float64"),
     "Reciter": lambda: Reciter(V, H, "gru", rng=1, dtype="float64"),
     "ConcatReciter": lambda: ConcatReciter(V, H, "lstm", rng=1, dtype="float64"),

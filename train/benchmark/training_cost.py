@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy
 
-from common.time_layers import TimeEmbedding
+from common.time_layers import TimeEmbedding, TimeSampledOutputWithLoss
 from models.language_model import LanguageModel
 from train.benchmark.time_layers import make_product
 from train.benchmark.workloads import matrix_peak
@@ -23,7 +23,8 @@ def flops_per_token(model: LanguageModel) -> int:
     Six for each weight of a matrix: a multiplication and an addition in the forward pass, in the
     gradient of the weight and in that of the product's input. The rows of an embedding are looked
     up, biases and gains are added and scaled; none of that is counted. A tied matrix counts where
-    it is multiplied.
+    it is multiplied; of the output layer the classes that are drawn count, in the mean, where the
+    loss samples.
     """
     matrices = [
         param
@@ -32,7 +33,12 @@ def flops_per_token(model: LanguageModel) -> int:
         for param in layer.params
         if param.ndim == 2
     ]
-    return 6 * sum(matrix.size for matrix in matrices)
+    multiplied = sum(matrix.size for matrix in matrices)
+    if isinstance(model.loss_layer, TimeSampledOutputWithLoss) and model.loss_layer.sampling:
+        inclusion = model.loss_layer.inclusion
+        H, V = model.loss_layer.output.params[0].shape
+        multiplied -= round(H * (V - inclusion.sum()))
+    return 6 * multiplied
 
 
 def training_flops(path: Path, epochs: int) -> int | None:
@@ -59,7 +65,11 @@ def training_flops(path: Path, epochs: int) -> int | None:
     model = options.build(run.read_vocabulary().vocab_size, numpy.random.default_rng(options.seed))
     tokens = config["corpus"]["splits"]["train"]["tokens"]
     read = options.batch_size * ((tokens - 1) // options.batch_size)
-    return flops_per_token(model) * read * epochs
+    flops = 0
+    for epoch in range(epochs):
+        options.begin_epoch(model, epoch)
+        flops += flops_per_token(model) * read
+    return flops
 
 
 def gflops_of_this_machine() -> float:

@@ -54,8 +54,7 @@ def train(script: str, options: LanguageModelOptions) -> None:
     rng = numpy.random.default_rng(options.seed)
     model = options.build(corpus.vocab_size, rng)
     model.vocabulary_hash = corpus.vocabulary.hash()
-    if options.unigram_bias:
-        model.set_output_bias(numpy.bincount(corpus.train, minlength=corpus.vocab_size))
+    options.prepare(model, corpus)
     if options.start_from is not None:
         start_from(options.start_from, model, run)
     if run is None:  # what is wrong with an option has been said before there is a folder
@@ -160,6 +159,7 @@ class Training:
         options, trainer = self.options, self.trainer
         with closing(Status(options.epochs, trainer.iteration)) as self.status:
             self._validate_finished_epoch()
+            options.begin_epoch(self.model, trainer.epoch)
             for record in trainer.iterations(
                 self.corpus.train[:-1],
                 self.corpus.train[1:],
@@ -225,6 +225,7 @@ class Training:
         self.run.log(record)
         if self.options.average == "asgd" and trainer.average is None:
             self._average_if_it_is_time()
+        self.options.begin_epoch(self.model, epoch)
         self.save()
         self.stop.check()
 

@@ -20,7 +20,12 @@ from models.language_model import LanguageModel
 from train.run.folder import RunFolder
 from train.run.tensorboard import require_tensorboard
 
-__all__ = ["CellOptions", "LanguageModelOptions", "check_counts"]
+__all__ = ["CellOptions", "LanguageModelOptions", "check_counts", "token_counts"]
+
+
+def token_counts(corpus: Corpus) -> numpy.ndarray:
+    """How often each id occurs in the training text (V,)."""
+    return numpy.bincount(corpus.train, minlength=corpus.vocab_size)
 
 
 def check_counts(options: Any, *names: str) -> None:
@@ -119,6 +124,15 @@ class LanguageModelOptions(ABC):
     @abstractmethod
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
         """The model that these options describe."""
+
+    def prepare(self, model: LanguageModel, corpus: Corpus) -> None:
+        """Tell a new model what it has to know of its text."""
+        if self.unigram_bias:
+            model.set_output_bias(token_counts(corpus))
+
+    def begin_epoch(self, model: LanguageModel, epochs_done: int) -> None:
+        """Change what is another way in the epoch that begins; for most models nothing is."""
+        return
 
     def with_whole_paths(self) -> Self:
         """The same with absolute paths, so that a run can be opened from another folder."""

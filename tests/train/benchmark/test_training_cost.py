@@ -50,6 +50,14 @@ def test_weights_that_are_dropped_are_multiplied_once():
     assert flops_per_token(model) == 6 * (LSTM + last + D * V)
 
 
+def test_of_a_sampled_softmax_the_classes_count_that_are_drawn_in_the_mean():
+    model = AwdRnnlm(V, D, D, num_layers=1, hidden_dropout=0, sampled_classes=4, rng=1)
+    lstm = 2 * D * 4 * D
+    assert flops_per_token(model) == 6 * (lstm + D * 4)
+    model.loss_layer.sampling = False
+    assert flops_per_token(model) == 6 * (lstm + D * V)
+
+
 def test_a_run_costs_what_its_streams_read(tmp_path):
     file = tmp_path / "cats.txt"
     file.write_text(TEXT, encoding="utf-8")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from common.files.tensors import read_checkpoint
+from common.time_layers import TimeSampledOutputWithLoss
 from common.util import eval_perplexity_exact
 from tests.train.processes import expect_same_run
 from tests.train.run.interrupting import after_iterations
@@ -283,6 +284,7 @@ def test_a_run_with_everything_goes_on_bit_for_bit(average, text_file, tmp_path,
         average_window=1,
         random_offset=True,
         unigram_bias=True,
+        sampled_classes=6,
         **SMALL,
     )
     valid = [10.0, 5.0, 6.0, 7.0, 6.0, 6.0]  # the fourth starts averaging
@@ -314,3 +316,39 @@ def test_more_epochs_are_refused_where_the_rate_ends_with_them(text_file, tmp_pa
         rnnlm.main(replace(saved_options("rnnlm", rnnlm.Options, out), epochs=2))
     rnnlm.main(saved_options("rnnlm", rnnlm.Options, out))
     assert capsys.readouterr().out.endswith("is finished: 1 epochs done\n")
+
+
+def test_the_last_epochs_take_the_whole_softmax(text_file, tmp_path, monkeypatch):
+    sampled = []
+    forward = TimeSampledOutputWithLoss.forward
+
+    def noting(layer, xs, ts):
+        if layer.train_flg:
+            sampled.append(layer.sampling)
+        return forward(layer, xs, ts)
+
+    monkeypatch.setattr(TimeSampledOutputWithLoss, "forward", noting)
+    sizes = {"corpus": str(text_file), "num_layers": 2, "sampled_classes": 6, **SMALL}
+    options = awd_rnnlm.Options(**sizes, epochs=3, whole_epochs=2, average="none")
+    awd_rnnlm.main(replace(options, out=tmp_path / "run"))
+    first = sampled.index(False)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert first == next(line["step"] for line in log if "valid" in line)
+    assert sampled == [True] * first + [False] * (len(sampled) - first)
+    with pytest.raises(ValueError, match="--epochs 3, got 4"):
+        again = saved_options("awd_rnnlm", awd_rnnlm.Options, tmp_path / "run")
+        awd_rnnlm.main(replace(again, epochs=4))
+
+
+def test_the_words_of_a_sampled_softmax_are_drawn_by_how_frequent_they_are(
+    text_file, tmp_path, monkeypatch
+):
+    given = []
+    monkeypatch.setattr(
+        TimeSampledOutputWithLoss, "set_counts", lambda layer, counts: given.append(counts)
+    )
+    sizes = {"corpus": str(text_file), "num_layers": 2, "sampled_classes": 6, **SMALL}
+    awd_rnnlm.main(awd_rnnlm.Options(**sizes, epochs=1, average="none", out=tmp_path / "run"))
+    (counts,) = given
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert counts.sum() == config["corpus"]["splits"]["train"]["tokens"]

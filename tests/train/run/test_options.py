@@ -91,6 +91,13 @@ def test_every_preset_builds_its_model(preset):
     assert np.isfinite(loss)
 
 
+@pytest.mark.parametrize("name", ["sampled_classes", "whole_epochs"])
+def test_a_negative_count_is_refused(name):
+    flag = name.replace("_", "-")
+    with pytest.raises(ValueError, match=f"--{flag}: expected 0 or more, got -1"):
+        awd_rnnlm.Options(**{name: -1}).check()
+
+
 def test_a_dropout_between_lstms_is_refused_where_there_is_one():
     with pytest.raises(ValueError, match=r"--hidden-dropout: 0\.25 is between LSTMs"):
         awd_rnnlm.Options(num_layers=1).check()
