@@ -1,5 +1,6 @@
 """What every test gets: no screen, and both answers of the switch where there is a GPU."""
 
+import itertools
 import os
 import sys
 
@@ -21,6 +22,17 @@ config.GPU = False  # whatever the environment says: a test asks for CuPy by the
 
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
+
+
+@pytest.fixture(autouse=True)
+def no_chance(monkeypatch):
+    """What asks for a generator without a seed gets one of a series, the same in every run."""
+    seeded, series = numpy.random.default_rng, itertools.count(1 << 20)
+
+    def default_rng(seed=None):
+        return seeded(next(series) if seed is None else seed)
+
+    monkeypatch.setattr(numpy.random, "default_rng", default_rng)
 
 
 def pytest_collection_modifyitems(items):

@@ -132,6 +132,6 @@ def test_a_model_without_a_list_of_layers_is_trained_as_in_the_book():
 
     rng = np.random.default_rng(1)
     xs, ts = rng.normal(size=(12, 2, 3)), rng.integers(0, 5, (12, 2))
-    trainer = Trainer(Pair(), Adam(lr=0.05), on_record=lambda record: None)
+    trainer = Trainer(Pair(), Adam(lr=0.05), on_record=lambda record: None, rng=rng)
     trainer.fit(xs, ts, max_epoch=30, batch_size=4)
     assert trainer.curve[-1]["loss"] < 0.5 * trainer.curve[0]["loss"]
