@@ -17,7 +17,7 @@ from models import AwdRnnlm
 from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.language_model import train
-from train.run.options import CellOptions, check_counts, token_counts
+from train.run.options import CellOptions, token_counts
 
 SHORT = {  # what helps where the text is read a few times only
     "lr_schedule": "cosine",
@@ -132,7 +132,6 @@ class Options(CellOptions):
                 f"--hidden-dropout: {self.hidden_dropout} is between LSTMs, and there is only one; "
                 "expected 0 with --num-layers 1"
             )
-        check_counts(self, "num_layers")
         for name in ("sampled_classes", "whole_epochs"):
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
