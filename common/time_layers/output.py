@@ -144,24 +144,29 @@ class TimeOutputWithLoss(Layer):
         self.ignore_label = ignore_label
         self.workspace: kernels.Workspace = kernels.Workspace()
 
+    def begin(self, xs: Array, ts: Array) -> tuple[Array, ...]:
+        """Inputs (N T, H), targets (N T,), which of them count, and their columns and scores."""
+        W, b = self.output.params
+        H, V = W.shape
+        self.expect_shape("xs", xs, "N", "T", H)
+        self.cache = None
+        N, T, _ = xs.shape
+        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
+        xs = time_major(xs, W.dtype).reshape(T * N, H)
+        of_targets = W.T[ts]  # (N T, H)
+        return xs, ts, counts, of_targets, (xs * of_targets).sum(axis=1) + b[ts]
+
     def forward(self, xs: Array, ts: Array) -> Scalar:
         """Inputs (N, T, H) of the output layer, targets (N, T) or one-hot -> the loss, a scalar.
 
         Raises:
             ValueError: where shapes do not fit or a target is out of range.
         """
-        W, b = params = self.output.params
-        H, V = W.shape
-        self.expect_shape("xs", xs, "N", "T", H)
-        self.cache = None
-        N, T, _ = xs.shape
-        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
+        shape = xs.shape
+        xs, ts, counts, of_targets, log_p = self.begin(xs, ts)
         num_targets = np.maximum(counts.sum(), 1)
-        xs = time_major(xs, W.dtype).reshape(T * N, H)
-        of_targets = W.T[ts]  # (N T, H)
-        log_p = (xs * of_targets).sum(axis=1) + b[ts]
 
-        arrays = (params, self.output.grads, self.workspace)
+        arrays = (self.output.params, self.output.grads, self.workspace)
         compiled = compiled_scores(*arrays) if len(xs) >= kernels.FEW_ROWS else None
         scores: Scores | CompiledScores = compiled or Scores(*arrays)
         sums = None
@@ -175,7 +180,7 @@ class TimeOutputWithLoss(Layer):
             sums, of_largest = shifted.shifted_exponentials(xs, ts)
             log_p = of_largest - np.log(sums)
         if self.train_flg:
-            self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, (T, N, H))
+            self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, shape)
         # Without a shift, log_p and the sums come from products that round differently: the loss of
         # a certain target may come out as -1e-6.
         return np.where(counts, np.maximum(-log_p, 0), 0).sum(dtype="float64") / num_targets
@@ -183,7 +188,7 @@ class TimeOutputWithLoss(Layer):
     def backward(self, dout: float = 1) -> Array:
         """Write dW and db of the output layer; return dxs (N, T, H)."""
         dW, db = self.output.grads
-        xs, ts, counts, num_targets, of_targets, scores, sums, shape = self.saved()
+        xs, ts, counts, num_targets, of_targets, scores, sums, (N, T, H) = self.saved()
         weight = (counts * (dout / num_targets)).astype(dW.dtype)[:, None]  # w, 0 where ignored
         by_sum = weight / sums.astype(dW.dtype)[:, None]
 
@@ -192,7 +197,7 @@ class TimeOutputWithLoss(Layer):
         dxs -= weight * of_targets
         add_rows(dW.T, ts, -weight * xs)
         subtract_at(db, ts, weight[:, 0])
-        return batch_first(dxs.reshape(shape))
+        return batch_first(dxs.reshape(T, N, H))
 
 
 class Scores:

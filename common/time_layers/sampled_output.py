@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy
 
 from common import kernels
-from common.base_layer import batch_first, check_sizes, time_major
+from common.base_layer import batch_first, check_sizes
 from common.kernels.passes import add_rows, subtract_at
 from common.masks import Masks
 from common.np import Array, Scalar, np, to_cpu
-from common.time_layers.output import TimeAffine, TimeOutputWithLoss, read_targets
+from common.time_layers.output import TimeAffine, TimeOutputWithLoss
 
 __all__ = ["TimeSampledOutputWithLoss", "inclusion_probabilities"]
 
@@ -93,16 +93,9 @@ class TimeSampledOutputWithLoss(TimeOutputWithLoss):
         if not self._sampled:
             return super().forward(xs, ts)
         W, b = self.output.params
-        H, V = W.shape
-        self.expect_shape("xs", xs, "N", "T", H)
-        self.cache = None
-        N, T, _ = xs.shape
-        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
+        shape = xs.shape
+        xs, ts, counts, of_targets, target_scores = self.begin(xs, ts)
         num_targets = np.maximum(counts.sum(), 1)
-        xs = time_major(xs, W.dtype).reshape(T * N, H)
-        of_targets = W.T[ts]  # (R, H)
-        target_scores = (xs * of_targets).sum(axis=1) + b[ts]
-
         drawn = self.masks.drawn(self.inclusion)
         log_p = np.asarray(numpy.log(self.inclusion[drawn]).astype(W.dtype))
         classes = np.asarray(drawn)
@@ -117,7 +110,7 @@ class TimeSampledOutputWithLoss(TimeOutputWithLoss):
         sums = S.sum(axis=1) + of_target
         log_p_of_targets = target_scores - shifts - np.log(sums)
         tensors = (xs, of_targets, classes, W_drawn, S, sums, of_target)
-        self.cache = (ts, counts, num_targets, tensors, (T, N, H))
+        self.cache = (ts, counts, num_targets, tensors, shape)
         loss = np.maximum(-log_p_of_targets, 0)  # rounding alone brings it below 0
         return np.where(counts, loss, 0).sum(dtype="float64") / num_targets
 
@@ -126,7 +119,7 @@ class TimeSampledOutputWithLoss(TimeOutputWithLoss):
         if not self._sampled:
             return super().backward(dout)
         dW, db = self.output.grads
-        ts, counts, num_targets, tensors, shape = self.saved()
+        ts, counts, num_targets, tensors, (N, T, H) = self.saved()
         xs, of_targets, classes, W_drawn, S, sums, of_target = tensors
         weight = (counts * (dout / num_targets)).astype(dW.dtype)  # 0 where ignored
         by_sum = (weight / sums)[:, None]
@@ -141,7 +134,7 @@ class TimeSampledOutputWithLoss(TimeOutputWithLoss):
         db[...] = 0
         db[classes] = by_sum[:, 0] @ S
         subtract_at(db, ts, -dscores[:, 0])
-        return batch_first(dxs.reshape(shape))
+        return batch_first(dxs.reshape(T, N, H))
 
 
 def inclusion_probabilities(weights: numpy.ndarray, num_classes: float) -> numpy.ndarray:

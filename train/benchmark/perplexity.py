@@ -110,13 +110,14 @@ def _groups(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
 def _row(group: Sequence[RunRecord]) -> tuple[str, ...]:
     first = group[0]
     flops = first.training_flops
-    words = f"{_same_command(group)}, seeds {_seeds(group)}" if len(group) > 1 else first.command
+    is_alone = len(group) == 1
     return (
-        *(first.model, first.corpus, f"{first.results['parameters']:,}", str(first.epochs)),
+        first.model if is_alone else f"{first.model}, seeds {_seeds(group)}",
+        *(first.corpus, f"{first.results['parameters']:,}", str(first.epochs)),
         "" if flops is None else f"{flops / 1e12:,.3g}",
         *(_duration(_mean(group, "seconds")), _device(group)),
         *(_spread(group, name) for name in ("valid_exact", "test_exact", "test_book")),
-        words,
+        first.command if is_alone else _same_command(group),
     )
 
 

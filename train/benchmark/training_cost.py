@@ -63,7 +63,10 @@ def training_flops(path: Path, epochs: int) -> int | None:
         return None
     options = read_options(options_of(config["script"]), config, run.config_file)
     model = options.build(run.read_vocabulary().vocab_size, numpy.random.default_rng(options.seed))
-    tokens = config["corpus"]["splits"]["train"]["tokens"]
+    try:
+        tokens = int(config["corpus"]["splits"]["train"]["tokens"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{run.config_file}: it does not say how long its text is") from error
     read = options.batch_size * ((tokens - 1) // options.batch_size)
     flops = 0
     for epoch in range(epochs):

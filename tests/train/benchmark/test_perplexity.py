@@ -161,12 +161,13 @@ class TestSeeds:
         (row,) = plain_text(self.group(tmp_path)).splitlines()[1:]
         assert "138.61 ± 0.00  132.00 ± 2.65" in row
         assert "  233 s" not in row and "  4 min  " in row
-        assert row.endswith("python -m train.rnnlm --corpus ptb --epochs 2, seeds 1, 2, 4")
+        assert row.startswith("Rnnlm, seeds 1, 2, 4  ptb ")
+        assert row.endswith("python -m train.rnnlm --corpus ptb --epochs 2")
 
     def test_consecutive_seeds_are_told_by_the_first_and_the_last(self, tmp_path):
         runs = self.group(tmp_path)
         runs[2].config["options"]["seed"] = 3
-        assert plain_text(runs).endswith(", seeds 1 to 3")
+        assert "Rnnlm, seeds 1 to 3  ptb " in plain_text(runs)
 
     @pytest.mark.parametrize("changes", [{"device": "GPU"}, {"corpus": "mine.txt"}, {"lr": 3.0}])
     def test_another_machine_text_or_option_is_another_row(self, changes, tmp_path):
