@@ -35,6 +35,8 @@ class Masks:
         seed: 64 bits, the same for all layers of a model.
         layer: the layer's number.
         passes: training passes so far.
+        first_stream: the stream of the first sequence of a batch; above 0 where other processes
+            have those before it.
 
     Shapes: N batch, T time steps, D width.
     """
@@ -45,6 +47,7 @@ class Masks:
         self.seed = seed_of(rng)
         self.layer: int = seeds.spawn(1)[0].spawn_key[-1]  # how many came before
         self.passes = 0
+        self.first_stream = 0
 
     def of_streams(self, ratio: float, N: int, T: int, D: int) -> tuple[Array, float]:
         """The mask of the next pass, in which each of N sequences is a stream of its own.
@@ -58,7 +61,8 @@ class Masks:
         Returns:
             Which elements stay (N, T, D), in memory time first, and the scale of those that do.
         """
-        kept = keep(ratio, (N, T, D), self.seed, self.layer, self._next_pass())
+        place = self.seed, self.layer, self._next_pass(), self.first_stream
+        kept = keep(ratio, (N, T, D), *place)
         return batch_first(np.asarray(batch_first(kept))), _scale(ratio)
 
     def shared(self, ratio: float, *shapes: tuple[int, ...]) -> tuple[list[Array], float]:

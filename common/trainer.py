@@ -226,8 +226,7 @@ class Trainer:
     ) -> tuple[Scalar, str | None]:
         """The loss without penalties, and what is wrong with it or with the gradients."""
         with numpy.errstate(over="ignore", invalid="ignore"):  # the result is checked
-            loss = self.model.forward(x, t)
-            self.model.backward()
+            loss, penalty = self._pass(x, t)
             unique.add_tied()
             before = clip_grads(unique.grads, max_grad) if max_grad is not None else None
             trouble = None
@@ -236,7 +235,16 @@ class Trainer:
                 for name, value in (("loss", loss), ("norm of the gradients", before)):
                     if trouble is None and not math.isfinite(value):
                         trouble = f"the {name} is {float(value)}"
-        return loss - getattr(self.model, "penalty", 0.0), trouble
+        return loss - penalty, trouble
+
+    def _pass(self, x: Array, t: Array) -> tuple[Scalar, Scalar]:
+        """Forward and backward; the loss, and what penalties have added to it."""
+        loss = self.model.forward(x, t)
+        self._backward()
+        return loss, getattr(self.model, "penalty", 0.0)
+
+    def _backward(self) -> None:
+        self.model.backward()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -281,15 +289,18 @@ class Trainer:
         """Raise DivergenceError, or see that the next window begins from a finite state."""
         if self.on_nan == "stop" or not all_finite(unique.params):
             raise self._diverged(trouble, place, unique)
-        state = self.model.get_state() if hasattr(self.model, "get_state") else []
-        if not all_finite(array for arrays in state if arrays is not None for array in arrays):
+        if not self._state_is_finite():
             self.model.reset_state()
+
+    def _state_is_finite(self) -> bool:
+        state = self.model.get_state() if hasattr(self.model, "get_state") else []
+        return all_finite(array for arrays in state if arrays is not None for array in arrays)
 
     def _diverged(
         self, trouble: str, place: tuple[int, int], unique: UniqueParameters
     ) -> DivergenceError:
         with numpy.errstate(over="ignore", invalid="ignore"):
-            self.model.backward()  # clipping by a norm that is not finite has spoilt the gradients
+            self._backward()  # clipping by a norm that is not finite has spoilt the gradients
             unique.add_tied()
         epoch, iteration = place
         return DivergenceError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -136,10 +136,18 @@ class LanguageModel(BaseModel):
 
     def backward(self, dout: float = 1) -> Any:
         """Write every gradient; ``dout`` scales those of the penalties too."""
+        for _ in self.backward_by_layer(dout, dout):
+            pass
+
+    def backward_by_layer(self, dout: float, of_penalties: float) -> Iterator[Layer]:
+        """As ``backward``, one layer at a time: yields each once its gradients are written."""
         dhs = self.loss_gradient(dout)
-        for layer in reversed(self.layers_below_loss):
-            layer.dout = dout
+        below = self.layers_below_loss
+        yield from self.layers[len(below) :]  # whose gradients the loss layer has written
+        for layer in reversed(below):
+            layer.dout = of_penalties
             dhs = layer.backward(dhs)
+            yield layer
 
     def set_output_bias(self, counts: Array) -> None:
         """Let the model begin at the frequencies of the tokens, ready to learn what differs.

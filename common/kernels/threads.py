@@ -20,16 +20,24 @@ from threadpoolctl import LibController, ThreadpoolController
 
 from common.np import Array
 
-__all__ = ["blas", "num_threads", "one_blas_thread", "over_rows"]
+__all__ = [
+    "blas",
+    "num_threads",
+    "one_blas_thread",
+    "over_rows",
+    "threads_are_named",
+    "use_threads",
+]
 
 BLOCK_ELEMENTS = 1 << 17  # 512 KiB of float32: what one core's cache holds between two passes
 MOST_THREADS = 63  # that c/threads.c starts
+VARIABLES = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"  # by which a user names a number
 
 
 @functools.cache
 def num_threads() -> int:
     """As many as the products use: OPENBLAS_NUM_THREADS, OMP_NUM_THREADS, or all cores."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    for name in VARIABLES:
         if os.environ.get(name, "").isdecimal():
             return min(max(1, int(os.environ[name])), MOST_THREADS)
     try:
@@ -37,6 +45,19 @@ def num_threads() -> int:
     except AttributeError:  # not on Linux
         cores = os.cpu_count() or 1
     return min(cores, MOST_THREADS)
+
+
+def threads_are_named() -> bool:
+    """Whether the user has named a number of threads."""
+    return any(os.environ.get(name, "").isdecimal() for name in VARIABLES)
+
+
+def use_threads(number: int) -> None:
+    """Let kernels and BLAS use ``number`` threads from now on, here and in child processes."""
+    os.environ[VARIABLES[0]] = str(number)
+    num_threads.cache_clear()
+    for library in blas():
+        _set_threads(library, number)
 
 
 # --- passes over rows

@@ -27,13 +27,15 @@ class TimeEmbedding(Layer):
 
     ``accumulate`` is set by a model that ties ``W`` to an output layer: the gradient array then
     holds the output layer's share already, and ``backward`` adds to it. ``train_flg`` says whether
-    ``forward`` drops; a model sets it.
+    ``forward`` drops; a model sets it. ``add_rows`` adds the gradients of the tokens' rows into dW;
+    where the streams are spread over processes it adds those of all.
 
     Raises:
         ValueError: for a ratio outside [0, 1).
     """
 
     param_names = ("W",)
+    add_rows = staticmethod(add_rows)
 
     def __init__(
         self,
@@ -76,4 +78,4 @@ class TimeEmbedding(Layer):
             rows = rows * mask[ids][:, None]
         if not self.accumulate:
             dW[...] = 0
-        add_rows(dW, ids, rows)
+        self.add_rows(dW, ids, rows)

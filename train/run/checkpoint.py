@@ -14,7 +14,7 @@ __all__ = ["save", "resume"]
 
 
 def save(training: Any) -> None:
-    """Write the checkpoint of a run.
+    """Write the checkpoint of a run; of several processes, the first writes what all have.
 
     Args:
         training: the ``train.run.language_model.Training`` of the run.
@@ -22,10 +22,14 @@ def save(training: Any) -> None:
     Raises:
         DivergenceError: where something is not finite; the checkpoint before it stays.
         OSError: where it cannot be written; the checkpoint before it stays.
+        RuntimeError: where the weights of the processes differ; likewise.
     """
     options = training.options
+    state = training.trainer.state_dict()
+    if not training.together.first:
+        return
     checkpoint = {
-        "trainer": {**training.trainer.state_dict(), "curve": None},  # the log has it
+        "trainer": {**state, "curve": None},  # the log has it
         "best": training.best,
         "valid_points": training.valid_points,
         "seconds": training.seconds(),
@@ -47,39 +51,54 @@ def resume(training: Any, script: str) -> bool:
         ValueError: where the checkpoint, the config and the corpus do not fit together, or
             more epochs are done than asked for.
     """
-    run = training.run
-    if not run.checkpoint_file.exists():
-        if run.weights_file.exists():
-            raise ValueError(f"{run.path} has weights but no checkpoint to go on from")
-        _, config = RunFolder.open(run.path)
-        run.expect_text(config, training.corpus)
-        print("no checkpoint yet: starts from the beginning", flush=True)
-        run.go_back()
-        run.write_config(script, training.options, training.corpus)
+    checkpoint = training.together.from_first(lambda: _read(training, script))
+    if checkpoint is None:
         return True
-    checkpoint = read_checkpoint(run.checkpoint_file)
     try:
-        return _go_back(training, checkpoint, script)
+        _go_back(training, checkpoint)
+        return training.together.from_first(lambda: _open(training, checkpoint, script))
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(
-            f"{run.checkpoint_file}: not a checkpoint of this version ({error!r})"
+            f"{training.run.checkpoint_file}: not a checkpoint of this version ({error!r})"
         ) from error
 
 
-def _go_back(training: Any, checkpoint: dict[str, Any], script: str) -> bool:
-    run, trainer, epochs = training.run, training.trainer, training.options.epochs
-    _check(training, checkpoint)
+def _read(training: Any, script: str) -> dict[str, Any] | None:
+    """The checkpoint; None where there is none yet, and the run begins anew."""
+    run = training.run
+    if run.checkpoint_file.exists():
+        return read_checkpoint(run.checkpoint_file)
+    if run.weights_file.exists():
+        raise ValueError(f"{run.path} has weights but no checkpoint to go on from")
+    _, config = RunFolder.open(run.path)
+    run.expect_text(config, training.corpus)
+    print("no checkpoint yet: starts from the beginning", flush=True)
+    run.go_back()
+    run.write_config(script, training.options, training.corpus)
+    return None
+
+
+def _go_back(training: Any, checkpoint: dict[str, Any]) -> None:
+    """Bring the training back to where the checkpoint was made."""
+    trainer, epochs = training.trainer, training.options.epochs
+    if training.together.first:
+        _check(training, checkpoint)
     if checkpoint["trainer"].get("average") is not None:
         training.average()
     trainer.load_state_dict(checkpoint["trainer"])
     begun = trainer.epoch + (trainer.column > 0)
     if epochs < begun:
-        raise ValueError(f"--epochs {epochs}: the run in {run.path} is in epoch {begun}")
+        raise ValueError(f"--epochs {epochs}: the run in {training.run.path} is in epoch {begun}")
     training.go_back_to(
         best=float(checkpoint["best"]),
         valid_points=[(int(step), float(valid)) for step, valid in checkpoint["valid_points"]],
         seconds=float(checkpoint["seconds"]),
     )
+
+
+def _open(training: Any, checkpoint: dict[str, Any], script: str) -> bool:
+    """Bring the folder back to there; return whether there is anything left to do."""
+    run, trainer, epochs = training.run, training.trainer, training.options.epochs
     is_reported = run.curve_file.exists() and read_results(run).get("epochs") == trainer.epoch
     early = training.early_stop()
     if is_reported and (early or trainer.epoch == epochs):

@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
@@ -19,6 +20,7 @@ import tyro
 
 from common import config
 from common.np import to_gpu
+from common.processes import number_started, processes
 from train.run.saved_options import saved_options
 from train.run.signals import Stopped
 
@@ -32,9 +34,13 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
     could not be written, but for a reader that is gone. An unknown option ends as tyro's message
     and exit code 2; Ctrl-C and SIGTERM as 130 and 143. With ``--resume RUN`` the options of that
     run take the place of the defaults, with ``--preset NAME`` those in ``options.PRESETS``.
+
+    Of several processes that ``mpiexec`` has started, the first alone is heard, and all end where
+    one cannot go on.
     """
     with _command():
-        _run(main, tyro.cli(options, prog=_program(), default=_defaults(options)))
+        defaults = processes().from_first(lambda: _defaults(options))
+        _run(main, tyro.cli(options, prog=_program(), default=defaults))
 
 
 def run_subcommands(commands: dict[str, tuple[Callable[[Any], None], type]]) -> None:
@@ -168,7 +174,11 @@ def _command() -> Iterator[None]:
             signal.signal(signal.SIGINT, interrupted)
         _keep_standard_streams()
         sys.stdout, sys.stderr = output, _ = Output(sys.stdout), Output(sys.stderr)
-        yield
+        if number_started() == 1:
+            yield
+        else:
+            with _together():
+                yield
         output.flush()
         if output.failure is not None:
             sys.exit(f"error: standard output: {output.failure.strerror}")
@@ -190,6 +200,32 @@ def _command() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left that could be kept
 
 
+@contextmanager
+def _together() -> Iterator[None]:
+    """Connect the processes; the others are not heard, and none is left behind.
+
+    What ends one process ends all: an exception here is told and ends them with its code.
+    """
+    together = processes()
+    if not together.first:
+        sys.stdout, sys.stderr = Output(None), Output(None)
+    try:
+        yield
+        together.leave()
+    except Stopped as stop:
+        together.end(stop.exit_code)
+    except SystemExit as end:  # tyro has explained
+        together.end(end.code if isinstance(end.code, int) else 1)
+    except KeyboardInterrupt:
+        together.end(130)
+    except (ValueError, RuntimeError, OSError) as error:
+        together.end(1, f"error: {error}")
+    except MemoryError as error:
+        together.end(1, f"error: there is not enough memory for this ({error})")
+    except BaseException:
+        together.end(1, traceback.format_exc())
+
+
 def _leave(code: int) -> NoReturn:
     """End the process without taking Python down: Ctrl-C in an import may have left a module half
     made, and that would crash."""
@@ -199,10 +235,16 @@ def _leave(code: int) -> NoReturn:
 
 
 def _run(main: Callable[[Any], None], parsed: Any) -> None:
+    if processes().size > 1 and not getattr(parsed, "on_processes", False):
+        raise ValueError(
+            f"{_program()} works in one process, and {processes().size} were started; leave out "
+            "mpiexec"
+        )
     if getattr(parsed, "seed", 0) < 0:
         raise ValueError(f"--seed: expected 0 or more, got {parsed.seed}")
     if getattr(parsed, "gpu", False):
         config.GPU = True
     if config.GPU:
+        processes().use_device()
         to_gpu(numpy.zeros(1))  # say now what is missing, not after the corpus is read
     main(parsed)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy
 
@@ -39,6 +39,8 @@ def check_counts(options: Any, *names: str) -> None:
 @dataclass(frozen=True)
 class LanguageModelOptions(ABC):
     """Options of every language-model script; the defaults are the book's."""
+
+    on_processes: ClassVar[bool] = True  # whether several processes can share the work
 
     corpus: str = "pydoc"
     """pydoc (English prose that ships with Python), ptb (Penn Treebank), markov (a random source
@@ -97,6 +99,9 @@ class LanguageModelOptions(ABC):
     log_interval: int = 20
     """Iterations between lines of log.jsonl. On a terminal each takes the place of the one before;
     into a file or a pipe goes one for every tenth of an epoch, or every minute."""
+    verbose: bool = False
+    """Say which streams, cores and kernels each process works with, where mpiexec started several.
+    """
     tensorboard: bool = False
     """Write an event file into the folder of the run, for TensorBoard: loss, perplexity, learning
     rate, validation. Needs the extra of that name: pip install -e ".[tensorboard]"."""
@@ -221,7 +226,8 @@ class LanguageModelOptions(ABC):
         Not the epochs where the schedule ends with them: with another number, the rates of the
         epochs already done would have been others.
         """
-        always = ("stop_after", "corpus", "data_dir", "checkpoint_every", "on_nan", "tensorboard")
+        place = ("corpus", "data_dir", "checkpoint_every", "tensorboard", "verbose")
+        always = ("stop_after", "on_nan", *place)
         return ("epochs", *always) if self.lr_schedule == "constant" else always
 
     def check(self) -> None:

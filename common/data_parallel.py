@@ -1,0 +1,295 @@
+"""Training on P processes as on one: each has some of the streams, all have the same weights.
+
+A process runs forward and backward on its own rows of every window. The gradients of all are added
+up before the norm is taken, so clipping, update, schedule and averaging are those of one process,
+done by every process alike. Synchronous data parallelism: Goyal et al. (2017), section 2.3.
+
+The sum of a layer begins as soon as its gradients are written, while the layers below still work.
+For that all gradients lie in one memory, in the order in which they are finished, and travel in
+buckets of it (Li et al. 2020, section 3.2.3). The gradient of an embedding is zero but for the rows
+of the tokens that were read: where those are fewer, the rows travel, not the table.
+
+Shapes: N streams, T time steps, V classes, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy
+
+from common import kernels
+from common.files.model_state import named_params
+from common.kernels.passes import add_rows
+from common.kernels.threads import threads_are_named, use_threads
+from common.np import Array, Scalar, memory_address, np, to_cpu
+from common.optimizer import Optimizer
+from common.perplexity.protocols import num_counted
+from common.processes import OneProcess, Processes
+from common.time_layers import TimeEmbedding
+from common.trainer import Record, RnnlmTrainer
+
+__all__ = ["DataParallelTrainer", "differing_weights", "prepare"]
+
+BUCKET = 1 << 20  # bytes, from which a sum is begun: well above what its latency costs
+
+
+class DataParallelTrainer(RnnlmTrainer):
+    """``RnnlmTrainer`` on the processes that MPI started.
+
+    Every process makes the same calls with the same corpus. ``state_dict`` is that of a run on one
+    process, and ``load_state_dict`` takes it, whatever P was.
+
+    Args:
+        model: a language model (``models.LanguageModel``) with the same weights everywhere.
+        optimizer: as for ``RnnlmTrainer``.
+        processes: this process and the others.
+        options: as for ``RnnlmTrainer``.
+
+    Attributes:
+        overlap: whether sums begin during the backward pass, or all at its end.
+    """
+
+    def __init__(
+        self, model: Any, optimizer: Optimizer, *, processes: Processes, **options: Any
+    ) -> None:
+        super().__init__(model, optimizer, **options)
+        self.processes = processes
+        self.overlap = True
+        self._buckets: list[Array] = []  # what is summed after each layer, in backward order
+        self._sums: list[Callable[[], None]] = []  # what waits for those that have begun
+        self._shares = (1.0, 1.0)  # of this process in the mean over targets, and over streams
+        self._numbers: list[int] = []  # streams of each process
+
+    def iterations(  # type: ignore[override]
+        self,
+        xs: Array,
+        ts: Array,
+        max_epoch: int = 10,
+        batch_size: int = 20,
+        time_size: int = 35,
+        **settings: Any,
+    ) -> Iterator[Record | None]:
+        """As ``RnnlmTrainer.iterations``.
+
+        Raises:
+            ValueError: where there are fewer streams than processes.
+        """
+        self._numbers = self.processes.shares(batch_size)
+        self._lay_out(batch_size * time_size)
+        yield from super().iterations(xs, ts, max_epoch, batch_size, time_size, **settings)
+
+    # --- the memory of the gradients
+
+    def _lay_out(self, num_tokens: int) -> None:
+        """Move the gradients into one memory, in the order in which they are finished.
+
+        Args:
+            num_tokens: N T, which decides whether the rows of an embedding travel.
+        """
+        layers, below = self.model.layers, self.model.layers_below_loss
+        order = [*layers[len(below) :], *reversed(below)]
+        in_rows = [
+            layer
+            for layer in order
+            if isinstance(layer, TimeEmbedding) and num_tokens < len(layer.params[0])
+        ]
+        for layer in in_rows:
+            layer.add_rows = self._add_rows_of_all  # type: ignore[assignment]
+        finished_by: dict[int, int] = {}  # address of a gradient: the last layer that writes it
+        for k, layer in enumerate(order):
+            if layer not in in_rows:
+                finished_by |= {memory_address(grad): k for grad in layer.grads}
+        step = kernels.ALIGNMENT // self.model.grads[0].dtype.itemsize
+        groups: list[list[int]] = [[] for _ in range(len(order) + 1)]  # of gradients, by layer
+        for at, grad in enumerate(self.model.grads):
+            groups[finished_by.get(memory_address(grad), len(order))].append(at)
+        sizes = [-(-grad.size // step) * step for grad in self.model.grads]
+        memory = np.zeros(sum(sizes), dtype=self.model.grads[0].dtype)
+        views, end, begun = list(self.model.grads), 0, 0
+        self._buckets = [memory[:0]] * len(order)
+        last = max(finished_by.values())
+        for k, group in enumerate(groups):
+            for at in group:
+                views[at] = _view(memory[end:], views[at])
+                end += sizes[at]
+            if k <= last and ((end - begun) * memory.itemsize >= BUCKET or k == last):
+                self._buckets[k], begun = memory[begun:end], end
+        self.model.replace_gradients(views)
+
+    # --- one iteration
+
+    def _pass(self, x: Array, t: Array) -> tuple[Scalar, Scalar]:
+        """Forward and backward on this process's streams; loss and penalty of all."""
+        model, N = self.model, len(x)
+        rows = self.processes.rows(N)
+        for masks in model.masks():
+            masks.first_stream = rows.start
+        own = num_counted(model, t[rows])
+        of_targets = 1.0 if model.sums_loss else float(own / max(num_counted(model, t), 1))
+        self._shares = of_targets, self._numbers[self.processes.rank] / N
+        loss = model.forward(x[rows], t[rows])
+        penalty = model.penalty
+        self._backward()
+        parts = (loss - penalty) * self._shares[0], penalty * self._shares[1]
+        sums = np.stack([np.asarray(part, dtype="float64") for part in parts])
+        self.processes.begin_sum(sums)()
+        return sums[0] + sums[1], sums[1]
+
+    def _backward(self) -> None:
+        """Backward, adding up over all processes; what is finished travels meanwhile."""
+        for k, _ in enumerate(self.model.backward_by_layer(*self._shares)):
+            if self.overlap:
+                self._begin_sum(self._buckets[k])
+        if not self.overlap:
+            for bucket in self._buckets:
+                self._begin_sum(bucket)
+        self._finish()
+
+    def _begin_sum(self, bucket: Array) -> None:
+        if bucket.size:
+            self._sums.append(self.processes.begin_sum(bucket))
+
+    def _finish(self) -> None:
+        """Wait for the sums that have begun."""
+        while self._sums:
+            self._sums.pop(0)()
+
+    def _add_rows_of_all(self, dW: Array, ids: Array, rows: Array) -> None:
+        """Add the gradients of the tokens of every process into dW (V, D).
+
+        Args:
+            dW: the output layer's share, if any, in it already.
+            ids: of this process (T N/P,).
+            rows: of this process (T N/P, D).
+        """
+        steps = len(ids) // self._numbers[self.processes.rank]
+        numbers = [steps * number for number in self._numbers]
+        rows = np.ascontiguousarray(rows)
+        all_ids, all_rows = (self.processes.rows_of_all(a, numbers) for a in (ids, rows))
+        self._finish()
+        add_rows(dW, all_ids, all_rows)
+
+    def _state_is_finite(self) -> bool:
+        return self.processes.highest(not super()._state_is_finite()) == [0]
+
+    # --- checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """As ``RnnlmTrainer.state_dict``: the state of all streams, whoever had them.
+
+        Every process must ask.
+
+        Raises:
+            RuntimeError: where the weights of the processes differ.
+        """
+        state = super().state_dict()
+        if differs := differing_weights(self.model, self.processes):
+            raise RuntimeError(f"{type(self).__name__}: {differs}")
+        own = [
+            arrays and [to_cpu(array) for array in arrays] for arrays in state["model"]["recurrent"]
+        ]
+        state["model"]["recurrent"] = [
+            layer[0] and [numpy.concatenate(arrays) for arrays in zip(*layer, strict=True)]
+            for layer in zip(*self.processes.of_all(own), strict=True)
+        ]
+        return {**state, "trainer": RnnlmTrainer.__name__}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As ``RnnlmTrainer.load_state_dict``, for this process's streams."""
+        own = [
+            arrays and [array[self.processes.rows(len(array))] for array in arrays]
+            for arrays in state["model"]["recurrent"]
+        ]
+        model = {**state["model"], "recurrent": own}
+        super().load_state_dict({**state, "model": model, "trainer": type(self).__name__})
+
+
+def trainer_class(processes: OneProcess) -> Callable[..., RnnlmTrainer]:
+    """What trains on ``processes``, called like ``RnnlmTrainer``."""
+    if not isinstance(processes, Processes):
+        return RnnlmTrainer
+    return partial(DataParallelTrainer, processes=processes)
+
+
+def prepare(processes: OneProcess, batch_size: int) -> list[str]:
+    """Share the cores of each machine among its processes; see that all compute alike.
+
+    Where the user names no number of threads, a process gets an equal part of the cores that it
+    may use together with others. All take the smallest number of any process, since NumPy's
+    products may depend on it.
+
+    Args:
+        processes: this one and the others.
+        batch_size: streams N.
+
+    Returns:
+        One line about all, and one for each; nothing for one process.
+
+    Raises:
+        RuntimeError: where processes compute by other kernels, another NumPy or another BLAS.
+        ValueError: where there are fewer streams than processes.
+    """
+    if not isinstance(processes, Processes):
+        return []
+    shares = processes.shares(batch_size)
+    if not threads_are_named():
+        use_threads(min(processes.of_all(_cores(processes))))
+    status = kernels.status()
+    alike = {"NumPy": numpy.__version__, "kernels": status["key"], "BLAS": status["blas"]}
+    alike["threads"] = status["threads"]
+    everyone = processes.of_all(alike)
+    for rank, theirs in enumerate(everyone):
+        for what, value in theirs.items():
+            if value != everyone[0][what]:
+                raise RuntimeError(
+                    f"process {rank + 1} of {processes.size} on {processes.hosts[rank]} computes "
+                    f"with {what} {value}, the first with {everyone[0][what]}: their weights would "
+                    "drift apart"
+                )
+    lines, begin = [], 0
+    for rank, number in enumerate(shares):
+        lines.append(
+            f"process {rank + 1} on {processes.hosts[rank]}: streams {begin} to "
+            f"{begin + number - 1}, threads: {status['threads']}"
+        )
+        begin += number
+    about = f"{batch_size} streams on {processes.size} processes, "
+    return [f"{about}machines: {len(set(processes.hosts))}", *lines]
+
+
+def _cores(processes: Processes) -> int:
+    """How many cores are this process's, where others may use the same; 1 or more."""
+    try:
+        cores = sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        cores = list(range(os.cpu_count() or 1))
+    mine = processes.hosts[processes.rank], cores
+    return max(1, len(cores) // processes.of_all(mine).count(mine))
+
+
+def differing_weights(model: Any, processes: Processes) -> str:
+    """Which parameter is not that of the first process, and whose; empty where all are equal."""
+    names = named_params(model)
+    hashes = {
+        name: hashlib.blake2b(numpy.ascontiguousarray(to_cpu(param)).data).hexdigest()
+        for name, param in names.items()
+    }
+    first, *others = processes.of_all(hashes)
+    for rank, theirs in enumerate(others, start=2):
+        if wrong := [name for name in names if theirs[name] != first[name]]:
+            return (
+                f"the weights of process {rank} of {processes.size} are not those of the first: "
+                f"{', '.join(wrong)}"
+            )
+    return ""
+
+
+def _view(memory: Array, like: Array) -> Array:
+    """The beginning of ``memory`` in the shape and the order of ``like``."""
+    part = memory[: like.size]
+    return part.reshape(like.shape) if like.flags.c_contiguous else part.reshape(like.T.shape).T
