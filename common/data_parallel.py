@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy
@@ -27,13 +26,13 @@ from common.files.model_state import named_params
 from common.kernels.passes import add_rows
 from common.kernels.threads import threads_are_named, use_threads
 from common.np import Array, Scalar, memory_address, np, to_cpu
-from common.optimizer import Optimizer
+from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import num_counted
-from common.processes import OneProcess, Processes
+from common.processes import Processes
 from common.time_layers import TimeEmbedding
 from common.trainer import Record, RnnlmTrainer
 
-__all__ = ["DataParallelTrainer", "differing_weights", "prepare"]
+__all__ = ["DataParallelTrainer", "differing_weights", "share_cores"]
 
 BUCKET = 1 << 20  # bytes, from which a sum is begun: well above what its latency costs
 
@@ -123,24 +122,23 @@ class DataParallelTrainer(RnnlmTrainer):
 
     # --- one iteration
 
-    def _pass(self, x: Array, t: Array) -> tuple[Scalar, Scalar]:
-        """Forward and backward on this process's streams; loss and penalty of all."""
+    def _forward(self, x: Array, t: Array) -> tuple[Scalar, Scalar]:
+        """Loss and penalty of all streams; known once ``_backward`` has ended."""
         model, N = self.model, len(x)
         rows = self.processes.rows(N)
         for masks in model.masks():
             masks.first_stream = rows.start
         own = num_counted(model, t[rows])
         of_targets = 1.0 if model.sums_loss else float(own / max(num_counted(model, t), 1))
-        self._shares = of_targets, self._numbers[self.processes.rank] / N
-        loss = model.forward(x[rows], t[rows])
-        penalty = model.penalty
-        self._backward()
-        parts = (loss - penalty) * self._shares[0], penalty * self._shares[1]
-        sums = np.stack([np.asarray(part, dtype="float64") for part in parts])
-        self.processes.begin_sum(sums)()
-        return sums[0] + sums[1], sums[1]
+        of_penalties = self._numbers[self.processes.rank] / N
+        self._shares = of_targets, of_penalties
+        loss, penalty = model.forward(x[rows], t[rows]), model.penalty * of_penalties
+        loss = (loss - model.penalty) * of_targets + penalty
+        sums = np.stack([np.asarray(part, dtype="float64") for part in (loss, penalty)])
+        self._sums.append(self.processes.begin_sum(sums))
+        return sums[0, ...], sums[1, ...]
 
-    def _backward(self) -> None:
+    def _backward(self, unique: UniqueParameters) -> None:
         """Backward, adding up over all processes; what is finished travels meanwhile."""
         for k, _ in enumerate(self.model.backward_by_layer(*self._shares)):
             if self.overlap:
@@ -149,6 +147,7 @@ class DataParallelTrainer(RnnlmTrainer):
             for bucket in self._buckets:
                 self._begin_sum(bucket)
         self._finish()
+        unique.add_tied()
 
     def _begin_sum(self, bucket: Array) -> None:
         if bucket.size:
@@ -209,14 +208,7 @@ class DataParallelTrainer(RnnlmTrainer):
         super().load_state_dict({**state, "model": model, "trainer": type(self).__name__})
 
 
-def trainer_class(processes: OneProcess) -> Callable[..., RnnlmTrainer]:
-    """What trains on ``processes``, called like ``RnnlmTrainer``."""
-    if not isinstance(processes, Processes):
-        return RnnlmTrainer
-    return partial(DataParallelTrainer, processes=processes)
-
-
-def prepare(processes: OneProcess, batch_size: int) -> list[str]:
+def share_cores(processes: Processes, batch_size: int) -> list[str]:
     """Share the cores of each machine among its processes; see that all compute alike.
 
     Where the user names no number of threads, a process gets an equal part of the cores that it
@@ -228,14 +220,12 @@ def prepare(processes: OneProcess, batch_size: int) -> list[str]:
         batch_size: streams N.
 
     Returns:
-        One line about all, and one for each; nothing for one process.
+        One line about all, and one for each.
 
     Raises:
         RuntimeError: where processes compute by other kernels, another NumPy or another BLAS.
         ValueError: where there are fewer streams than processes.
     """
-    if not isinstance(processes, Processes):
-        return []
     shares = processes.shares(batch_size)
     if not threads_are_named():
         use_threads(min(processes.of_all(_cores(processes))))

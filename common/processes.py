@@ -21,12 +21,10 @@ import numpy
 from common.nccl import DeviceArrays, use_device
 from common.np import Array, np, to_cpu
 
-__all__ = ["OneProcess", "Processes", "number_started", "processes"]
+__all__ = ["Processes", "connected"]
 
 Value = TypeVar("Value")
 
-# How many processes, by MPICH and whatever follows its interface, by Open MPI, and by Slurm's srun.
-NUMBERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 INSTALL = 'pip install "time-layers[mpi]" brings mpi4py and MPICH'
 PATIENCE = 15.0  # seconds without a beat after which a process counts as gone
 BEAT = 1.0  # seconds between two beats
@@ -34,23 +32,17 @@ POLL = 0.0005  # seconds between two looks at a call that may take long
 GRACE = 3.0  # seconds for the first process to report an error that all have
 
 
-def number_started() -> int:
-    """How many processes a launcher has started, by the environment; 1 where there is none."""
-    values = [os.environ.get(name, "") for name in NUMBERS]
-    return max([1, *(int(value) for value in values if value.isdecimal())])
-
-
 @functools.cache
-def processes() -> OneProcess:
-    """The processes of this run, connected; one where no launcher has started more.
+def connected(number: int) -> Processes:
+    """The processes of this run.
+
+    Args:
+        number: how many a launcher has started.
 
     Raises:
         RuntimeError: where mpi4py is missing, or belongs to another MPI than the launcher.
         ValueError: for a patience, TIMELAYERS_PATIENCE, that is not above 0.
     """
-    number = number_started()
-    if number == 1:
-        return OneProcess()
     try:
         from mpi4py import MPI
     except ImportError as error:
@@ -74,58 +66,7 @@ def processes() -> OneProcess:
     return Processes(MPI.COMM_WORLD, seconds)
 
 
-class OneProcess:
-    """A run of one process: nobody to ask, nothing to add.
-
-    Attributes:
-        rank: the number of this process; 0 is the first, which writes and prints.
-        size: how many there are, P.
-    """
-
-    rank = 0
-    size = 1
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and prints."""
-        return self.rank == 0
-
-    def from_first(self, make: Callable[[], Value]) -> Value:
-        """What ``make`` returns in the first process; it is called there alone."""
-        return make()
-
-    def wait(self) -> None:
-        """Return once every process has come here."""
-
-    def of_all(self, value: Value) -> list[Value]:
-        """The ``value`` of every process, in order."""
-        return [value]
-
-    def highest(self, *numbers: float) -> list[float]:
-        """The highest of all processes, number by number."""
-        return list(numbers)
-
-    def copy_first(self, arrays: Sequence[Array]) -> None:
-        """Fill ``arrays`` with those of the first process."""
-
-    def use_device(self) -> None:
-        """Compute on the GPU of this process from now on.
-
-        Raises:
-            RuntimeError: where there are fewer GPUs than processes on a machine.
-        """
-
-    def leave(self) -> None:
-        """Part in agreement, when every process has finished."""
-
-    def end(self, code: int, message: str = "") -> NoReturn:
-        """End all processes with ``code``, since this one cannot go on, and say why."""
-        if message:
-            print(message, file=sys.stderr)
-        sys.exit(code)
-
-
-class Processes(OneProcess):
+class Processes:
     """The processes of a run that MPI started, as one of them sees them.
 
     A thread sends a beat to the next process every second and listens for the one before. Where
@@ -156,6 +97,11 @@ class Processes(OneProcess):
             target=self._listen, args=(comm.Dup(), patience), name="beats", daemon=True
         )
         self._beats.start()
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.rank == 0
 
     def shares(self, N: int) -> list[int]:
         """How many of ``N`` streams each process has; the first ones one more if P divides not.

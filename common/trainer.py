@@ -226,8 +226,8 @@ class Trainer:
     ) -> tuple[Scalar, str | None]:
         """The loss without penalties, and what is wrong with it or with the gradients."""
         with numpy.errstate(over="ignore", invalid="ignore"):  # the result is checked
-            loss, penalty = self._pass(x, t)
-            unique.add_tied()
+            loss, penalty = self._forward(x, t)
+            self._backward(unique)
             before = clip_grads(unique.grads, max_grad) if max_grad is not None else None
             trouble = None
             if self.on_nan == "skip" or isinstance(unique.grads[0], numpy.ndarray):
@@ -237,14 +237,13 @@ class Trainer:
                         trouble = f"the {name} is {float(value)}"
         return loss - penalty, trouble
 
-    def _pass(self, x: Array, t: Array) -> tuple[Scalar, Scalar]:
-        """Forward and backward; the loss, and what penalties have added to it."""
-        loss = self.model.forward(x, t)
-        self._backward()
-        return loss, getattr(self.model, "penalty", 0.0)
+    def _forward(self, x: Array, t: Array) -> tuple[Scalar, Scalar]:
+        """The loss, and what penalties have added to it."""
+        return self.model.forward(x, t), getattr(self.model, "penalty", 0.0)
 
-    def _backward(self) -> None:
+    def _backward(self, unique: UniqueParameters) -> None:
         self.model.backward()
+        unique.add_tied()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -300,8 +299,7 @@ class Trainer:
         self, trouble: str, place: tuple[int, int], unique: UniqueParameters
     ) -> DivergenceError:
         with numpy.errstate(over="ignore", invalid="ignore"):
-            self._backward()  # clipping by a norm that is not finite has spoilt the gradients
-            unique.add_tied()
+            self._backward(unique)  # clipping by a norm that is not finite has spoilt them
         epoch, iteration = place
         return DivergenceError(
             f"{type(self).__name__}: {trouble} at iteration {iteration} of epoch {epoch}, "

@@ -11,6 +11,7 @@ import numpy
 from common import kernels
 from common.base_layer import KeptState, Layer, TimeRecurrent, check_sizes
 from common.base_model import BaseModel
+from common.kernels.passes import draw
 from common.np import Array, Scalar, np, to_cpu
 from common.perplexity.protocols import evaluation, windows
 from common.time_layers import (
@@ -280,7 +281,9 @@ def sample_id(
     by = max(1e-30, min(1 / temperature, 1e30))  # 0 and -inf times it stay what they are
     library = kernels.library(scores) if top_k is None and top_p is None else None
     if library is not None:
-        return _draw_compiled(library, scores, by, rng)
+        drawn = draw(library, scores, by, rng.random())
+        _check_distribution(drawn >= 0)
+        return drawn
     most = scores.max()
     _check_distribution(numpy.isfinite(most))
     with numpy.errstate(over="ignore"):  # to -inf, which has probability 0
@@ -308,17 +311,6 @@ def _cut(p: numpy.ndarray, scores: numpy.ndarray, top_k: int | None, top_p: floa
 def _check_distribution(right: bool) -> None:
     if not right:
         raise ValueError("sampling: expected scores without NaN and with one above -inf")
-
-
-def _draw_compiled(
-    library: kernels.Library, scores: numpy.ndarray, by: float, rng: numpy.random.Generator
-) -> int:
-    """An id from softmax(scores * by), without an array of weights."""
-    sums = numpy.empty(-(-len(scores) // library.draw_block()))
-    sums_at = kernels.address(sums)
-    drawn = library.draw(kernels.address(scores), len(scores), by, rng.random(), sums_at)
-    _check_distribution(drawn >= 0)
-    return drawn
 
 
 def _draw(weights: numpy.ndarray, rng: numpy.random.Generator) -> int:

@@ -25,7 +25,7 @@ MACHINERY = (
     "train/run/options.py",
     "train/run/saved_options.py",
     "train/run/folder.py",  # the run folder, and how a run stops
-    "train/run/signals.py",
+    "train/run/process.py",
     "train/run/checkpoint.py",  # checkpoints and weights
     "common/files/",
     "common/plotting.py",

@@ -16,7 +16,16 @@ from common import kernels
 from common.kernels import address, in_order
 from common.np import Array, Scalar, np
 
-__all__ = ["add_rows", "add_scaled", "all_finite", "descend", "norm", "scale", "subtract_at"]
+__all__ = [
+    "add_rows",
+    "add_scaled",
+    "all_finite",
+    "descend",
+    "draw",
+    "norm",
+    "scale",
+    "subtract_at",
+]
 
 SMALL = 1 << 16  # elements; a pass over them takes as long as waking a thread
 TINY = float(numpy.finfo(numpy.float32).tiny)  # below it float32 has fewer digits
@@ -196,3 +205,16 @@ def _squares(x: Array) -> Scalar:
 def all_finite(arrays: Iterable[Array]) -> bool:
     """Whether every number is finite; waits for the device."""
     return all(bool(np.isfinite(array).all()) for array in arrays)
+
+
+def draw(library: kernels.Library, scores: numpy.ndarray, by: float, u: float) -> int:
+    """An id from softmax(scores * by), without an array of weights; -1 where there is none.
+
+    Args:
+        library: the kernels.
+        scores: float32 (V,).
+        by: above 0.
+        u: a uniform draw from [0, 1).
+    """
+    sums = numpy.empty(-(-len(scores) // library.draw_block()))
+    return library.draw(address(scores), len(scores), by, u, address(sums))

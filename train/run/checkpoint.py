@@ -26,7 +26,7 @@ def save(training: Any) -> None:
     """
     options = training.options
     state = training.trainer.state_dict()
-    if not training.together.first:
+    if not training.run.writes:
         return
     checkpoint = {
         "trainer": {**state, "curve": None},  # the log has it
@@ -51,12 +51,12 @@ def resume(training: Any, script: str) -> bool:
         ValueError: where the checkpoint, the config and the corpus do not fit together, or
             more epochs are done than asked for.
     """
-    checkpoint = training.together.from_first(lambda: _read(training, script))
+    checkpoint = training.process.from_first(lambda: _read(training, script))
     if checkpoint is None:
         return True
     try:
         _go_back(training, checkpoint)
-        return training.together.from_first(lambda: _open(training, checkpoint, script))
+        return training.process.from_first(lambda: _open(training, checkpoint, script))
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(
             f"{training.run.checkpoint_file}: not a checkpoint of this version ({error!r})"
@@ -81,7 +81,7 @@ def _read(training: Any, script: str) -> dict[str, Any] | None:
 def _go_back(training: Any, checkpoint: dict[str, Any]) -> None:
     """Bring the training back to where the checkpoint was made."""
     trainer, epochs = training.trainer, training.options.epochs
-    if training.together.first:
+    if training.run.writes:
         _check(training, checkpoint)
     if checkpoint["trainer"].get("average") is not None:
         training.average()

@@ -20,9 +20,9 @@ import tyro
 
 from common import config
 from common.np import to_gpu
-from common.processes import number_started, processes
+from common.processes import connected
+from train.run.process import Stopped, number_started, this_process
 from train.run.saved_options import saved_options
-from train.run.signals import Stopped
 
 Options = TypeVar("Options")
 
@@ -39,7 +39,7 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
     one cannot go on.
     """
     with _command():
-        defaults = processes().from_first(lambda: _defaults(options))
+        defaults = this_process().from_first(lambda: _defaults(options))
         _run(main, tyro.cli(options, prog=_program(), default=defaults))
 
 
@@ -206,7 +206,7 @@ def _together() -> Iterator[None]:
 
     What ends one process ends all: an exception here is told and ends them with its code.
     """
-    together = processes()
+    together = connected(number_started())
     if not together.first:
         sys.stdout, sys.stderr = Output(None), Output(None)
     try:
@@ -235,16 +235,16 @@ def _leave(code: int) -> NoReturn:
 
 
 def _run(main: Callable[[Any], None], parsed: Any) -> None:
-    if processes().size > 1 and not getattr(parsed, "on_processes", False):
+    process = this_process()
+    if process.size > 1 and not getattr(parsed, "on_processes", False):
         raise ValueError(
-            f"{_program()} works in one process, and {processes().size} were started; leave out "
-            "mpiexec"
+            f"{_program()} works in one process, and {process.size} were started; leave out mpiexec"
         )
     if getattr(parsed, "seed", 0) < 0:
         raise ValueError(f"--seed: expected 0 or more, got {parsed.seed}")
     if getattr(parsed, "gpu", False):
         config.GPU = True
     if config.GPU:
-        processes().use_device()
+        process.use_device()
         to_gpu(numpy.zeros(1))  # say now what is missing, not after the corpus is read
     main(parsed)

@@ -45,7 +45,7 @@ import platform
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -55,6 +55,7 @@ from typing import Any
 import numpy
 
 from common import kernels
+from common.base_model import BaseModel
 from common.files.atomic import read_whole, write_atomically
 from datasets.corpus import SPLITS, Corpus
 from datasets.vocabulary import Vocabulary
@@ -86,10 +87,11 @@ class RunFolder:
 
     Args:
         path: the folder.
+        writes: whether this process writes into it; of several that work on a run, one does.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
         self.config_file = path / "config.json"
         self.log_file = path / "log.jsonl"
         self.checkpoint_file = path / "checkpoint.safetensors"
@@ -203,12 +205,12 @@ class RunFolder:
             )
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep every other process out for as long as the block runs.
+        """Keep processes of other runs out for as long as the block runs.
 
         Raises:
             InUseError: where one is in; names it.
         """
-        return locked(self.lock_file)
+        return locked(self.lock_file) if self.writes else nullcontext()
 
     def write_config(self, script: str, options: Any, corpus: Corpus | None = None) -> None:
         """Write config.json: script, options, text, versions, and what computes.
@@ -266,12 +268,23 @@ class RunFolder:
             )
         return self.weights_file
 
+    def keep_weights(self, model: BaseModel) -> None:
+        """Write the best weights so far.
+
+        Raises:
+            OSError: where they cannot be written; older ones are then still whole.
+        """
+        if self.writes:
+            model.save_params(self.weights_file)
+
     def log(self, record: dict) -> None:
         """Append one line to log.jsonl; a number that is not finite becomes null.
 
         Raises:
             OSError: where it cannot be written; ``go_back`` removes a part of a line.
         """
+        if not self.writes:
+            return
         line = (json.dumps(_finite(record), allow_nan=False) + "\n").encode()
         try:
             with open(self.log_file, "ab", opener=_own_file) as file:
@@ -302,7 +315,7 @@ class RunFolder:
             wanted: False for nothing of that.
             seconds: of training so far.
         """
-        if not wanted:
+        if not (wanted and self.writes):
             yield
             return
         records = self.records() if self.log_file.exists() else []

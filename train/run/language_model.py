@@ -7,26 +7,27 @@ import platform
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy
 
-from common import config, data_parallel, kernels
+from common import config
 from common.averaging import WeightAverage, validation_got_worse
 from common.divergence import DivergenceError
-from common.optimizer import Optimizer, UniqueParameters
+from common.optimizer import UniqueParameters
 from common.perplexity.protocols import eval_perplexity, eval_perplexity_exact
 from common.plotting import Status, draw_curve, say
-from common.processes import OneProcess, processes
+from common.trainer import RnnlmTrainer
 from datasets.corpus import Corpus
 from datasets.vocabulary import UNK
 from models.language_model import LanguageModel
 from train.run import checkpoint
 from train.run.folder import RunFolder
 from train.run.options import LanguageModelOptions
+from train.run.process import OneProcess, Stopped, this_process
 from train.run.saved_options import command_to_resume, options_to_resume
 from train.run.saved_run import start_from
-from train.run.signals import Stopped, StopSignals
 
 __all__ = ["Training", "evaluate", "train"]
 
@@ -44,47 +45,36 @@ def train(script: str, options: LanguageModelOptions) -> None:
     """
     options.check()
     options = replace(options, gpu=options.gpu or config.GPU).with_whole_paths()
-    together = processes()
-    run = None
+    process, run = this_process(), None
     if options.resume is not None:
-        run = RunFolder(options.resume)
-        options = together.from_first(
-            lambda: options_to_resume(script, options, options.changeable())[1]
-        )
+        run = RunFolder(options.resume, process.first)
+        options = process.from_first(lambda: options_to_resume(script, options))
     optimizer = options.build_optimizer()
     rate = options.build_schedule()
-    corpus = together.from_first(lambda: options.load_corpus(run))
+    corpus = process.from_first(lambda: options.load_corpus(run))
     options.check_length(corpus)
     rng = numpy.random.default_rng(options.seed)
-    model = options.build(corpus.vocab_size, rng)
-    model.vocabulary_hash = corpus.vocabulary.hash()
-    options.prepare(model, corpus)
-    if options.start_from is not None and together.first:
-        start_from(options.start_from, model, run)
-    together.copy_first(model.params)
+    model = options.new_model(corpus, rng)
+    if options.start_from is not None:
+        process.from_first(partial(start_from, options.start_from, model, run))
     if run is None:  # what is wrong with an option has been said before there is a folder
-        run = RunFolder(
-            together.from_first(lambda: RunFolder.create(script, corpus.name, options, corpus).path)
-        )
-    kernels.prepare()
-    kernels.print_notice()
-    shares = data_parallel.prepare(together, options.batch_size)
-    with StopSignals() as stop, run.locked() if together.first else nullcontext():
-        training = Training(run, options, corpus, model, optimizer, rng, stop, together)
+        create = partial(RunFolder.create, script, corpus.name, options, corpus)
+        run = RunFolder(process.from_first(lambda: create().path), process.first)
+    process.begin(model, options.batch_size, options.verbose)
+    with process, run.locked():
+        trainer = process.trainer(model, optimizer, rng=rng, on_nan=options.on_nan)
+        training = Training(run, options, corpus, trainer, process)
         if rate is not None:
-            training.trainer.schedule = lambda epochs_done: rate(epochs_done, training.decays)
+            trainer.schedule = lambda epochs_done: rate(epochs_done, training.decays)
         print(f"{type(model).__name__}, {training.num_params:,} parameters; {run.path}")
         print(corpus.about, flush=True)
-        for share in shares[: None if options.verbose else 1]:
-            print(share, flush=True)
         try:
             if options.resume is not None and not checkpoint.resume(training, script):
                 return
-            with run.event_file(options.tensorboard and together.first, training.seconds()):
+            with run.event_file(options.tensorboard, training.seconds()):
                 training.go_on()
-            stop.at_once = True  # the report can be repeated, so nothing need be finished
-            if together.first:
-                training.report()
+            process.at_once = True  # the report can be repeated, so nothing need be finished
+            process.from_first(training.report)
         except Stopped:
             print(f"to go on: {command_to_resume(script, run.path)}", flush=True)
             raise
@@ -108,14 +98,10 @@ class Training:
         run: its folder, locked.
         options: what was asked for.
         corpus: what is read.
-        model: what is trained.
-        optimizer: its update rule.
-        rng: the generator of the run, which has drawn the initial weights.
-        stop: says when to stop.
-        together: the processes that share the work; the first alone writes into the folder.
+        trainer: does the iterations.
+        process: says when to stop; one of several, if others share the work.
 
     Attributes:
-        trainer: does the iterations.
         best: the lowest validation perplexity so far; its weights are in the folder.
         valid_points: (iteration, validation perplexity) after each epoch.
         decays: how many validations were no improvement; the rate is divided after each.
@@ -126,17 +112,12 @@ class Training:
         run: RunFolder,
         options: LanguageModelOptions,
         corpus: Corpus,
-        model: LanguageModel,
-        optimizer: Optimizer,
-        rng: numpy.random.Generator,
-        stop: StopSignals,
-        together: OneProcess,
+        trainer: RnnlmTrainer,
+        process: OneProcess,
     ) -> None:
-        self.run, self.options, self.corpus, self.model = run, options, corpus, model
-        self.stop, self.together = stop, together
-        kind = data_parallel.trainer_class(together)
-        self.trainer = kind(model, optimizer, rng=rng, on_nan=options.on_nan)
-        self.num_params = sum(param.size for param in model.params)
+        self.run, self.options, self.corpus, self.trainer = run, options, corpus, trainer
+        self.model, self.process = trainer.model, process
+        self.num_params = sum(param.size for param in self.model.params)
         self.go_back_to(math.inf, [], 0.0)
         if options.average == "ema":
             self.average()
@@ -182,24 +163,16 @@ class Training:
             ):
                 if record is not None:
                     self.status.show(record)
-                    self.log({**record, "seconds": self.seconds()})
+                    self.run.log({**record, "seconds": self.seconds()})
                 minutes = (time.perf_counter() - self._saved_at) / 60
-                due = 0 < options.checkpoint_every <= minutes
-                due = self._agree(due)
-                if self.stop.received is not None:
+                due = self.process.agree(0 < options.checkpoint_every <= minutes)
+                if self.process.received is not None:
                     self._leave()
                 if trainer.column == 0 or due:
                     self.save()  # the column is 0 where an epoch has just ended
                 self._validate_finished_epoch()
                 if self.early_stop():
                     break
-
-    def _agree(self, due: bool = False) -> bool:
-        """Let a signal that one process has received count for all; whether ``due`` for any."""
-        received, anyone = self.together.highest(self.stop.received or 0, due)
-        if received:
-            self.stop.received = int(received)
-        return anyone > 0
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -211,9 +184,9 @@ class Training:
         self.save()
         self.status.close()
         say(f"| stopped after iteration {self.trainer.iteration}, checkpoint written")
-        valid = self.valid_perplexity()
+        valid = self.process.from_first(self.valid_perplexity)
         say(f"| validation perplexity {valid:.2f}{self.corpus.vocabulary.bits_beside(valid)}")
-        self.stop.check()
+        self.process.check()
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Inside, the model has the weights that are validated: their average, if there is one."""
@@ -221,32 +194,22 @@ class Training:
         return nullcontext() if average is None else average.applied()
 
     def valid_perplexity(self) -> float:
-        """Perplexity of the validation text by the exact protocol, measured by one process."""
-
-        def measure() -> float:
-            with self._averaged():
-                return eval_perplexity_exact(self.model, self.corpus.valid, self.corpus.first_id)
-
-        return self.together.from_first(measure)
-
-    def log(self, record: dict[str, Any]) -> None:
-        """Append a line to the log of the run."""
-        if self.together.first:
-            self.run.log(record)
+        """Perplexity of the validation text by the exact protocol."""
+        with self._averaged():
+            return eval_perplexity_exact(self.model, self.corpus.valid, self.corpus.first_id)
 
     def _validate_finished_epoch(self) -> None:
         """Where an epoch has ended: measure, keep the weights if they are the best so far."""
         trainer = self.trainer
         if len(self.valid_points) == trainer.epoch:
             return
-        valid = self.valid_perplexity()
+        valid = self.process.from_first(self.valid_perplexity)
         if not math.isfinite(valid):
             raise DivergenceError(f"the validation perplexity is {valid}")
         if not self.valid_points or valid < self.best:
             self.best = valid
-            if self.together.first:
-                with self._averaged():
-                    self.model.save_params(self.run.weights_file)
+            with self._averaged():
+                self.run.keep_weights(self.model)
         else:
             self.decays += 1
         self.valid_points.append((trainer.iteration, valid))
@@ -255,13 +218,12 @@ class Training:
         where = f"| epoch {epoch} | {seconds:.0f} s, {self.status.run_left()} left"
         say(f"{where} | validation perplexity {shown}")
         record = {"epoch": epoch, "step": trainer.iteration, "valid": valid, "seconds": seconds}
-        self.log(record)
+        self.run.log(record)
         if self.options.average == "asgd" and trainer.average is None:
             self._average_if_it_is_time()
         self.options.begin_epoch(self.model, epoch)
         self.save()
-        self._agree()
-        self.stop.check()
+        self.process.check()
 
     def _average_if_it_is_time(self) -> None:
         values = [value for _, value in self.valid_points]

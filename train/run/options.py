@@ -130,6 +130,13 @@ class LanguageModelOptions(ABC):
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
         """The model that these options describe."""
 
+    def new_model(self, corpus: Corpus, rng: numpy.random.Generator) -> LanguageModel:
+        """The model that these options describe, for the words of ``corpus``."""
+        model = self.build(corpus.vocab_size, rng)
+        model.vocabulary_hash = corpus.vocabulary.hash()
+        self.prepare(model, corpus)
+        return model
+
     def prepare(self, model: LanguageModel, corpus: Corpus) -> None:
         """Tell a new model what it has to know of its text."""
         if self.unigram_bias:

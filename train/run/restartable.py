@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from common.files.tensors import read_checkpoint, write_checkpoint
 from datasets.corpus import Corpus
 from train.run.folder import RunFolder, fixed_options, note_differences
+from train.run.process import OneProcess, Stopped
 from train.run.saved_options import command_to_resume, options_to_resume
-from train.run.signals import Stopped, StopSignals
 
 __all__ = ["RestartableRun", "restartable_run"]
 
@@ -107,9 +107,10 @@ def restartable_run(
     if options.resume is None:
         folder = RunFolder.create(script, subject, options, corpus)
     else:
-        folder, options = options_to_resume(script, options, CHANGEABLE if corpus else ())
-    with StopSignals() as stop, folder.locked():
-        stop.at_once = True
+        folder = RunFolder(options.resume)
+        options = options_to_resume(script, options, CHANGEABLE if corpus else ())
+    with OneProcess() as process, folder.locked():
+        process.at_once = True
         run = RestartableRun(folder, options)
         if options.resume is not None:
             _, config = RunFolder.open(folder.path)

@@ -85,20 +85,20 @@ def saved_options(script: str, options: type[Options], path: Path) -> Options:
     return replace(read_options(options, config, run.config_file), resume=path)  # type: ignore[type-var]
 
 
-def options_to_resume(
-    script: str, options: Any, changeable: Sequence[str] = ()
-) -> tuple[RunFolder, Any]:
-    """The folder of the run that ``options.resume`` names, and its options with the changes.
+def options_to_resume(script: str, options: Any, changeable: Sequence[str] | None = None) -> Any:
+    """The options of the run that ``options.resume`` names, with the changes.
 
     Args:
         script: whose run it must be.
         options: those of the run, as ``saved_options`` gives them, or changed.
-        changeable: names of the options that may differ.
+        changeable: names of the options that may differ; None for what the options say themselves.
 
     Raises:
         FileNotFoundError: where there is no run.
         ValueError: where an option differs that cannot change any more; names each.
     """
+    if changeable is None:
+        changeable = options.changeable()
     saved = saved_options(script, type(options), options.resume)
     conflicts = []
     for field in fields(options):
@@ -113,7 +113,7 @@ def options_to_resume(
             f"--resume {options.resume}: the run was made with {'; '.join(conflicts)}; a run goes "
             f"on with its own options{', only ' + names + ' may change' if names else ''}"
         )
-    return RunFolder(options.resume), replace(options, out=saved.out)
+    return replace(options, out=saved.out)
 
 
 def command_to_resume(script: str, path: Path) -> str:

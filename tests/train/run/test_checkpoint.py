@@ -14,8 +14,8 @@ from tests.train.processes import TEXT, expect_same_run, log_of
 from tests.train.run.interrupting import Broken, after_iterations, break_at
 from train import better_rnnlm, rnnlm, simple_rnnlm
 from train.run import checkpoint, language_model
+from train.run.process import Stopped
 from train.run.saved_options import saved_options
-from train.run.signals import Stopped
 
 SCRIPTS = {"rnnlm": rnnlm, "simple_rnnlm": simple_rnnlm, "better_rnnlm": better_rnnlm}
 SIZES = {

@@ -19,9 +19,9 @@ from train import awd_rnnlm, rnnlm
 from train.benchmark.run_records import record_of_run
 from train.run import language_model
 from train.run.language_model import Training
+from train.run.process import Stopped
 from train.run.saved_options import saved_options
 from train.run.saved_run import open_run
-from train.run.signals import Stopped
 
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 200
 SMALL = {"wordvec_size": 8, "hidden_size": 8, "batch_size": 5, "time_size": 10, "log_interval": 7}

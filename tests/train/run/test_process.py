@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from train.run.signals import Stopped, StopSignals
+from train.run.process import OneProcess, Stopped
 
 
 @pytest.fixture(autouse=True)
@@ -17,28 +17,28 @@ def ordinary_handler():
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_is_noted_and_the_second_raises(signum, code, capfd):
-    with StopSignals() as stop:
-        stop.check()
+    with OneProcess() as process:
+        process.check()
         signal.raise_signal(signum)
-        assert stop.received == signum
+        assert process.received == signum
         assert "once more stops at once" in capfd.readouterr().err
         with pytest.raises(Stopped) as first:
-            stop.check()
+            process.check()
         with pytest.raises(Stopped) as second:
             signal.raise_signal(signum)
     assert first.value.exit_code == second.value.exit_code == code
 
 
 def test_where_nothing_is_to_be_finished_the_first_raises():
-    with StopSignals() as stop:
-        stop.at_once = True
+    with OneProcess() as process:
+        process.at_once = True
         with pytest.raises(Stopped, match="stopped by SIGTERM"):
             signal.raise_signal(signal.SIGTERM)
 
 
 def test_the_handlers_of_before_come_back_also_after_an_error():
     before = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(KeyError), StopSignals():
+    with pytest.raises(KeyError), OneProcess():
         assert signal.getsignal(signal.SIGTERM) != before[1]
         raise KeyError
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == before
@@ -46,18 +46,18 @@ def test_the_handlers_of_before_come_back_also_after_an_error():
 
 def test_what_was_ignored_stays_ignored():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with StopSignals() as stop:
+    with OneProcess() as process:
         signal.raise_signal(signal.SIGINT)
-        assert stop.received is None
+        assert process.received is None
 
 
 def test_another_thread_may_train_too():
     stops = []
 
     def work():
-        with StopSignals() as stop:
-            stop.check()
-            stops.append(stop)
+        with OneProcess() as process:
+            process.check()
+            stops.append(process)
 
     thread = threading.Thread(target=work)
     thread.start()
