@@ -248,8 +248,9 @@ def share_cores(processes: Processes, batch_size: int) -> list[str]:
             f"{begin + number - 1}, threads: {status['threads']}"
         )
         begin += number
-    about = f"{batch_size} streams on {processes.size} processes, "
-    return [f"{about}machines: {len(set(processes.hosts))}", *lines]
+    machines = len(set(processes.hosts))
+    where = "one machine" if machines == 1 else f"{machines} machines"
+    return [f"{batch_size} streams on {processes.size} processes, {where}", *lines]
 
 
 def _cores(processes: Processes) -> int:

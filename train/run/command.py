@@ -240,6 +240,11 @@ def _run(main: Callable[[Any], None], parsed: Any) -> None:
         raise ValueError(
             f"{_program()} works in one process, and {process.size} were started; leave out mpiexec"
         )
+    if process.size > getattr(parsed, "batch_size", process.size):
+        raise ValueError(
+            f"--batch-size {parsed.batch_size}: expected a stream or more for each of "
+            f"{process.size} processes"
+        )
     if getattr(parsed, "seed", 0) < 0:
         raise ValueError(f"--seed: expected 0 or more, got {parsed.seed}")
     if getattr(parsed, "gpu", False):

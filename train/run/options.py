@@ -124,7 +124,7 @@ class LanguageModelOptions(ABC):
     """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
     is finished. Its options are taken from there; only --epochs (where the learning rate does not
     depend on it), --stop-after, --corpus and --data-dir (where the same text lies now),
-    --checkpoint-every, --on-nan and --tensorboard may change."""
+    --checkpoint-every, --on-nan, --tensorboard and --verbose may change."""
 
     @abstractmethod
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:
@@ -233,9 +233,10 @@ class LanguageModelOptions(ABC):
         Not the epochs where the schedule ends with them: with another number, the rates of the
         epochs already done would have been others.
         """
-        place = ("corpus", "data_dir", "checkpoint_every", "tensorboard", "verbose")
-        always = ("stop_after", "on_nan", *place)
-        return ("epochs", *always) if self.lr_schedule == "constant" else always
+        always = ("stop_after", "corpus", "data_dir", "checkpoint_every", "on_nan")
+        shown = ("tensorboard", "verbose")
+        epochs = ("epochs",) if self.lr_schedule == "constant" else ()
+        return (*epochs, *always, *shown)
 
     def check(self) -> None:
         """Raise ValueError for a number with which no run can work."""

@@ -102,6 +102,8 @@ class OneProcess:
         if self.at_once or self.received is not None:
             raise Stopped(signum)
         self.received = signum
+        if not self.first:
+            return
         # print() may be what was interrupted, and does not let itself be called again then.
         with suppress(OSError):  # nobody may read it any more
             os.write(2, b"\nstopping here; once more stops at once\n")

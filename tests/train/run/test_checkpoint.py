@@ -215,8 +215,8 @@ class TestWhatDoesNotFit:
     def test_another_option(self, run):
         message = (
             r"the run was made with --lr 2\.0, got 3\.0; --seed 1, got 4; .* only --epochs, "
-            r"--stop-after, --corpus, --data-dir, --checkpoint-every, --on-nan, --tensorboard may "
-            r"change"
+            r"--stop-after, --corpus, --data-dir, --checkpoint-every, --on-nan, --tensorboard, "
+            r"--verbose may change"
         )
         with pytest.raises(ValueError, match=message):
             rnnlm.main(resumed("rnnlm", run, lr=3.0, seed=4))
