@@ -24,7 +24,7 @@ from typing import Any
 
 from train.benchmark.workloads import SIDES, Sizes, TokenIds, Workload, matrix_peak
 
-__all__ = ["FAST_MEMORY", "LITTLE_MEMORY", "SideProcess", "available_cores"]
+__all__ = ["FAST_MEMORY", "LITTLE_MEMORY", "SideProcess"]
 
 THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
@@ -42,13 +42,6 @@ FAST_MEMORY = {
 }
 LITTLE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 SETTLE = 0.1  # seconds; threads of OpenBLAS and OpenMP spin for a while after their last work
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class SideProcess:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from statistics import linear_regression, median, quantiles
 from typing import Any
 
-import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from common.plotting import save
-from train.benchmark.processes import available_cores
 from train.benchmark.workloads import Workload
 
-__all__ = ["Curve", "Report", "Result", "aligned", "describe_machine"]
+__all__ = ["Curve", "Report", "Result", "aligned"]
 
 HEAD = (
     *("work", "Time Layers", "PyTorch", "ratio", "quartiles", "untuned", "book"),
@@ -86,7 +82,7 @@ class Report:
     """Everything that was measured.
 
     Args:
-        machine: see ``describe_machine``.
+        machine: see ``processes.describe_machine``.
         threads: upper bound for every thread pool.
         text: where the token ids come from.
         peaks: FLOP/s of the fastest product by side.
@@ -266,27 +262,3 @@ def aligned(rows: Sequence[tuple[str, ...]], left: Iterable[str]) -> list[str]:
         for width in [max(map(len, (head, *cells)))]
     ]
     return ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
-
-
-def describe_machine() -> dict[str, str | int]:
-    """CPU, cores, operating system and the versions of what was measured."""
-    blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return {
-        "cpu": _cpu_model(),
-        "cores": available_cores(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-        "blas": f"{blas['name']} {blas['version']}",
-        "torch": version("torch"),
-        "time-layers": version("time-layers"),
-    }
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -19,14 +19,14 @@ import pooch
 
 from common.plotting import progress
 from datasets import ptb
+from train.benchmark.machine import available_cores, describe_machine
 from train.benchmark.processes import (
     FAST_MEMORY,
     LITTLE_MEMORY,
     SETTLE,
     SideProcess,
-    available_cores,
 )
-from train.benchmark.report import Curve, Report, Result, describe_machine
+from train.benchmark.report import Curve, Report, Result
 from train.benchmark.workloads import MEMORY, SWEEPS, TIMED, Sizes, TokenIds, Workload
 from train.run.folder import RunFolder
 
@@ -206,7 +206,7 @@ def main(options: Options) -> None:
     workloads, sweeps = _selected(options)
     ids, text = read_ids(options.data_dir)
     run = RunFolder.create("benchmark_speed", "", options)
-    report = Report(describe_machine(), options.threads or available_cores(), text)
+    report = Report(describe_machine("torch"), options.threads or available_cores(), text)
     repeats, tries = (2, 1) if options.quick else (options.repeats, 3)
     _measure(report, ids, workloads, sweeps, repeats, tries)
     run.write_json(options.json or run.results_file, report.as_dict())
