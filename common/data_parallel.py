@@ -60,7 +60,8 @@ class DataParallelTrainer(RnnlmTrainer):
         self.processes = processes
         self.overlap = True
         self._buckets: list[Array] = []  # what is summed after each layer, in backward order
-        self._sums: list[Callable[[], None]] = []  # what waits for those that have begun
+        self._begun = 0  # layers whose sums have begun
+        self._sums: list[Callable[[], None]] = []  # what waits for each of those
         self._shares = (1.0, 1.0)  # of this process in the mean over targets, and over streams
         self._numbers: list[int] = []  # streams of each process
 
@@ -92,17 +93,14 @@ class DataParallelTrainer(RnnlmTrainer):
         """
         layers, below = self.model.layers, self.model.layers_below_loss
         order = [*layers[len(below) :], *reversed(below)]
-        in_rows = [
-            layer
-            for layer in order
-            if isinstance(layer, TimeEmbedding) and num_tokens < len(layer.params[0])
-        ]
-        for layer in in_rows:
-            layer.add_rows = self._add_rows_of_all  # type: ignore[assignment]
         finished_by: dict[int, int] = {}  # address of a gradient: the last layer that writes it
         for k, layer in enumerate(order):
-            if layer not in in_rows:
-                finished_by |= {memory_address(grad): k for grad in layer.grads}
+            if isinstance(layer, TimeEmbedding):
+                rows_travel = layer is order[-1] and num_tokens < len(layer.params[0])
+                layer.add_rows = self._add_rows_of_all if rows_travel else add_rows  # type: ignore
+                if rows_travel:
+                    continue
+            finished_by |= {memory_address(grad): k for grad in layer.grads}
         step = kernels.ALIGNMENT // self.model.grads[0].dtype.itemsize
         groups: list[list[int]] = [[] for _ in range(len(order) + 1)]  # of gradients, by layer
         for at, grad in enumerate(self.model.grads):
@@ -140,26 +138,30 @@ class DataParallelTrainer(RnnlmTrainer):
 
     def _backward(self, unique: UniqueParameters) -> None:
         """Backward, adding up over all processes; what is finished travels meanwhile."""
-        for k, _ in enumerate(self.model.backward_by_layer(*self._shares)):
+        self._begun = 0
+        for k, _ in enumerate(self.model.backward_by_layer(*self._shares), start=1):
             if self.overlap:
-                self._begin_sum(self._buckets[k])
-        if not self.overlap:
-            for bucket in self._buckets:
-                self._begin_sum(bucket)
-        self._finish()
+                self._begin_sums(k)
+        self._finish_sums()
         unique.add_tied()
 
-    def _begin_sum(self, bucket: Array) -> None:
-        if bucket.size:
-            self._sums.append(self.processes.begin_sum(bucket))
+    def _begin_sums(self, number: int) -> None:
+        """Begin those after the first ``number`` layers of the backward pass."""
+        for bucket in self._buckets[self._begun : number]:
+            if bucket.size:
+                self._sums.append(self.processes.begin_sum(bucket))
+        self._begun = max(self._begun, number)
 
-    def _finish(self) -> None:
-        """Wait for the sums that have begun."""
+    def _finish_sums(self) -> None:
+        """Begin those that have not begun, and wait for all."""
+        self._begin_sums(len(self._buckets))
         while self._sums:
             self._sums.pop(0)()
 
     def _add_rows_of_all(self, dW: Array, ids: Array, rows: Array) -> None:
         """Add the gradients of the tokens of every process into dW (V, D).
+
+        The embedding is the last layer of the backward pass, so all other gradients are finished.
 
         Args:
             dW: the output layer's share, if any, in it already.
@@ -170,7 +172,7 @@ class DataParallelTrainer(RnnlmTrainer):
         numbers = [steps * number for number in self._numbers]
         rows = np.ascontiguousarray(rows)
         all_ids, all_rows = (self.processes.rows_of_all(a, numbers) for a in (ids, rows))
-        self._finish()
+        self._finish_sums()
         add_rows(dW, all_ids, all_rows)
 
     def _state_is_finite(self) -> bool:
