@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
@@ -51,15 +52,27 @@ class DataParallelTrainer(RnnlmTrainer):
 
     Attributes:
         overlap: whether sums begin during the backward pass, or all at its end.
+
+    Raises:
+        TypeError: for a model that has no ``backward_by_layer``, or a ``backward`` of its own.
     """
 
     def __init__(
         self, model: Any, optimizer: Optimizer, *, processes: Processes, **options: Any
     ) -> None:
+        for kind in type(model).__mro__:
+            if "backward_by_layer" in vars(kind):
+                break
+            if "backward" in vars(kind):
+                raise TypeError(
+                    f"{type(self).__name__}: expected a model that goes back layer by layer, by "
+                    f"backward_by_layer; {kind.__name__} has another backward"
+                )
         super().__init__(model, optimizer, **options)
         self.processes = processes
         self.overlap = True
         self._buckets: list[Array] = []  # what is summed after each layer, in backward order
+        self._rows_of: TimeEmbedding | None = None  # the embedding of which rows travel
         self._begun = 0  # layers whose sums have begun
         self._sums: list[Callable[[], None]] = []  # what waits for each of those
         self._shares = (1.0, 1.0)  # of this process in the mean over targets, and over streams
@@ -72,7 +85,8 @@ class DataParallelTrainer(RnnlmTrainer):
         max_epoch: int = 10,
         batch_size: int = 20,
         time_size: int = 35,
-        **settings: Any,
+        *settings: Any,
+        **named: Any,
     ) -> Iterator[Record | None]:
         """As ``RnnlmTrainer.iterations``.
 
@@ -81,7 +95,8 @@ class DataParallelTrainer(RnnlmTrainer):
         """
         self._numbers = self.processes.shares(batch_size)
         self._lay_out(batch_size * time_size)
-        yield from super().iterations(xs, ts, max_epoch, batch_size, time_size, **settings)
+        sizes = batch_size, time_size
+        yield from super().iterations(xs, ts, max_epoch, *sizes, *settings, **named)
 
     # --- the memory of the gradients
 
@@ -93,13 +108,13 @@ class DataParallelTrainer(RnnlmTrainer):
         """
         layers, below = self.model.layers, self.model.layers_below_loss
         order = [*layers[len(below) :], *reversed(below)]
+        lowest = order[-1]
+        rows_travel = isinstance(lowest, TimeEmbedding) and num_tokens < len(lowest.params[0])
+        self._rows_of = lowest if rows_travel else None
         finished_by: dict[int, int] = {}  # address of a gradient: the last layer that writes it
         for k, layer in enumerate(order):
-            if isinstance(layer, TimeEmbedding):
-                rows_travel = layer is order[-1] and num_tokens < len(layer.params[0])
-                layer.add_rows = self._add_rows_of_all if rows_travel else add_rows  # type: ignore
-                if rows_travel:
-                    continue
+            if layer is self._rows_of:
+                continue
             finished_by |= {memory_address(grad): k for grad in layer.grads}
         step = kernels.ALIGNMENT // self.model.grads[0].dtype.itemsize
         groups: list[list[int]] = [[] for _ in range(len(order) + 1)]  # of gradients, by layer
@@ -139,11 +154,24 @@ class DataParallelTrainer(RnnlmTrainer):
     def _backward(self, unique: UniqueParameters) -> None:
         """Backward, adding up over all processes; what is finished travels meanwhile."""
         self._begun = 0
-        for k, _ in enumerate(self.model.backward_by_layer(*self._shares), start=1):
-            if self.overlap:
-                self._begin_sums(k)
+        with self._rows_travel():
+            for k, _ in enumerate(self.model.backward_by_layer(*self._shares), start=1):
+                if self.overlap:
+                    self._begin_sums(k)
         self._finish_sums()
         unique.add_tied()
+
+    @contextmanager
+    def _rows_travel(self) -> Iterator[None]:
+        """Inside, the embedding whose rows travel adds those of all processes."""
+        if self._rows_of is None:
+            yield
+            return
+        self._rows_of.add_rows = self._add_rows_of_all  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            self._rows_of.add_rows = add_rows
 
     def _begin_sums(self, number: int) -> None:
         """Begin those after the first ``number`` layers of the backward pass."""

@@ -6,6 +6,7 @@ the host: the stream that computes is told to wait for the transfer.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,12 +27,13 @@ def use_device(local: int, num_local: int) -> None:
     Raises:
         RuntimeError: where there are fewer GPUs.
     """
-    number = _cuda().runtime.getDeviceCount()
+    cuda = importlib.import_module("cupy.cuda")  # ``np.cuda`` would compute on the first GPU
+    number = cuda.runtime.getDeviceCount()
     if num_local > number:
         raise RuntimeError(
             f"expected a GPU for each process, got {num_local} processes on a machine of {number}"
         )
-    _cuda().Device(local).use()
+    cuda.Device(local).use()
 
 
 class DeviceArrays:
@@ -47,7 +49,7 @@ class DeviceArrays:
     """
 
     def __init__(self, rank: int, size: int, from_first: Callable[[Any], Any]) -> None:
-        self.nccl = _cuda().nccl
+        self.nccl = importlib.import_module("cupy.cuda.nccl")  # ``import cupy`` leaves it out
         if not self.nccl.available:
             raise RuntimeError(
                 "several GPUs need NCCL, which CuPy does not find: pip install nvidia-nccl-cu12 or "

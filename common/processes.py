@@ -27,9 +27,10 @@ Value = TypeVar("Value")
 
 INSTALL = 'pip install "time-layers[mpi]" brings mpi4py and MPICH'
 PATIENCE = 15.0  # seconds without a beat after which a process counts as gone
-BEAT = 1.0  # seconds between two beats
+BEAT = 1.0  # seconds between two beats, at most
 POLL = 0.0005  # seconds between two looks at a call that may take long
 GRACE = 3.0  # seconds for the first process to report an error that all have
+FORWARD = 0.5  # seconds for the launcher to forward what was printed last
 
 
 @functools.cache
@@ -69,8 +70,8 @@ def connected(number: int) -> Processes:
 class Processes:
     """The processes of a run that MPI started, as one of them sees them.
 
-    A thread sends a beat to the next process every second and listens for the one before. Where
-    that is silent for ``patience`` seconds, all processes are ended.
+    A thread sends beats to the next process, one every second or more, and listens for the one
+    before. Where that is silent for ``patience`` seconds, all processes are ended.
 
     Args:
         comm: the communicator of mpi4py.
@@ -220,10 +221,13 @@ class Processes:
 
     def _end(self, code: int) -> NoReturn:
         """MPI ends the others; its own words go nowhere."""
-        threading.Timer(GRACE, os._exit, (code,)).start()  # a network that is down may hold it up
+        threading.Timer(
+            FORWARD + GRACE, os._exit, (code,)
+        ).start()  # a network that is down may hold it up
         sys.stdout.flush()
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
+        time.sleep(FORWARD)
         self.comm.Abort(code)
         os._exit(code)
 
@@ -238,7 +242,7 @@ class Processes:
         after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
         beat, heard = numpy.zeros(1, dtype=numpy.int8), time.monotonic()
         sent: Any = None
-        while not self._ending.wait(BEAT):
+        while not self._ending.wait(min(BEAT, patience / 8)):
             if sent is None or sent.Test():
                 sent = comm.Isend(beat, dest=after)
             while comm.Iprobe(source=before):

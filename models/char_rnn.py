@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy
 
-from common.base_layer import check_sizes, normal, zeros
+from common.base_layer import Layer, check_sizes, normal, zeros
 from common.np import Array, Scalar
 from common.perplexity.protocols import num_counted
 from common.time_layers import TimeAffine, TimeRNN, TimeSoftmaxWithLoss
@@ -75,6 +77,6 @@ class CharRnn(SequenceModel):
         self.num_targets = num_counted(self, ts)
         return self.num_targets * super().forward(xs, ts, train_flg)
 
-    def backward(self, dout: float = 1) -> None:
-        """Write every gradient of the summed loss."""
-        super().backward(dout * self.num_targets)
+    def backward_by_layer(self, dout: float, of_penalties: float) -> Iterator[Layer]:
+        """Write every gradient of the summed loss, one layer at a time."""
+        return super().backward_by_layer(dout * self.num_targets, of_penalties)

@@ -27,6 +27,7 @@ from train.run.process import number_started
 
 ROOT = Path(__file__).parents[1]
 OF_A_LAUNCHER = ("PMI", "OMPI_", "SLURM_")  # what it tells the processes that it starts
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK")
 
 
 def launcher():
@@ -69,9 +70,9 @@ def call(number, function, *arguments, **environment):
     """
     name = f"{function.__module__}:{function.__name__}"
     command = ["-W", "error", "-m", "tests.mpi", "call", name, json.dumps(arguments)]
-    with subprocess.Popen(**_popen(number, *command, **environment)) as process:
-        out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, out, err
+    options = _popen(number, *command, **environment)
+    ended = subprocess.run(timeout=PATIENCE, check=False, **options)
+    return ended.returncode, ended.stdout, ended.stderr
 
 
 def on_processes(number, function, *arguments):
@@ -120,28 +121,30 @@ class Together(subprocess.Popen):
             rank: [(place, at, not wait or wait[0]) for place, at, *wait in of_rank]
             for rank, of_rank in (places or {}).items()
         }
-        self.folder = tempfile.TemporaryDirectory()  # the path of a socket must be short
-        path = f"{self.folder.name}/socket"
-        held = ["-m", "tests.mpi", "train", path, json.dumps(waits), largest_file]
-        with socket.create_server(path, family=socket.AF_UNIX, backlog=number) as server:
-            options = _popen(number, *held, f"train.{script}", *arguments, **(environment or {}))
-            super().__init__(**options)
-            self.connections = self._connections(server, number)
+        self.pids, self.connections = [0] * number, [None] * number
+        # The path of a socket must be short.
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/socket"
+            held = ["-m", "tests.mpi", "train", path, json.dumps(waits), largest_file]
+            with socket.create_server(path, family=socket.AF_UNIX, backlog=number) as server:
+                command = [*held, f"train.{script}", *arguments]
+                super().__init__(**_popen(number, *command, **(environment or {})))
+                server.settimeout(0.1)
+                while not all(self.pids):
+                    self._meet(server)
 
-    def _connections(self, server, number):
-        """To each process, once all have started."""
-        self.pids, connections = [0] * number, [None] * number
-        server.settimeout(0.1)
-        while not all(self.pids):
-            try:
-                connection, _ = server.accept()
-            except TimeoutError:
-                assert self.poll() is None, self.stderr.read()
-                continue
-            connection.settimeout(PATIENCE)
-            rank, pid = json.loads(connection.makefile().readline())
-            self.pids[rank], connections[rank] = pid, connection
-        return connections
+    def _meet(self, server):
+        """Wait a little for one of the processes to say that it has started."""
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            if self.poll() is not None:
+                raise AssertionError(f"nothing was started: {self.communicate()}") from None
+            return
+        connection.settimeout(PATIENCE)
+        with connection.makefile() as said:
+            rank, pid = json.loads(said.readline())
+        self.pids[rank], self.connections[rank] = pid, connection
 
     def wait_for_place(self, rank=0):
         """Return once a process has come to the next of its places."""
@@ -168,7 +171,6 @@ class Together(subprocess.Popen):
         out, err = self.communicate(timeout=PATIENCE)
         for connection in self.connections:
             connection.close()
-        self.folder.cleanup()
         return self.returncode, out, err
 
 
@@ -180,14 +182,14 @@ def run(number, script, *arguments, **options):
 def _train(path, places, largest_file, *command):
     from tests.train import held
 
-    rank = 0
-    if number_started() > 1:  # MPI needs files before there is a limit
-        rank = connected(number_started()).rank
+    rank = int(next((os.environ[name] for name in RANKS if name in os.environ), 0))
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
     connection.sendall(f"{json.dumps([rank, os.getpid()])}\n".encode())
-    own_places = json.dumps(json.loads(places).get(str(rank), []))
     limit = largest_file if rank == 0 else "0"
+    if int(limit):
+        connected(number_started())  # MPI has files of its own, before there is a limit
+    own_places = json.dumps(json.loads(places).get(str(rank), []))
     sys.argv[1:] = [str(connection.detach()), limit, own_places, *command]
     held.main()
 

@@ -21,7 +21,7 @@ import tyro
 from common import config
 from common.np import to_gpu
 from common.processes import connected
-from train.run.process import Stopped, number_started, this_process
+from train.run.process import Stopped, is_first, number_started, this_process
 from train.run.saved_options import saved_options
 
 Options = TypeVar("Options")
@@ -206,15 +206,20 @@ def _together() -> Iterator[None]:
 
     What ends one process ends all: an exception here is told and ends them with its code.
     """
-    together = connected(number_started())
-    if not together.first:
+    err = sys.stderr
+    if not is_first():
         sys.stdout, sys.stderr = Output(None), Output(None)
+    together = connected(number_started())
+    together.stderr = err
     try:
         yield
         together.leave()
     except Stopped as stop:
         together.end(stop.exit_code)
     except SystemExit as end:  # tyro has explained
+        if not end.code:
+            together.leave()
+            raise
         together.end(end.code if isinstance(end.code, int) else 1)
     except KeyboardInterrupt:
         together.end(130)

@@ -21,12 +21,14 @@ from common.data_parallel import DataParallelTrainer, share_cores
 from common.processes import Processes, connected
 from common.trainer import RnnlmTrainer
 
-__all__ = ["OneProcess", "Stopped", "number_started", "this_process"]
+__all__ = ["OneProcess", "Stopped", "is_first", "number_started", "this_process"]
 
 Value = TypeVar("Value")
 
-# How many processes, by MPICH and whatever follows its interface, by Open MPI, and by Slurm's srun.
+# How many processes there are, and which this is, by MPICH and whatever follows its interface, by
+# Open MPI, and by Slurm's srun.
 NUMBERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if hasattr(signal, "SIGHUP"):  # not on Windows
@@ -43,8 +45,18 @@ class Stopped(KeyboardInterrupt):
 
 def number_started() -> int:
     """How many processes a launcher has started, by the environment; 1 where there is none."""
-    values = [os.environ.get(name, "") for name in NUMBERS]
-    return max([1, *(int(value) for value in values if value.isdecimal())])
+    return max(1, *_numbers(NUMBERS))
+
+
+def is_first() -> bool:
+    """Whether this process is the one of those that is heard, by the environment."""
+    return max(_numbers(RANKS)) == 0
+
+
+def _numbers(names: tuple[str, ...]) -> list[int]:
+    """What the variables ``names`` say, 0 where one says nothing."""
+    values = [os.environ.get(name, "") for name in names]
+    return [int(value) if value.isdecimal() else 0 for value in values]
 
 
 def this_process() -> OneProcess:
