@@ -600,3 +600,15 @@ def test_gradients_of_another_number_or_shape_are_refused():
         with pytest.raises(ValueError, match=r"^Rnnlm\.replace_gradients: expected an array for"):
             model.replace_gradients(wrong)
     assert all(a is b for a, b in zip(model.grads, before, strict=True))
+
+
+class AnotherWay(Rnnlm):
+    """Goes back by a rule of its own, which layer by layer would leave out."""
+
+    def backward(self, dout=1):
+        super().backward(2 * dout)
+
+
+def test_a_model_that_goes_back_another_way_is_refused():
+    with pytest.raises(TypeError, match="AnotherWay has another backward"):
+        DataParallelTrainer(AnotherWay(FEW, D, H, 1), Momentum(), processes=None)
