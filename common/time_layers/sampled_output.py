@@ -132,7 +132,7 @@ class TimeSampledOutputWithLoss(TimeOutputWithLoss):
         add_rows(dW.T, classes, kernels.product(S.T, by_sum * xs))
         add_rows(dW.T, ts, dscores * xs)
         db[...] = 0
-        db[classes] = by_sum[:, 0] @ S
+        db[classes] = kernels.product(by_sum.T, S)[0]
         subtract_at(db, ts, -dscores[:, 0])
         return batch_first(dxs.reshape(T, N, H))
 
