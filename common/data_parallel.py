@@ -15,9 +15,9 @@ Shapes: N streams, T time steps, V classes, D width.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import numpy
@@ -25,7 +25,7 @@ import numpy
 from common import kernels
 from common.files.model_state import named_params
 from common.kernels.passes import add_rows
-from common.kernels.threads import threads_are_named, use_threads
+from common.kernels.threads import threads_are_named, usable_cores, use_threads
 from common.np import Array, Scalar, memory_address, np, to_cpu
 from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import num_counted
@@ -78,25 +78,18 @@ class DataParallelTrainer(RnnlmTrainer):
         self._shares = (1.0, 1.0)  # of this process in the mean over targets, and over streams
         self._numbers: list[int] = []  # streams of each process
 
-    def iterations(  # type: ignore[override]
-        self,
-        xs: Array,
-        ts: Array,
-        max_epoch: int = 10,
-        batch_size: int = 20,
-        time_size: int = 35,
-        *settings: Any,
-        **named: Any,
-    ) -> Iterator[Record | None]:
+    def iterations(self, *arguments: Any, **named: Any) -> Iterator[Record | None]:
         """As ``RnnlmTrainer.iterations``.
 
         Raises:
             ValueError: where there are fewer streams than processes.
         """
-        self._numbers = self.processes.shares(batch_size)
-        self._lay_out(batch_size * time_size)
-        sizes = batch_size, time_size
-        yield from super().iterations(xs, ts, max_epoch, *sizes, *settings, **named)
+        given = signature(super().iterations).bind(*arguments, **named)
+        given.apply_defaults()
+        N, T = given.arguments["batch_size"], given.arguments["time_size"]
+        self._numbers = self.processes.shares(N)
+        self._lay_out(N * T)
+        yield from super().iterations(*given.args, **given.kwargs)
 
     # --- the memory of the gradients
 
@@ -285,10 +278,7 @@ def share_cores(processes: Processes, batch_size: int) -> list[str]:
 
 def _cores(processes: Processes) -> int:
     """How many cores are this process's, where others may use the same; 1 or more."""
-    try:
-        cores = sorted(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        cores = list(range(os.cpu_count() or 1))
+    cores = usable_cores()
     mine = processes.hosts[processes.rank], cores
     return max(1, len(cores) // processes.of_all(mine).count(mine))
 

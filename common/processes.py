@@ -150,12 +150,6 @@ class Processes:
         self.comm.Allreduce(mine, highest, op=_mpi().MAX)
         return highest.tolist()
 
-    def sums(self, *numbers: float) -> list[float]:
-        """The sums over all processes, number by number, in float64."""
-        mine, total = numpy.array(numbers, dtype=numpy.float64), numpy.empty(len(numbers))
-        self.comm.Allreduce(mine, total)
-        return total.tolist()
-
     def begin_sum(self, array: Array) -> Callable[[], None]:
         """Begin to replace a contiguous ``array`` by the sum over all processes.
 

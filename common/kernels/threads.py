@@ -26,6 +26,7 @@ __all__ = [
     "one_blas_thread",
     "over_rows",
     "threads_are_named",
+    "usable_cores",
     "use_threads",
 ]
 
@@ -40,11 +41,15 @@ def num_threads() -> int:
     for name in VARIABLES:
         if os.environ.get(name, "").isdecimal():
             return min(max(1, int(os.environ[name])), MOST_THREADS)
+    return min(len(usable_cores()), MOST_THREADS)
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process may use."""
     try:
-        cores = len(os.sched_getaffinity(0))
+        return sorted(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux
-        cores = os.cpu_count() or 1
-    return min(cores, MOST_THREADS)
+        return list(range(os.cpu_count() or 1))
 
 
 def threads_are_named() -> bool:

@@ -97,7 +97,9 @@ def test_what_cannot_work_is_refused_before_a_folder_is_made(options, message, t
 
 
 def test_a_sentence_of_one_letter_is_enough(tmp_path):
-    run(tmp_path, sentence="a", epochs=1, starts=1)
+    out = run(tmp_path, sentence="a", epochs=1, starts=1)
+    networks = json.loads((out / "results.json").read_text())["networks"]
+    assert all(np.isfinite(network["loss"]) for network in networks) and networks
 
 
 @pytest.mark.slow

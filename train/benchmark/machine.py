@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy
 
-__all__ = ["available_cores", "describe_machine"]
+from common.kernels.threads import usable_cores
 
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+__all__ = ["describe_machine"]
 
 
 def describe_machine(*packages: str) -> dict[str, str | int]:
@@ -24,7 +18,7 @@ def describe_machine(*packages: str) -> dict[str, str | int]:
     blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "cpu": _cpu_model(),
-        "cores": available_cores(),
+        "cores": len(usable_cores()),
         "system": platform.platform(),
         "python": platform.python_version(),
         "numpy": numpy.__version__,

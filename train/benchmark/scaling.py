@@ -26,11 +26,12 @@ from typing import Any, ClassVar, Literal
 import numpy
 
 from common.data_parallel import DataParallelTrainer
+from common.kernels.threads import usable_cores
 from common.np import Array
 from common.optimizer import SGD
 from common.plotting import progress
 from common.processes import INSTALL, Processes, connected
-from train.benchmark.machine import available_cores, describe_machine
+from train.benchmark.machine import describe_machine
 from train.benchmark.processes import THREAD_VARIABLES
 from train.benchmark.scaling_plan import (
     ASSUMPTIONS,
@@ -419,7 +420,7 @@ def _check(options: Options) -> None:
             raise ValueError(f"--hidden-sizes: expected 1 or more, got {value}")
     if not min(options.latency_us) >= 0:
         raise ValueError(f"--latency-us: expected 0 or more, got {options.latency_us}")
-    most = QUICK.N if options.quick else min(USUAL.N, available_cores())
+    most = QUICK.N if options.quick else min(USUAL.N, len(usable_cores()))
     if not 2 <= options.processes <= most:
         raise ValueError(
             f"--processes: expected 2 to {most}, a core and a stream for each; "

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy
 import pooch
 
+from common.kernels.threads import usable_cores
 from common.plotting import progress
 from datasets import ptb
-from train.benchmark.machine import available_cores, describe_machine
+from train.benchmark.machine import describe_machine
 from train.benchmark.processes import (
     FAST_MEMORY,
     LITTLE_MEMORY,
@@ -149,7 +150,7 @@ def _selected(options: Options) -> tuple[list[Workload], Sweeps]:
 
 
 def _check(options: Options) -> None:
-    cores = available_cores()
+    cores = len(usable_cores())
     if options.repeats < 2:
         raise ValueError(f"--repeats: expected 2 or more, got {options.repeats}")
     if options.threads is not None and not 1 <= options.threads <= cores:
@@ -206,7 +207,7 @@ def main(options: Options) -> None:
     workloads, sweeps = _selected(options)
     ids, text = read_ids(options.data_dir)
     run = RunFolder.create("benchmark_speed", "", options)
-    report = Report(describe_machine("torch"), options.threads or available_cores(), text)
+    report = Report(describe_machine("torch"), options.threads or len(usable_cores()), text)
     repeats, tries = (2, 1) if options.quick else (options.repeats, 3)
     _measure(report, ids, workloads, sweeps, repeats, tries)
     run.write_json(options.json or run.results_file, report.as_dict())

@@ -336,7 +336,7 @@ class TestCommand:
             scaling.main(Options(**changes))
 
     def test_there_is_a_core_for_each_process(self, monkeypatch):
-        monkeypatch.setattr(scaling, "available_cores", lambda: 3)
+        monkeypatch.setattr(scaling, "usable_cores", lambda: [0, 1, 2])
         with pytest.raises(ValueError, match=r"--processes: expected 2 to 3, .* got 4"):
             scaling.main(Options(processes=4))
 
