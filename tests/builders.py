@@ -23,10 +23,12 @@ CELLS = ["RNN", "LSTM", "GRU", "GRU with recurrent bias"]
 TIME_CELLS = [f"Time{name}" for name in CELLS]
 WITH_LOSS = ["SoftmaxWithLoss", "SigmoidWithLoss", "TimeSoftmaxWithLoss", "TimeSigmoidWithLoss"]
 ONE_STEP = ["MatMul", "Affine", "Softmax", "Sigmoid", "Dropout", "Embedding", *CELLS]
+ATTENTIONS = ["TimeAttention", "TimeGeneralAttention", "TimeAdditiveAttention"]
 TIME_LAYERS = [
     *["TimeEmbedding", "TimeAffine", "TimeDropout", "TimeDropout variational"],
     *["TimeEmbedding with dropout", "TimeActivationPenalty", "TimeWeightDrop"],
     *[*TIME_CELLS, "TimeBiLSTM"],
+    *ATTENTIONS,
 ]
 LAYERS = [*ONE_STEP, *TIME_LAYERS, *WITH_LOSS]
 
@@ -107,6 +109,10 @@ def layer_and_inputs(name, dtype="float64"):
         return cls(lstm, 0.4, generator(3)), (array(N, T, D),)
     if kind == "ActivationPenalty":
         return cls(alpha=2.0, beta=1.0), (array(N, T, D),)
+    if name in ATTENTIONS:  # a decoder of T steps looks at an encoder of T + 1
+        shapes = {"GeneralAttention": [(D, D)], "AdditiveAttention": [(D, H), (D, H), (H,)]}
+        params = (array(*shape) for shape in shapes.get(kind, []))
+        return cls(*params), (array(N, T + 1, D), array(N, T, D))
     if kind == "Embedding":
         options = {"dropout_ratio": 0.4, "rng": generator(3)} if "dropout" in name else {}
         return cls(array(V, D), **options), (ids(rng, V, *steps),)

@@ -212,6 +212,24 @@ def output_with_loss(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(layer, xs, targets, rng=rng, prepare=prepare, extra=gradients_of_output)
 
 
+@case("TimeAttention", "TimeGeneralAttention", "TimeAdditiveAttention", "TimeAttention with mask")
+def attention(name: str, rng: numpy.random.Generator) -> Report:
+    """Two inputs; with a mask, one step of one sequence may not be looked at."""
+    K = {"TimeGeneralAttention": D, "TimeAdditiveAttention": D}.get(name, H)
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "TimeGeneralAttention": [(K, H)],
+        "TimeAdditiveAttention": [(K, V), (H, V), (V,)],
+    }
+    layer_class = getattr(time_layers, name.split()[0])
+    layer = layer_class(*(floats(rng, *shape) for shape in shapes.get(name, [])))
+    inputs = [floats(rng, N, T + 1, H), floats(rng, N, T, K)]
+    if "mask" in name:
+        mask = np.ones((N, T + 1), dtype=bool)
+        mask[0, -1] = False
+        inputs.append(mask)
+    return check_layer(layer, *inputs, rng=rng, subject=name)
+
+
 def second_window(layer: Any, rng: numpy.random.Generator, subject: str) -> Report:
     """The second of two windows, from the state that the first one left; masks drawn alike."""
     layer.forward(floats(rng, N, T, D))

@@ -3,6 +3,11 @@
 from common.layers import GRU, LSTM, RNN
 from common.np import np
 from common.time_layers.activation_penalty import TimeActivationPenalty
+from common.time_layers.attention import (
+    TimeAdditiveAttention,
+    TimeAttention,
+    TimeGeneralAttention,
+)
 from common.time_layers.bidirectional import TimeBidirectional, TimeBiLSTM
 from common.time_layers.cell import TimeCell, cell_named, cell_names, cells_by_name, time_layer
 from common.time_layers.dropout import TimeDropout
@@ -21,13 +26,16 @@ __all__ = [
     "LSTM",
     "RNN",
     "TimeActivationPenalty",
+    "TimeAdditiveAttention",
     "TimeAffine",
+    "TimeAttention",
     "TimeBiLSTM",
     "TimeBidirectional",
     "TimeCell",
     "TimeDropout",
     "TimeEmbedding",
     "TimeGRU",
+    "TimeGeneralAttention",
     "TimeLSTM",
     "TimeMeanSquaredError",
     "TimeOutputWithLoss",

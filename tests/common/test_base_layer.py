@@ -182,7 +182,7 @@ def test_an_input_of_another_rank_is_refused_by_name(name):
         layer.forward(x[..., None], *rest)
 
 
-ANY_WIDTH = ("Embedding", "Loss", "Dropout", "Penalty")
+ANY_WIDTH = ("Embedding", "Loss", "Dropout", "Penalty", "Attention")
 WIDE = [n for n in PICKY if not any(part in n for part in ANY_WIDTH)]
 
 
