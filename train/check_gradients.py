@@ -22,7 +22,7 @@ from common.base_layer import Layer
 from common.gradient_check import Report, check_layer, check_model
 from common.masks import Masks
 from common.np import Array, np
-from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm, shapes
+from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm, seq2seq, shapes
 from models.char_rnn import CharRnn
 from models.memory import ConcatReciter, Reciter
 from train.run.command import run_command
@@ -418,6 +418,24 @@ def one_hot_model(name: str, rng: numpy.random.Generator) -> Report:
     for param in model.params:
         param[...] = 0.5 * floats(rng, *param.shape)
     return check_model(model, ids(rng, V, N, T), ids(rng, V, N, T), subject=name)
+
+
+@case("Seq2seq", "PeekySeq2seq", "AttentionSeq2seq")
+@case("Seq2seq with padding", "PeekySeq2seq with padding", "AttentionSeq2seq with padding")
+@case("AttentionSeq2seq with general score", "AttentionSeq2seq with additive score")
+def sequence_to_sequence(name: str, rng: numpy.random.Generator) -> Report:
+    """T + 1 steps are read and T written; padding stands on either side, and behind an answer."""
+    kind, _, more = name.partition(" with ")
+    options: dict[str, Any] = {"pad_id": 0} if more == "padding" else {}
+    if more.endswith(" score"):
+        options["score"] = more.removesuffix(" score")
+    model = getattr(seq2seq, kind)(V, D, H, rng, "float64", **options)
+    for param in model.params:
+        param[...] = 0.5 * floats(rng, *param.shape)
+    xs, ts = 1 + ids(rng, V - 1, N, T + 1), 1 + ids(rng, V - 1, N, T + 1)
+    if more == "padding":
+        xs[0, 0] = xs[1, -1] = ts[1, -1] = 0
+    return check_model(model, xs, ts, subject=name)
 
 
 @case("OneToOne", "OneToMany", "ManyToOne", "ReadThenWrite", "StepByStep")

@@ -66,7 +66,7 @@ class TimeAttention(Layer):
     def backward(self, dcontext: Array) -> tuple[Array, Array]:
         """(N, T, H) -> dhs_enc (N, S, H), dhs_dec (N, T, K)."""
         hs_enc, hs_dec, weights, of_scores = self.saved()
-        (N, S, H), T = hs_enc.shape, hs_dec.shape[1]
+        (N, _, H), T = hs_enc.shape, hs_dec.shape[1]
         self.expect_shape("dcontext", dcontext, N, T, H)
         dcontext = np.asarray(dcontext, dtype=hs_enc.dtype)
         dweights = np.matmul(dcontext, hs_enc.swapaxes(1, 2))
