@@ -257,8 +257,8 @@ class Seq2seq(BaseModel):
         )
         share_workspace([self.encoder.lstm, self.decoder.lstm])
 
-    def _build_decoder(self, *sizes: Any) -> Decoder:
-        return Decoder(*sizes)
+    def _build_decoder(self, V: int, D: int, H: int, rng: Rng, dtype: str) -> Decoder:
+        return Decoder(V, D, H, rng, dtype)
 
     def predict(  # type: ignore[override]
         self, xs: Array, ts: Array, train_flg: bool = False
@@ -354,8 +354,8 @@ class Seq2seq(BaseModel):
         hs, h, mask = self.encoder.forward(xs)
         N = len(h)
         if K > 1:  # the K rows of a sequence stand together
-            hs, h = hs.repeat(K, axis=0), h.repeat(K, axis=0)
-            mask = None if mask is None else mask.repeat(K, axis=0)
+            rows = np.asarray(numpy.arange(N).repeat(K))
+            hs, h, mask = hs[rows], h[rows], None if mask is None else mask[rows]
         self.decoder.begin(hs, h, mask)
         written = numpy.full((N, K, 1), start_id)
         log_p = numpy.full((N, K), -numpy.inf)
@@ -393,8 +393,8 @@ class PeekySeq2seq(Seq2seq):
     Arguments, inputs and answers are those of ``Seq2seq``.
     """
 
-    def _build_decoder(self, *sizes: Any) -> Decoder:
-        return PeekyDecoder(*sizes)
+    def _build_decoder(self, V: int, D: int, H: int, rng: Rng, dtype: str) -> Decoder:
+        return PeekyDecoder(V, D, H, rng, dtype)
 
 
 class AttentionSeq2seq(Seq2seq):
@@ -430,5 +430,5 @@ class AttentionSeq2seq(Seq2seq):
         self.score = score
         super().__init__(vocab_size, wordvec_size, hidden_size, rng, dtype, pad_id=pad_id)
 
-    def _build_decoder(self, *sizes: Any) -> Decoder:
-        return AttentionDecoder(*sizes, attention=ATTENTIONS[self.score])
+    def _build_decoder(self, V: int, D: int, H: int, rng: Rng, dtype: str) -> Decoder:
+        return AttentionDecoder(V, D, H, rng, dtype, ATTENTIONS[self.score])
