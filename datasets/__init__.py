@@ -1,13 +1,14 @@
 """Text in, int32 ids out. The data sets know nothing of models and always use NumPy.
 
-    pydoc   the language reference that ships with Python: no file, no network
-    ptb     the Penn Treebank, downloaded once or read from a folder
-    text    text files of your own, by words or by characters; one file or one for each split
-    markov  an artificial source whose best perplexity is known exactly
+    pydoc     the language reference that ships with Python: no file, no network
+    ptb       the Penn Treebank, downloaded once or read from a folder
+    text      text files of your own, by words or by characters; one file or one for each split
+    markov    an artificial source whose best perplexity is known exactly
+    sequence  pairs of texts, to learn one from the other: additions, dates, files of your own
 
-Every one of them has ``load_corpus``, which returns a ``Corpus``: three splits and one
-``Vocabulary``, which can be kept and read again without the text. ``datasets.load_corpus`` finds
-the corpus that a name or a path means.
+Every one of them but ``sequence`` has ``load_corpus``, which returns a ``Corpus``: three splits
+and one ``Vocabulary``, which can be kept and read again without the text. ``datasets.load_corpus``
+finds the corpus that a name or a path means.
 """
 
 from __future__ import annotations
@@ -16,11 +17,21 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from datasets import markov, ptb, pydoc, text
+from datasets import markov, ptb, pydoc, sequence, text
 from datasets.corpus import Corpus
 from datasets.vocabulary import Vocabulary
 
-__all__ = ["NAMES", "Corpus", "Vocabulary", "load_corpus", "markov", "ptb", "pydoc", "text"]
+__all__ = [
+    "NAMES",
+    "Corpus",
+    "Vocabulary",
+    "load_corpus",
+    "markov",
+    "ptb",
+    "pydoc",
+    "sequence",
+    "text",
+]
 
 NAMES = ("pydoc", "ptb", "markov")
 

@@ -15,7 +15,7 @@ from typing import Literal
 from datasets.corpus import SPLITS, Corpus, corpus_from_tokens
 from datasets.vocabulary import EOS, Vocabulary, split_words
 
-__all__ = ["load_corpus", "load_folder"]
+__all__ = ["load_corpus", "load_folder", "read_lines"]
 
 PathLike = str | os.PathLike[str]
 TextLevel = Literal["word", "char"]
@@ -82,7 +82,7 @@ def load_corpus(
         raise ValueError(f"text: expected level 'word' or 'char', got {level!r}")
     path = Path(train)
     given = {"train": path, "valid": valid, "test": test}
-    lines = {split: _read_lines(Path(p), level) for split, p in given.items() if p is not None}
+    lines = {split: read_lines(Path(p), level) for split, p in given.items() if p is not None}
     missing = [split for split in SPLITS if split not in lines]
     if missing:
         tokens, where = _cut(path, lines["train"], missing, level)
@@ -151,8 +151,14 @@ def _name(stem: str, level: TextLevel) -> str:
     return stem if level == "word" else f"{stem}-{level}"
 
 
-def _read_lines(path: Path, level: TextLevel) -> list[str]:
-    r"""Lines of a file, every one with "\n" at its end and nowhere else."""
+def read_lines(path: Path, level: TextLevel) -> list[str]:
+    r"""Lines of a UTF-8 file, every one with "\n" at its end and nowhere else.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Something that is not a file, a file without text, a byte that is not UTF-8, or
+            a damaged gzip file.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
