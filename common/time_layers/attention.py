@@ -25,7 +25,7 @@ class TimeAttention(Layer):
         attention_weights: a (N, T, S) of the last ``forward``, read-only; None before the first.
     """
 
-    attention_weights: Array | None = None
+    attention_weights: Any = None  # an array, once there was a pass
 
     @classmethod
     def build(cls, K: int, H: int, rng: numpy.random.Generator, dtype: str) -> TimeAttention:

@@ -1,4 +1,7 @@
-"""Runs of many short trainings: a resumed run keeps the finished ones and trains the others."""
+"""Runs of several trainings: a resumed run keeps the finished ones and trains the others.
+
+A training that takes long keeps how far it has come, too, and goes on from there.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,13 @@ class RestartableRun:
 
     Attributes:
         finished: the result of each finished training, by the training's name.
+        begun: how far the training in progress has come, under its name, where it says so.
     """
 
     def __init__(self, folder: RunFolder, options: Any) -> None:
         self.folder, self.options = folder, fixed_options(options, CHANGEABLE)
         self.finished: dict[str, dict[str, Any]] = {}
+        self.begun: dict[str, dict[str, Any]] = {}
 
     def save(self, name: str, result: dict[str, Any]) -> None:
         """Write the result of a training into the checkpoint: dicts, lists, numbers and texts.
@@ -40,9 +45,22 @@ class RestartableRun:
         Raises:
             OSError: where the checkpoint cannot be written.
         """
-        self.finished[name] = result
+        self.finished[name], self.begun = result, {}
+        self._write()
+
+    def save_begun(self, name: str, state: dict[str, Any]) -> None:
+        """Write how far a training has come into the checkpoint; arrays may be among it.
+
+        Raises:
+            OSError: where the checkpoint cannot be written.
+        """
+        self.begun = {name: state}
+        self._write()
+
+    def _write(self) -> None:
         checkpoint = {
             "finished": self.finished,
+            "begun": self.begun,
             "log": self.folder.log_state(),
             "options": self.options,
         }
@@ -54,10 +72,23 @@ class RestartableRun:
         Raises:
             ValueError: where the result lacks something that it needs.
         """
-        if name not in self.finished:
+        return self._built(self.finished, name, build)
+
+    def kept_begun(self, name: str, build: Callable[[dict[str, Any]], Kept]) -> Kept | None:
+        """What ``build`` makes of how far a training has come; None where nothing is known of it.
+
+        Raises:
+            ValueError: where the state lacks something that it needs.
+        """
+        return self._built(self.begun, name, build)
+
+    def _built(
+        self, of: dict[str, dict[str, Any]], name: str, build: Callable[[dict[str, Any]], Kept]
+    ) -> Kept | None:
+        if name not in of:
             return None
         try:
-            return build(self.finished[name])
+            return build(of[name])
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{self.folder.checkpoint_file}: not a checkpoint of this version ({error!r})"
@@ -73,7 +104,7 @@ class RestartableRun:
         log, file = None, self.folder.checkpoint_file
         if file.exists():
             checkpoint = read_checkpoint(file)
-            if checkpoint.keys() != {"finished", "log", "options"}:
+            if checkpoint.keys() - {"begun"} != {"finished", "log", "options"}:
                 raise ValueError(f"{file}: not the checkpoint of such a run")
             then = {k: v for k, v in checkpoint["options"].items() if k not in CHANGEABLE}
             if then != self.options:
@@ -81,6 +112,7 @@ class RestartableRun:
                     f"{file}: config.json has changed since this checkpoint was written"
                 )
             self.finished, log = checkpoint["finished"], checkpoint["log"]
+            self.begun = checkpoint.get("begun", {})
         self.folder.go_back(log)
 
 
@@ -123,6 +155,7 @@ def restartable_run(
                 state = "the run is finished; this repeats its report"
             else:
                 state = f"{len(run.finished)} trainings are finished"
+                state += ", one has begun" if run.begun else ""
             print(f"{folder.path}: {state}", flush=True)
         try:
             yield run
