@@ -254,9 +254,12 @@ def draw_maps(maps: Sequence[dict[str, Any]]) -> None:
     import matplotlib.pyplot as plt
 
     rows, columns = len(maps[0]["written"]), len(maps[0]["read"])
-    size = (0.6 + 0.22 * columns, (0.6 + 0.22 * rows) * len(maps))
-    _, panels = plt.subplots(len(maps), 1, figsize=size, squeeze=False, layout="constrained")
-    for axes, answered in zip(panels[:, 0], maps, strict=True):
+    down, across = -(-len(maps) // 2), min(2, len(maps))
+    size = (across * (0.5 + 0.17 * columns), down * (0.6 + 0.19 * rows))
+    _, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for axes in panels.flat[len(maps) :]:
+        axes.axis("off")
+    for axes, answered in zip(panels.flat, maps, strict=False):
         axes.imshow(answered["weights"], "Greys", vmin=0, vmax=1, aspect="auto")
         letters = {"family": "monospace", "parse_math": False}
         axes.set_xticks(range(columns), answered["read"], **letters)
@@ -297,9 +300,9 @@ def main(options: Options) -> None:
             }
             for kind, result in trained.items()
         }
-        for kind, result in results.items():
+        for name, result in results.items():
             print(
-                f"{kind}: {result['accuracy']:.2%} right, best {result['best']:.2%}, "
+                f"{name}: {result['accuracy']:.2%} right, best {result['best']:.2%}, "
                 f"{result['seconds']:.0f} s of training"
             )
         run.folder.write_json(run.folder.results_file, {"pairs": pairs.hash(), "models": results})
