@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from common.files.tensors import read_checkpoint, write_checkpoint
 from tests.train.run.interrupting import Broken, break_at
 from train import char_rnn, memory
 from train.run.saved_options import saved_options
@@ -50,3 +51,18 @@ def test_a_run_of_a_text_goes_on_with_that_text_alone(tmp_path, monkeypatch, cap
     char_rnn.main(replace(again, file=moved))
     assert f"{out}: 2 trainings are finished" in capsys.readouterr().out
     assert (out / "results.json").exists()
+
+
+def test_a_checkpoint_from_before_trainings_said_how_far_they_are_is_taken_up(
+    tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "run"
+    with monkeypatch.context() as context, pytest.raises(Broken):
+        break_at(context, "train.char_rnn.train_start", 2)
+        char_rnn.main(char_rnn.Options(out=out, corpus="vector", iterations=15))
+    checkpoint = read_checkpoint(out / "checkpoint.safetensors")
+    assert checkpoint.pop("begun") == {}
+    write_checkpoint(out / "checkpoint.safetensors", checkpoint)
+    capsys.readouterr()
+    char_rnn.main(saved_options("char_rnn", char_rnn.Options, out))
+    assert f"{out}: 1 trainings are finished\n" in capsys.readouterr().out
