@@ -1,7 +1,23 @@
-"""T steps at once: the layers that models are made of, one file each."""
+"""T steps at once: the layers that models are made of, one file each.
 
-from common.layers import GRU, LSTM, RNN
-from common.np import np
+A star import brings the layers and functions of one step too.
+"""
+
+from common.functions import cross_entropy_error, sigmoid, softmax
+from common.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Affine,
+    Dropout,
+    Embedding,
+    MatMul,
+    Sigmoid,
+    SigmoidWithLoss,
+    Softmax,
+    SoftmaxWithLoss,
+)
+from common.np import GPU, np
 from common.time_layers.activation_penalty import TimeActivationPenalty
 from common.time_layers.bidirectional import TimeBidirectional, TimeBiLSTM
 from common.time_layers.cell import TimeCell, cell_named, cell_names, cells_by_name, time_layer
@@ -17,9 +33,18 @@ from common.time_layers.stack import TimeStack
 from common.time_layers.weight_drop import TimeWeightDrop
 
 __all__ = [
+    "GPU",
     "GRU",
     "LSTM",
     "RNN",
+    "Affine",
+    "Dropout",
+    "Embedding",
+    "MatMul",
+    "Sigmoid",
+    "SigmoidWithLoss",
+    "Softmax",
+    "SoftmaxWithLoss",
     "TimeActivationPenalty",
     "TimeAffine",
     "TimeBiLSTM",
@@ -40,6 +65,9 @@ __all__ = [
     "cell_named",
     "cell_names",
     "cells_by_name",
+    "cross_entropy_error",
     "np",
+    "sigmoid",
+    "softmax",
     "time_layer",
 ]
