@@ -179,9 +179,9 @@ def name_weights(
         known = first.setdefault(name, param)
         again = array if same_elements(param, known) else array.T
         if name in weights and not numpy.array_equal(again, weights[name]):
-            turned = "" if again is array else " transposed"
+            tie = name if again is array else f"{name} transposed"
             raise ValueError(
-                f"{source}: array {k} is not {name}{turned}, to which {type(model).__name__} ties it"
+                f"{source}: array {k} is not {tie}, to which {type(model).__name__} ties it"
             )
         weights.setdefault(name, array.astype(numpy.float32))
     return weights
