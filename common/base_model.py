@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from common.base_layer import Layer
@@ -200,7 +198,7 @@ class BaseModel:
             OSError: where the file cannot be written; an older one is then still whole.
             ValueError: for a weight that is not finite in float32; an older file stays.
         """
-        model_state.save_weights(self, self._weights_file(file_name))
+        model_state.save_weights(self, file_name)
 
     def load_params(self, file_name: str | os.PathLike | None = None) -> None:
         """Copy the weights of a file into the layers' own arrays.
@@ -210,13 +208,13 @@ class BaseModel:
         Args:
             file_name: None for ``ClassName.safetensors`` or, where there is none,
                 ``ClassName.pkl``. In place of a ".pkl" that is not there the ".safetensors" beside
-                it is read, with a warning.
+                it is read, with a warning; there is one too where that is only newer.
 
         Raises:
             FileNotFoundError: where there is no such file.
             ValueError: for a damaged file, or one of another model; lists every difference.
         """
-        model_state.load_weights(self, self._file_to_load(file_name))
+        model_state.load_weights(self, file_name)
 
     def fill_params(self, tensors: Mapping[str, Array], source: str | os.PathLike) -> None:
         """Copy weights by name into the layers' own arrays.
@@ -229,19 +227,6 @@ class BaseModel:
             ValueError: where the weights are those of another model; lists every difference.
         """
         model_state.fill_weights(self, tensors, source)
-
-    def _weights_file(self, file_name: str | os.PathLike | None) -> str | os.PathLike:
-        return f"{type(self).__name__}.safetensors" if file_name is None else file_name
-
-    def _file_to_load(self, file_name: str | os.PathLike | None) -> str | os.PathLike:
-        path = Path(self._weights_file(file_name))
-        if file_name is None or path.suffix == ".pkl":
-            instead = path.with_suffix(".pkl" if file_name is None else ".safetensors")
-            if instead.exists() and not path.exists():
-                if file_name is not None:
-                    warnings.warn(f"{path} is not there, {instead} is read", stacklevel=3)
-                return instead
-        return path
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle is made of: everything, and which arrays share their memory."""

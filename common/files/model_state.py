@@ -34,7 +34,7 @@ __all__ = [
     "trainer_state",
 ]
 
-PICKLE = ".pkl"
+OWN, PICKLE = ".safetensors", ".pkl"  # how the names of files of weights end
 
 
 def all_params(model: Any) -> Iterator[tuple[str, Array]]:
@@ -83,13 +83,13 @@ def differences(
     return sorted(found)
 
 
-def save_weights(model: Any, path: str | os.PathLike) -> None:
+def save_weights(model: Any, path: str | os.PathLike | None) -> None:
     """Write the model's weights.
 
     Args:
         model: has ``named_params()``.
-        path: the file; one whose name ends in ".pkl" becomes a pickled list of arrays, for the
-            book's ``load_params``.
+        path: the file, None for ``ClassName.safetensors``; one whose name ends in ".pkl" becomes a
+            pickled list of arrays, for the book's ``load_params``.
 
     Raises:
         OSError: where the file cannot be written; an older one is then still whole.
@@ -102,7 +102,8 @@ def save_weights(model: Any, path: str | os.PathLike) -> None:
     for name, tensor in tensors.items():
         if not numpy.isfinite(tensor).all():
             raise ValueError(f"{type(model).__name__}: {name} is not finite, it is not saved")
-    if Path(path).suffix == PICKLE:
+    path = _own_file(model) if path is None else Path(path)
+    if path.suffix == PICKLE:
         arrays = [to_cpu(param).astype(numpy.float32) for param in _params_in_order(model)]
         write_atomically(path, pickle.dumps(arrays))
         return
@@ -112,19 +113,21 @@ def save_weights(model: Any, path: str | os.PathLike) -> None:
     write_tensors(path, tensors, about)
 
 
-def load_weights(model: Any, path: str | os.PathLike) -> None:
+def load_weights(model: Any, path: str | os.PathLike | None) -> None:
     """Copy the weights of a file into the model's own arrays.
 
     Args:
         model: has ``named_params()``.
-        path: what ``save_weights`` has written, or a file of the book, whose name ends in ".pkl".
+        path: what ``save_weights`` has written, or a file of the book, whose name ends in ".pkl";
+            None and missing files as for ``BaseModel.load_params``.
 
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: for a damaged file, or one of another model or other words; lists every
             difference.
     """
-    if Path(path).suffix == PICKLE and read_whole(path, 9)[8:] != b"{":  # else of safetensors
+    path = _file_to_load(model, path)
+    if path.suffix == PICKLE and read_whole(path, 9)[8:] != b"{":  # else of safetensors
         fill_weights(model, name_weights(model, read_array_list(path), path), path)
         return
     tensors, about = read_tensors(path)
@@ -132,6 +135,27 @@ def load_weights(model: Any, path: str | os.PathLike) -> None:
     if all(words) and words[0] != words[1]:
         raise ValueError(f"{path}: the weights belong to another vocabulary than the model")
     fill_weights(model, tensors, path)
+
+
+def _own_file(model: Any) -> Path:
+    return Path(f"{type(model).__name__}{OWN}")
+
+
+def _file_to_load(model: Any, path: str | os.PathLike | None) -> Path:
+    """The file that a name stands for, with a warning where that is another one."""
+    if path is None:
+        own = _own_file(model)
+        pickled = own.with_suffix(PICKLE)
+        return pickled if pickled.exists() and not own.exists() else own
+    path = Path(path)
+    beside = path.with_suffix(OWN)
+    if path.suffix == PICKLE and beside.exists():
+        if not path.exists():
+            warnings.warn(f"{path} is not there, {beside} is read", stacklevel=4)
+            return beside
+        if beside.stat().st_mtime > path.stat().st_mtime:
+            warnings.warn(f"{path} is read, {beside} is newer", stacklevel=4)
+    return path
 
 
 def _params_in_order(model: Any) -> list[Array]:

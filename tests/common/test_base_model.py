@@ -387,6 +387,17 @@ def test_in_place_of_a_pickle_that_is_missing_the_file_beside_it_is_loaded_and_s
         other.load_params(tmp_path / "other.pkl")
 
 
+def test_a_pickle_is_loaded_with_a_word_about_the_newer_file_beside_it(tmp_path):
+    """A script saves under the name of the class; another names the book's file to load."""
+    book, ours, other = (tiny_model("Rnnlm", seed=seed) for seed in (1, 2, 3))
+    as_the_book_saves(book, tmp_path / "Rnnlm.pkl", "float32")
+    ours.save_params(tmp_path / "Rnnlm.safetensors")
+    os.utime(tmp_path / "Rnnlm.pkl", (1, 1))
+    with pytest.warns(UserWarning, match=r"Rnnlm\.pkl is read, .*Rnnlm\.safetensors is newer"):
+        other.load_params(tmp_path / "Rnnlm.pkl")
+    same(other.params[0], book.params[0])
+
+
 def test_weights_of_the_book_s_gru_are_loaded_with_a_warning(tmp_path):
     path = tmp_path / "weights.pkl"
     for model in (tiny_model("Rnnlm"), InHalves(1)):

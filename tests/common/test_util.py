@@ -363,9 +363,7 @@ def test_an_answer_is_right_in_every_character_or_wrong(text, expected, capsys):
 
 @pytest.mark.parametrize("is_reverse", [False, True])
 @pytest.mark.parametrize(("text", "mark"), [("62  ", "☑"), ("61  ", "☒")])
-def test_question_answer_and_guess_are_shown_the_question_forwards(
-    text, mark, is_reverse, capsys
-):
+def test_question_answer_and_guess_are_shown_the_question_forwards(text, mark, is_reverse, capsys):
     question = ids_of("57+5   ")[:, :: -1 if is_reverse else 1]
     eval_seq2seq(Answers(text), question, ids_of("_62  "), CHARS, True, is_reverse)
     assert capsys.readouterr().out == f"Q 57+5   \nT 62  \n{mark} {text}\n---\n"
