@@ -2,7 +2,8 @@
 
 TIMELAYERS_BOOK names a copy of the book's repository, which is no part of this one, and
 TIMELAYERS_DATA the Penn Treebank. Every script runs in a copy of its folder, with less data and one
-epoch, from the same weights; what differs is the folder in which ``common`` is found.
+epoch, from the same weights; what differs is the folder in which ``common`` is found. So does every
+layer by itself.
 """
 
 import functools
@@ -96,19 +97,24 @@ def run(tmp_path_factory):
             assert text.count(change[0]) == 1
             path.write_text(text.replace(*change), encoding="utf-8")
         home = root if side == "book" else ROOT
-        path_of_modules = f"{home}{os.pathsep}{tree / 'ch07'}"  # chapter 8 leans on chapter 7
-        environment = {**os.environ, "PYTHONPATH": path_of_modules, "MPLBACKEND": "Agg"}
-        environment |= {"PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
-        runner = Path(__file__).with_name("book_runner.py")
-        command = [sys.executable, "-P", str(runner), path.name, str(tree / "losses.json")]
-        done = subprocess.run(
-            command, cwd=path.parent, env=environment, capture_output=True, encoding="utf-8"
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr.startswith(str(home))
-        return json.loads((tree / "losses.json").read_text()), done.stdout, path.parent
+        modules = [home, tree / "ch07"]  # a script of chapter 8 leans on one of chapter 7
+        printed = python(modules, path.parent, "book_runner.py", path.name, tree / "losses.json")
+        return json.loads((tree / "losses.json").read_text()), printed, path.parent
 
     return run
+
+
+def python(modules, folder, script, *arguments):
+    """What a script beside this one prints, in a folder, with ``common`` from the first module."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, modules))}
+    environment |= {"MPLBACKEND": "Agg", "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", Path(__file__).with_name(script), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(str(modules[0]))
+    return done.stdout
 
 
 PEEKY = ("model = Seq2seq(v", "model = PeekySeq2seq(v")
@@ -160,3 +166,21 @@ def test_the_better_model_s_text_is_that_of_the_book_s_code(run):
     )
     assert len(expected) > 50
     assert printed == expected
+
+
+ANOTHER_WAY = {"GRU", "TimeGRU", "Dropout", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"}
+
+
+def test_every_layer_gives_what_the_book_s_gives_but_for_those_that_the_readme_lists(tmp_path):
+    found = {}
+    for side, home in (("book", BOOK), ("ours", ROOT)):
+        python([home], tmp_path, "book_layers.py", tmp_path / f"{side}.npz")
+        found[side] = np.load(tmp_path / f"{side}.npz")
+    assert found["ours"].files == found["book"].files
+    differ = set()
+    for name in found["book"].files:
+        expected, got = found["book"][name], found["ours"][name]
+        assert got.shape == expected.shape, name
+        if not np.allclose(got, expected, rtol=1e-5, atol=1e-5):
+            differ.add(name.split()[0])
+    assert differ == ANOTHER_WAY
