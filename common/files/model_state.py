@@ -55,9 +55,10 @@ def all_params(model: Any) -> Iterator[tuple[str, Array]]:
 
 
 def named_params(model: Any) -> dict[str, Array]:
-    """The parameters by name, a tied one under its first."""
+    """The parameters by name, a tied one under its first; "parameter 7" of one in no layer."""
+    others = ((f"parameter {k}", p) for k, p in enumerate(getattr(model, "params", []), start=1))
     named: dict[str, Array] = {}
-    for name, param in all_params(model):
+    for name, param in (*all_params(model), *others):
         if not any(memory_address(param) == memory_address(known) for known in named.values()):
             named[name] = param
     return named
@@ -161,7 +162,7 @@ def _file_to_load(model: Any, path: str | os.PathLike | None) -> Path:
 def _params_in_order(model: Any) -> list[Array]:
     """What the book's list of arrays holds: every parameter, a tied one as often as it occurs."""
     params = [param for _, param in all_params(model)]
-    return list(model.params) if len(model.params) == len(params) else params
+    return params if len(params) > len(model.params) else list(model.params)
 
 
 def name_weights(

@@ -312,6 +312,18 @@ def test_a_model_without_a_list_of_layers_saves_and_loads_its_parameters(file, t
     assert "parameter 6" in repr(other) and f"{sum(p.size for p in other.params):,}" in repr(other)
 
 
+@pytest.mark.parametrize("file", ["weights.safetensors", "weights.pkl"])
+def test_a_parameter_that_no_listed_layer_holds_is_saved_too(file, tmp_path):
+    models = [InHalves(seed) for seed in (1, 2)]
+    for model in models:
+        model.layers = list(model.encoder.layers)
+    models[0].save_params(tmp_path / file)
+    models[1].load_params(tmp_path / file)
+    assert list(models[1].named_params())[-2:] == ["parameter 5", "parameter 6"]
+    for got, want in zip(models[1].params, models[0].params, strict=True):
+        same(got, want)
+
+
 # ---- pickled lists, as the book writes them ----
 
 
