@@ -250,24 +250,26 @@ class KeptState(Layer, ABC):
     def set_state(self, *state: Array | None) -> None:
         """Begin the next window from ``state``, each (N, its width); what is not given is zero.
 
+        A state that is None is not given; where all are, the next window begins from zeros.
+
         Raises:
-            TypeError: for none, or more than the layer has.
+            TypeError: for no state, or more than the layer has.
             ValueError: for a layer that is not stateful, or arrays of another shape.
         """
         who, names = type(self).__name__, self.state_names
         if not self.stateful:
             raise ValueError(f"{who}: set_state needs a layer with stateful=True")
-        if not 0 < len(state) <= len(names) or state[0] is None:
+        if not 0 < len(state) <= len(names):
             raise TypeError(
                 f"{who}.set_state: expected the states {', '.join(names)}, got {len(state)}"
             )
-        N = len(state[0])
+        N = next((len(array) for array in state if array is not None), 0)
         kept = self._zero_states(N)
         for name, array, own in zip(names, state, kept, strict=False):
             if array is not None:
                 self.expect_shape(name, array, *own.shape)
                 own[...] = np.asarray(array)
-        self.state = tuple(kept)
+        self.state = tuple(kept) if N else None
 
     def reset_state(self) -> None:
         """Begin the next window from zeros."""

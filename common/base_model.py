@@ -191,20 +191,30 @@ class BaseModel:
     def save_params(self, file_name: str | os.PathLike | None = None) -> None:
         """Write the weights as named float32 tensors; default ``ClassName.safetensors``.
 
+        A file whose name ends in ".pkl" becomes what the name says, a pickled list of float32
+        arrays that the book's ``load_params`` reads too: without names, checksum and vocabulary.
+
         Raises:
             OSError: where the file cannot be written; an older one is then still whole.
             ValueError: for a weight that is not finite in float32; an older file stays.
         """
-        model_state.save_weights(self, self._weights_file(file_name))
+        model_state.save_weights(self, file_name)
 
     def load_params(self, file_name: str | os.PathLike | None = None) -> None:
         """Copy the weights of a file into the layers' own arrays.
+
+        A pickled list, the book's too, is read as data: nothing in it is run.
+
+        Args:
+            file_name: None for ``ClassName.safetensors`` or, where there is none,
+                ``ClassName.pkl``. In place of a ".pkl" that is not there the ".safetensors" beside
+                it is read, with a warning; there is one too where that is only newer.
 
         Raises:
             FileNotFoundError: where there is no such file.
             ValueError: for a damaged file, or one of another model; lists every difference.
         """
-        model_state.load_weights(self, self._weights_file(file_name))
+        model_state.load_weights(self, file_name)
 
     def fill_params(self, tensors: Mapping[str, Array], source: str | os.PathLike) -> None:
         """Copy weights by name into the layers' own arrays.
@@ -217,9 +227,6 @@ class BaseModel:
             ValueError: where the weights are those of another model; lists every difference.
         """
         model_state.fill_weights(self, tensors, source)
-
-    def _weights_file(self, file_name: str | os.PathLike | None) -> str | os.PathLike:
-        return f"{type(self).__name__}.safetensors" if file_name is None else file_name
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle is made of: everything, and which arrays share their memory."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy
 
-from common.np import Array, Scalar, array_of, np
+from common.np import GPU, Array, Scalar, array_of, np
 
 __all__ = [
+    "GPU",
     "cross_entropy_error",
     "log_softmax",
     "np",

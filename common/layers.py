@@ -19,11 +19,12 @@ from common.base_layer import (
     read_only,
     split_gates,
 )
-from common.functions import log_softmax, relu, sigmoid, softmax, tanh
+from common.functions import cross_entropy_error, log_softmax, relu, sigmoid, softmax, tanh
 from common.masks import Masks
-from common.np import Array, Scalar, np
+from common.np import GPU, Array, Scalar, array_of, np
 
 __all__ = [
+    "GPU",
     "GRU",
     "LSTM",
     "RNN",
@@ -35,7 +36,9 @@ __all__ = [
     "SigmoidWithLoss",
     "Softmax",
     "SoftmaxWithLoss",
+    "cross_entropy_error",
     "np",
+    "softmax",
 ]
 
 
@@ -52,18 +55,19 @@ class MatMul(Layer):
         super().__init__(W)
 
     def forward(self, x: Array) -> Array:
-        """(N, D) -> (N, H)."""
+        """(N, D) -> (N, H), or (N, T, D) -> (N, T, H)."""
         (W,) = self.params
-        self.expect_shape("x", x, "N", W.shape[0])
+        self.expect_shape("x", x, *("NT" if x.ndim == 3 else "N"), len(W))
         self.cache = (x,)
         return x @ W
 
-    def backward(self, dy: Array) -> Array:
-        """(N, H) -> (N, D); writes dW."""
+    def backward(self, dout: Array) -> Array:
+        """(N, H) -> (N, D), or (N, T, H) -> (N, T, D); writes dW."""
         (W,) = self.params
         (x,) = self.saved()
-        self.grads[0][...] = x.T @ dy
-        return dy @ W.T
+        D, H = W.shape
+        self.grads[0][...] = x.reshape(-1, D).T @ dout.reshape(-1, H)
+        return dout @ W.T
 
 
 class Affine(Layer):
@@ -81,19 +85,21 @@ class Affine(Layer):
         self.expect_shape("b", b, W.shape[1])
 
     def forward(self, x: Array) -> Array:
-        """(N, D) -> (N, H)."""
+        """(N, D) -> (N, H), or (N, T, D) -> (N, T, H)."""
         W, b = self.params
-        self.expect_shape("x", x, "N", W.shape[0])
+        self.expect_shape("x", x, *("NT" if x.ndim == 3 else "N"), len(W))
         self.cache = (x,)
         return x @ W + b
 
-    def backward(self, dy: Array) -> Array:
-        """(N, H) -> (N, D); writes dW and db."""
+    def backward(self, dout: Array) -> Array:
+        """(N, H) -> (N, D), or (N, T, H) -> (N, T, D); writes dW and db."""
         W, _ = self.params
         (x,) = self.saved()
-        self.grads[0][...] = x.T @ dy
-        self.grads[1][...] = dy.sum(axis=0)
-        return dy @ W.T
+        D, H = W.shape
+        douts = dout.reshape(-1, H)
+        self.grads[0][...] = x.reshape(-1, D).T @ douts
+        self.grads[1][...] = douts.sum(axis=0)
+        return dout @ W.T
 
 
 class Softmax(Layer):
@@ -105,10 +111,10 @@ class Softmax(Layer):
         self.cache = (y,)
         return read_only(y)
 
-    def backward(self, dy: Array) -> Array:
-        """dx = y * (dy - sum(y * dy))."""
+    def backward(self, dout: Array) -> Array:
+        """dx = y * (dout - sum(y * dout))."""
         (y,) = self.saved()
-        return y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+        return y * (dout - (y * dout).sum(axis=-1, keepdims=True))
 
 
 class SoftmaxWithLoss(Layer):
@@ -145,10 +151,10 @@ class Sigmoid(Layer):
         self.cache = (y,)
         return read_only(y)
 
-    def backward(self, dy: Array) -> Array:
-        """dx = dy * y * (1 - y)."""
+    def backward(self, dout: Array) -> Array:
+        """dx = dout * y * (1 - y)."""
         (y,) = self.saved()
-        return dy * y * (1 - y)
+        return dout * y * (1 - y)
 
 
 class SigmoidWithLoss(Layer):
@@ -202,14 +208,14 @@ class Dropout(Layer):
         self.cache = (mask,)
         return x * mask
 
-    def backward(self, dy: Array) -> Array:
-        """dx = dy * mask."""
+    def backward(self, dout: Array) -> Array:
+        """dx = dout * mask."""
         (mask,) = self.saved()
-        return dy * mask
+        return dout * mask
 
 
 class Embedding(Layer):
-    """y = W[ids].
+    """y = W[idx].
 
     Args:
         W: one row for each id (V, D).
@@ -220,19 +226,20 @@ class Embedding(Layer):
     def __init__(self, W: Array) -> None:
         super().__init__(W)
 
-    def forward(self, ids: Array) -> Array:
-        """Ids (N,) -> rows (N, D)."""
+    def forward(self, idx: Array) -> Array:
+        """Ids (N,) or (N, T) -> rows (N, D) or (N, T, D)."""
         (W,) = self.params
-        self.expect_shape("ids", ids, "N")
-        self.expect_ids("ids", ids, len(W))
-        self.cache = (ids,)
-        return W[ids]
+        idx = array_of(idx)
+        self.expect_shape("idx", idx, *("NT" if idx.ndim == 2 else "N"))
+        self.expect_ids("idx", idx, len(W))
+        self.cache = (idx,)
+        return W[idx]
 
-    def backward(self, dy: Array) -> None:
-        """(N, D) -> nothing, since ids have no gradient; adds up the rows of each id into dW."""
-        (ids,) = self.saved()
+    def backward(self, dout: Array) -> None:
+        """Of the rows -> nothing, since ids have no gradient; adds up those of each id into dW."""
+        (idx,) = self.saved()
         self.grads[0][...] = 0
-        np.add.at(self.grads[0], ids, dy)
+        np.add.at(self.grads[0], idx, dout)
 
 
 def check_nonlinearity(who: str, nonlinearity: str) -> str:

@@ -2,7 +2,7 @@
 
 This is the one place that knows the two apart. ``np.tanh``, ``np.random`` and the like are
 looked up when they are used, so the switch can be flipped at run time; arrays made before
-stay where they are.
+stay where they are. ``GPU`` is true while the switch is on, also where it was imported before.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy
 from common import config
 
 __all__ = [
+    "GPU",
     "Array",
     "Scalar",
     "array_of",
@@ -106,10 +107,21 @@ class _ArrayModule:
         return getattr(_cupy() if config.GPU else numpy, name)
 
 
+class _Switch:
+    """What ``config.GPU`` says at the moment when it is asked."""
+
+    def __bool__(self) -> bool:
+        return bool(config.GPU)
+
+    def __repr__(self) -> str:
+        return repr(config.GPU)
+
+
 if TYPE_CHECKING:
     import numpy as np
 else:
     np = _ArrayModule()
+GPU = _Switch()
 
 
 def array_of(x: Any) -> Array:

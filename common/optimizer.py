@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 import numpy
 
 from common.kernels.passes import add_scaled, norm, scale
-from common.np import Array, memory_address, np, same_elements
+from common.np import GPU, Array, memory_address, np, same_elements
 
 __all__ = [
+    "GPU",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -27,6 +28,7 @@ __all__ = [
     "clip_grads",
     "clip_grads_value",
     "np",
+    "remove_duplicate",
 ]
 
 
@@ -61,6 +63,18 @@ class UniqueParameters:
         """Add the gradients of every tied parameter into the one that is kept."""
         for total, share in self._shares:
             total += share
+
+
+def remove_duplicate(
+    params: Sequence[Array], grads: Sequence[Array]
+) -> tuple[list[Array], list[Array]]:
+    """Each parameter once; the gradients of one that is tied are added up, in place.
+
+    Only what shares its memory is tied: two weights that happen to be equal stay two.
+    """
+    unique = UniqueParameters(params, grads)
+    unique.add_tied()
+    return unique.params, unique.grads
 
 
 def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:

@@ -38,7 +38,7 @@ from common.divergence import DivergenceError, first_not_finite
 from common.files import model_state
 from common.kernels.passes import all_finite, norm
 from common.np import Array, Scalar, array_of, np
-from common.optimizer import Optimizer, UniqueParameters, clip_grads
+from common.optimizer import Optimizer, UniqueParameters, clip_grads, remove_duplicate
 from common.perplexity.protocols import num_counted, perplexity_of, streams, sum_of_loss
 from common.plotting import Status, draw_curve
 from common.random_windows import random_size
@@ -48,8 +48,10 @@ __all__ = [
     "Record",
     "RnnlmTrainer",
     "Trainer",
+    "clip_grads",
     "next_window",
     "np",
+    "remove_duplicate",
 ]
 
 Record = dict[str, float]
@@ -315,6 +317,16 @@ class Trainer:
         self.curve.append({**place, **self.progress.record()})
         return self.curve[-1]
 
+    @property
+    def loss_list(self) -> list[float]:
+        """The loss of every report so far."""
+        return [record["loss"] for record in self.curve]
+
+    @property
+    def current_epoch(self) -> int:
+        """Epochs finished, as ``epoch``."""
+        return self.epoch
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, and what was reported so far.
 
@@ -377,6 +389,11 @@ class RnnlmTrainer(Trainer):
     """
 
     shuffles = False
+
+    @property
+    def ppl_list(self) -> list[float]:
+        """The perplexity of every report so far, over all calls of ``fit``."""
+        return [record["perplexity"] for record in self.curve]
 
     def fit(  # type: ignore[override]
         self,

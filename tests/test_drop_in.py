@@ -1,6 +1,7 @@
 """Code written against the book's ``common`` package runs on ours, unchanged."""
 
 import ast
+import inspect
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import datasets
+from common import time_layers
 from common.base_model import BaseModel
 from common.optimizer import SGD, Adam
 from common.time_layers import TimeAffine, TimeSoftmaxWithLoss
@@ -76,6 +78,81 @@ def test_a_tied_model_behind_star_imports_learns_and_stays_tied(tiny_ptb):
     model.load_params("weights.safetensors")
     np.testing.assert_array_equal(table.T, output)
     assert isinstance(model, BaseModel)
+
+
+def test_a_star_import_brings_the_layers_and_functions_of_one_step_too():
+    brought = {}
+    for name in ("functions", "layers", "np", "optimizer", "time_layers", "trainer", "util"):
+        brought[name] = {}
+        exec(f"from common.{name} import *", brought[name])
+    everywhere = {"np"}
+    functions = {"GPU", "cross_entropy_error", "softmax"} | everywhere
+    of_one_step = {"Affine", "Dropout", "Embedding", "MatMul", "Sigmoid", "SigmoidWithLoss"}
+    of_one_step |= {"Softmax", "SoftmaxWithLoss"} | functions
+    over_time = {"TimeAffine", "TimeBiLSTM", "TimeDropout", "TimeEmbedding", "TimeGRU", "TimeLSTM"}
+    over_time |= {"TimeRNN", "TimeSigmoidWithLoss", "TimeSoftmaxWithLoss", "GRU", "LSTM", "RNN"}
+    rules = {"AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "SGD"}
+    expected = {
+        "functions": functions | {"relu", "sigmoid"},
+        "layers": of_one_step,
+        "np": {"GPU"} | everywhere,
+        "optimizer": rules | {"GPU"} | everywhere,
+        "time_layers": of_one_step | over_time | {"sigmoid"},
+        "trainer": {"RnnlmTrainer", "Trainer", "clip_grads", "remove_duplicate"} | everywhere,
+        "util": {"GPU", "clip_grads", "eval_perplexity", "eval_seq2seq", "to_cpu", "to_gpu"}
+        | everywhere,
+    }
+    for name, names in expected.items():
+        assert names <= brought[name].keys(), name
+
+
+GATES = ["Wx", "Wh", "b"]
+BOTH_WAYS = ["Wx1", "Wh1", "b1", "Wx2", "Wh2", "b2"]
+ARGUMENTS = {  # to build, forward, backward
+    "Affine": (["W", "b"], ["x"], ["dout"]),
+    "Dropout": (["dropout_ratio"], ["x", "train_flg"], ["dout"]),
+    "Embedding": (["W"], ["idx"], ["dout"]),
+    "GRU": (GATES, ["x", "h_prev"], ["dh_next"]),
+    "LSTM": (GATES, ["x", "h_prev", "c_prev"], ["dh_next", "dc_next"]),
+    "MatMul": (["W"], ["x"], ["dout"]),
+    "RNN": (GATES, ["x", "h_prev"], ["dh_next"]),
+    "Sigmoid": ([], ["x"], ["dout"]),
+    "SigmoidWithLoss": ([], ["x", "t"], ["dout"]),
+    "Softmax": ([], ["x"], ["dout"]),
+    "SoftmaxWithLoss": ([], ["x", "t"], ["dout"]),
+    "TimeAffine": (["W", "b"], ["x"], ["dout"]),
+    "TimeBiLSTM": ([*BOTH_WAYS, "stateful"], ["xs"], ["dhs"]),
+    "TimeDropout": (["dropout_ratio"], ["xs"], ["dout"]),
+    "TimeEmbedding": (["W"], ["xs"], ["dout"]),
+    "TimeGRU": ([*GATES, "stateful"], ["xs"], ["dhs"]),
+    "TimeLSTM": ([*GATES, "stateful"], ["xs"], ["dhs"]),
+    "TimeRNN": ([*GATES, "stateful"], ["xs"], ["dhs"]),
+    "TimeSigmoidWithLoss": ([], ["xs", "ts"], ["dout"]),
+    "TimeSoftmaxWithLoss": ([], ["xs", "ts"], ["dout"]),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_the_arguments_of_a_layer_have_the_names_by_which_readers_give_them(name):
+    layer = getattr(time_layers, name)
+    for method, names in zip(("__init__", "forward", "backward"), ARGUMENTS[name], strict=True):
+        _, *given = inspect.signature(getattr(layer, method)).parameters
+        assert given[: len(names)] == names, method
+
+
+def test_one_line_gives_our_data_sets_the_name_by_which_the_book_imports_them(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "dataset.py").write_text("from datasets import *\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "dataset", raising=False)
+    namespace = {}
+    try:
+        exec("from dataset import ptb", namespace)
+    finally:
+        sys.modules.pop("dataset", None)
+    assert namespace["ptb"] is datasets.ptb
+    assert callable(namespace["ptb"].load_data)
 
 
 def code_cells(text):

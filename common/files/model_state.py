@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy
 
+from common.base_layer import GRU_GATES, Layer
+from common.files.atomic import read_whole, write_atomically
+from common.files.book_pickle import read_array_list
 from common.files.tensors import read_tensors, write_tensors
 from common.masks import Masks
-from common.np import Array, memory_address, np, to_cpu
+from common.np import Array, memory_address, np, same_elements, to_cpu
 
 __all__ = [
     "all_params",
@@ -22,17 +28,24 @@ __all__ = [
     "load_trainer_state",
     "load_weights",
     "model_state",
+    "name_weights",
     "named_params",
     "save_weights",
     "trainer_state",
 ]
 
+OWN, PICKLE = ".safetensors", ".pkl"  # how the names of files of weights end
+
 
 def all_params(model: Any) -> Iterator[tuple[str, Array]]:
     """The parameters of all layers with their names, a tied one as often as it occurs.
 
-    A layer's name is its ``kind``, numbered where there are several of one kind.
+    A layer's name is its ``kind``, numbered where there are several of one kind. Without layers the
+    parameters are "parameter 1" and so on, in the order of ``params``.
     """
+    if not getattr(model, "layers", None):
+        yield from ((f"parameter {k}", param) for k, param in enumerate(model.params, start=1))
+        return
     kinds = [getattr(layer, "kind", type(layer).__name__.lower()) for layer in model.layers]
     for k, layer in enumerate(model.layers):
         number = str(kinds[: k + 1].count(kinds[k])) if kinds.count(kinds[k]) > 1 else ""
@@ -42,11 +55,10 @@ def all_params(model: Any) -> Iterator[tuple[str, Array]]:
 
 
 def named_params(model: Any) -> dict[str, Array]:
-    """The parameters by name, a tied one under its first; "parameter 1" without layers."""
-    if not hasattr(model, "layers"):
-        return {f"parameter {k}": param for k, param in enumerate(model.params, start=1)}
+    """The parameters by name, a tied one under its first; "parameter 7" of one in no layer."""
+    others = ((f"parameter {k}", p) for k, p in enumerate(getattr(model, "params", []), start=1))
     named: dict[str, Array] = {}
-    for name, param in all_params(model):
+    for name, param in (*all_params(model), *others):
         if not any(memory_address(param) == memory_address(known) for known in named.values()):
             named[name] = param
     return named
@@ -72,12 +84,13 @@ def differences(
     return sorted(found)
 
 
-def save_weights(model: Any, path: str | os.PathLike) -> None:
+def save_weights(model: Any, path: str | os.PathLike | None) -> None:
     """Write the model's weights.
 
     Args:
         model: has ``named_params()``.
-        path: the file.
+        path: the file, None for ``ClassName.safetensors``; one whose name ends in ".pkl" becomes a
+            pickled list of arrays, for the book's ``load_params``.
 
     Raises:
         OSError: where the file cannot be written; an older one is then still whole.
@@ -90,25 +103,124 @@ def save_weights(model: Any, path: str | os.PathLike) -> None:
     for name, tensor in tensors.items():
         if not numpy.isfinite(tensor).all():
             raise ValueError(f"{type(model).__name__}: {name} is not finite, it is not saved")
+    path = _own_file(model) if path is None else Path(path)
+    if path.suffix == PICKLE:
+        arrays = [to_cpu(param).astype(numpy.float32) for param in _params_in_order(model)]
+        write_atomically(path, pickle.dumps(arrays))
+        return
     about = {"model": type(model).__name__}
     if vocabulary := getattr(model, "vocabulary_hash", ""):
         about["vocabulary"] = vocabulary
     write_tensors(path, tensors, about)
 
 
-def load_weights(model: Any, path: str | os.PathLike) -> None:
+def load_weights(model: Any, path: str | os.PathLike | None) -> None:
     """Copy the weights of a file into the model's own arrays.
+
+    Args:
+        model: has ``named_params()``.
+        path: what ``save_weights`` has written, or a file of the book, whose name ends in ".pkl";
+            None and missing files as for ``BaseModel.load_params``.
 
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: for a damaged file, or one of another model or other words; lists every
             difference.
     """
+    path = _file_to_load(model, path)
+    if path.suffix == PICKLE and read_whole(path, 9)[8:] != b"{":  # else of safetensors
+        fill_weights(model, name_weights(model, read_array_list(path), path), path)
+        return
     tensors, about = read_tensors(path)
     words = (about.get("vocabulary"), getattr(model, "vocabulary_hash", ""))
     if all(words) and words[0] != words[1]:
         raise ValueError(f"{path}: the weights belong to another vocabulary than the model")
     fill_weights(model, tensors, path)
+
+
+def _own_file(model: Any) -> Path:
+    return Path(f"{type(model).__name__}{OWN}")
+
+
+def _file_to_load(model: Any, path: str | os.PathLike | None) -> Path:
+    """The file that a name stands for, with a warning where that is another one."""
+    if path is None:
+        own = _own_file(model)
+        pickled = own.with_suffix(PICKLE)
+        return pickled if pickled.exists() and not own.exists() else own
+    path = Path(path)
+    beside = path.with_suffix(OWN)
+    if path.suffix == PICKLE and beside.exists():
+        if not path.exists():
+            warnings.warn(f"{path} is not there, {beside} is read", stacklevel=4)
+            return beside
+        if beside.stat().st_mtime > path.stat().st_mtime:
+            warnings.warn(f"{path} is read, {beside} is newer", stacklevel=4)
+    return path
+
+
+def _params_in_order(model: Any) -> list[Array]:
+    """What the book's list of arrays holds: every parameter, a tied one as often as it occurs."""
+    params = [param for _, param in all_params(model)]
+    return params if len(params) > len(model.params) else list(model.params)
+
+
+def name_weights(
+    model: Any, arrays: Sequence[Array], source: str | os.PathLike
+) -> dict[str, Array]:
+    """The book's list of arrays under the names of ``model``, in float32.
+
+    Of a GRU in float16, as the book saves it, a warning says that it computes something else here.
+
+    Args:
+        model: says which weights are expected; it is not changed.
+        arrays: in the order of its parameters; a tied one stands there again, or only once.
+        source: the file that an error names.
+
+    Raises:
+        ValueError: for another number of arrays, or a tied one that is not the same again.
+    """
+    names = {memory_address(param): name for name, param in named_params(model).items()}
+    params = _params_in_order(model)
+    if len(arrays) == len(names):
+        params = list(named_params(model).values())
+    if len(arrays) != len(params):
+        raise ValueError(
+            f"{source}: expected {len(names)} arrays for {type(model).__name__} "
+            f"({', '.join(names.values())}), got {len(arrays)}"
+        )
+    if any(array.dtype == numpy.float16 for array in arrays) and any(
+        layer.gates == GRU_GATES for layer in _layers_of(model, set())
+    ):
+        warnings.warn(
+            f"{source}: the GRU of the book has another formula, and its gates another order; "
+            f"{type(model).__name__} computes something else with the same weights",
+            stacklevel=4,
+        )
+    weights: dict[str, Array] = {}
+    first: dict[str, Array] = {}
+    for k, (param, array) in enumerate(zip(params, arrays, strict=True)):
+        name = names[memory_address(param)]
+        known = first.setdefault(name, param)
+        again = array if same_elements(param, known) else array.T
+        if name in weights and not numpy.array_equal(again, weights[name]):
+            tie = name if again is array else f"{name} transposed"
+            raise ValueError(
+                f"{source}: array {k} is not {tie}, to which {type(model).__name__} ties it"
+            )
+        weights.setdefault(name, array.astype(numpy.float32))
+    return weights
+
+
+def _layers_of(owner: Any, seen: set[int]) -> Iterator[Layer]:
+    """Every layer that is held by ``owner``, by a list in it, or by what has parameters in it."""
+    seen.add(id(owner))
+    for value in vars(owner).values():
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, Layer):
+                yield from part.sublayers()
+            elif hasattr(part, "params") and id(part) not in seen:
+                yield from _layers_of(part, seen)
 
 
 def fill_weights(model: Any, tensors: Mapping[str, Array], source: str | os.PathLike) -> None:

@@ -137,7 +137,8 @@ def require_language_model(model: Any, who: str) -> None:
 
 def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> float:
     """Mean negative log-likelihood of the targets that count; xs and ts (N, length), no dropout."""
-    has_switch = "train_flg" in inspect.signature(model.forward).parameters
+    parameters = inspect.signature(model.forward).parameters.values()
+    has_switch = any(p.name == "train_flg" or p.kind == p.VAR_KEYWORD for p in parameters)
     options = {"train_flg": False} if has_switch else {}
     N, length = xs.shape
     total, num_targets = 0.0, require_counted(model, ts, who)
@@ -156,7 +157,8 @@ def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: 
     """Perplexity by the book's protocol: ``batch_size`` streams, the incomplete end dropped.
 
     Args:
-        model: has ``forward(xs, ts)`` and ``reset_state()``; its training state is kept.
+        model: has ``forward(xs, ts)`` and ``reset_state()``; its training state is kept. Where
+            ``forward`` has ``train_flg`` or ``**kwargs``, it is given ``train_flg=False``.
         corpus: token ids (length,).
         batch_size: number of streams N.
         time_size: steps per window T.
@@ -180,7 +182,7 @@ def eval_perplexity_exact(model: Any, corpus: Array, first_id: int, time_size: i
     """exp of the mean negative log-likelihood of every token of ``corpus``, each exactly once.
 
     Args:
-        model: has ``forward(xs, ts)`` and ``reset_state()``; its training state is kept.
+        model: as for ``eval_perplexity``.
         corpus: token ids (length,).
         first_id: the id that stands before the text.
         time_size: steps per window; changes speed and memory, not the result.

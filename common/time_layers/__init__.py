@@ -1,7 +1,23 @@
-"""T steps at once: the layers that models are made of, one file each."""
+"""T steps at once: the layers that models are made of, one file each.
 
-from common.layers import GRU, LSTM, RNN
-from common.np import np
+A star import brings the layers and functions of one step too.
+"""
+
+from common.functions import cross_entropy_error, sigmoid, softmax
+from common.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Affine,
+    Dropout,
+    Embedding,
+    MatMul,
+    Sigmoid,
+    SigmoidWithLoss,
+    Softmax,
+    SoftmaxWithLoss,
+)
+from common.np import GPU, np
 from common.time_layers.activation_penalty import TimeActivationPenalty
 from common.time_layers.attention import (
     TimeAdditiveAttention,
@@ -22,9 +38,18 @@ from common.time_layers.stack import TimeStack
 from common.time_layers.weight_drop import TimeWeightDrop
 
 __all__ = [
+    "GPU",
     "GRU",
     "LSTM",
     "RNN",
+    "Affine",
+    "Dropout",
+    "Embedding",
+    "MatMul",
+    "Sigmoid",
+    "SigmoidWithLoss",
+    "Softmax",
+    "SoftmaxWithLoss",
     "TimeActivationPenalty",
     "TimeAdditiveAttention",
     "TimeAffine",
@@ -48,6 +73,9 @@ __all__ = [
     "cell_named",
     "cell_names",
     "cells_by_name",
+    "cross_entropy_error",
     "np",
+    "sigmoid",
+    "softmax",
     "time_layer",
 ]

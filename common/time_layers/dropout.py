@@ -46,11 +46,11 @@ class TimeDropout(Layer):
         self.cache = (kept, scale, xs.shape)
         return self._scaled(xs, kept, scale)
 
-    def backward(self, dys: Array) -> Array:
+    def backward(self, dout: Array) -> Array:
         """dxs: zero where the forward pass dropped, the rest scaled up."""
         kept, scale, shape = self.saved()
-        self.expect_shape("dys", dys, *shape)
-        return self._scaled(dys, kept, scale)
+        self.expect_shape("dout", dout, *shape)
+        return self._scaled(dout, kept, scale)
 
     @staticmethod
     def _scaled(x: Array, kept: Array, scale: float) -> Array:

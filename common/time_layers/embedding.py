@@ -67,13 +67,13 @@ class TimeEmbedding(Layer):
         self.cache = (ids, mask) if self.train_flg or not self.dropout_ratio else None
         return batch_first(ys)
 
-    def backward(self, dys: Array) -> None:
+    def backward(self, dout: Array) -> None:
         """(N, T, D) -> nothing, since ids have no gradient; writes dW."""
         ids, mask = self.saved()
         (dW,) = self.grads
         T, N = ids.shape
-        self.expect_shape("dys", dys, N, T, dW.shape[1])
-        ids, rows = ids.reshape(-1), time_major(dys, dW.dtype).reshape(T * N, -1)
+        self.expect_shape("dout", dout, N, T, dW.shape[1])
+        ids, rows = ids.reshape(-1), time_major(dout, dW.dtype).reshape(T * N, -1)
         if mask is not None:
             rows = rows * mask[ids][:, None]
         if not self.accumulate:

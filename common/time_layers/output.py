@@ -31,24 +31,24 @@ class TimeAffine(Layer):
         self.expect_shape("W", W, "H", "V")
         self.expect_shape("b", b, W.shape[1])
 
-    def forward(self, xs: Array) -> Array:
+    def forward(self, x: Array) -> Array:
         """(N, T, H) -> (N, T, V)."""
         W, b = self.params
-        self.expect_shape("xs", xs, "N", "T", len(W))
-        xs = time_major(xs, W.dtype)
+        self.expect_shape("x", x, "N", "T", len(W))
+        xs = time_major(x, W.dtype)
         T, N, _ = xs.shape
         self.cache = (xs,)
         ys = kernels.product(xs.reshape(T * N, -1), W, bias=b)
         return batch_first(ys.reshape(T, N, -1))
 
-    def backward(self, dys: Array) -> Array:
-        """(N, T, V) -> dxs (N, T, H)."""
+    def backward(self, dout: Array) -> Array:
+        """(N, T, V) -> dx (N, T, H)."""
         W, _ = self.params
         dW, db = self.grads
         (xs,) = self.saved()
         T, N, H = xs.shape
-        self.expect_shape("dys", dys, N, T, W.shape[1])
-        dys = time_major(dys, W.dtype).reshape(T * N, -1)
+        self.expect_shape("dout", dout, N, T, W.shape[1])
+        dys = time_major(dout, W.dtype).reshape(T * N, -1)
         kernels.product(xs.reshape(T * N, H).T, dys, out=dW)
         db[...] = dys.sum(axis=0)
         return batch_first(kernels.product(dys, W.T).reshape(T, N, H))

@@ -11,7 +11,13 @@ from safetensors.numpy import load_file, save_file
 
 from common.base_model import BaseModel
 from common.layers import Affine, Sigmoid, SoftmaxWithLoss
-from common.time_layers import TimeAffine, TimeEmbedding, TimeLSTM, TimeSoftmaxWithLoss
+from common.time_layers import (
+    TimeAffine,
+    TimeEmbedding,
+    TimeGRU,
+    TimeLSTM,
+    TimeSoftmaxWithLoss,
+)
 from models import BetterRnnlm, Rnnlm
 from tests.builders import (
     MODELS,
@@ -269,6 +275,152 @@ def test_the_weights_of_a_layer_without_names_are_numbered():
     model = BaseModel()
     model.layers = [Bare()]
     assert list(model.named_params()) == ["bare.0", "bare.1"]
+
+
+class Half:
+    """Two layers that belong together, which is no layer itself."""
+
+    def __init__(self, *layers):
+        self.layers = layers
+        self.params = [param for layer in layers for param in layer.params]
+        self.grads = [grad for layer in layers for grad in layer.grads]
+
+
+class InHalves(BaseModel):
+    """In the book's way of an encoder and a decoder: parameters, but no list of layers."""
+
+    def __init__(self, seed, cell=TimeLSTM):
+        rng, k = generator(seed), cell.num_gates
+        recurrent = [floats(rng, *s, dtype="float32") for s in ((D, k * H), (H, k * H), (k * H,))]
+        output = [floats(rng, *s, dtype="float32") for s in ((H, V), (V,))]
+        self.encoder = Half(TimeEmbedding(floats(rng, V, D, dtype="float32")), cell(*recurrent))
+        self.decoder = Half(TimeAffine(*output))
+        self.params = self.encoder.params + self.decoder.params
+        self.grads = self.encoder.grads + self.decoder.grads
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "weights.pkl"])
+def test_a_model_without_a_list_of_layers_saves_and_loads_its_parameters(file, tmp_path):
+    model, other = InHalves(1), InHalves(2)
+    held = other.encoder.params[0]
+    model.save_params(tmp_path / file)
+    other.load_params(tmp_path / file)
+    assert len(other.params) == 6
+    for got, want in zip(other.params, model.params, strict=True):
+        same(got, want)
+    assert other.params[0] is held
+    assert "parameter 6" in repr(other) and f"{sum(p.size for p in other.params):,}" in repr(other)
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "weights.pkl"])
+def test_a_parameter_that_no_listed_layer_holds_is_saved_too(file, tmp_path):
+    models = [InHalves(seed) for seed in (1, 2)]
+    for model in models:
+        model.layers = list(model.encoder.layers)
+    models[0].save_params(tmp_path / file)
+    models[1].load_params(tmp_path / file)
+    assert list(models[1].named_params())[-2:] == ["parameter 5", "parameter 6"]
+    for got, want in zip(models[1].params, models[0].params, strict=True):
+        same(got, want)
+
+
+# ---- pickled lists, as the book writes them ----
+
+
+def as_the_book_saves(model, path, dtype="float16"):
+    """``pickle.dump`` of what the book's ``params`` holds: a tied weight once more at its place."""
+    params = [param for layer in model.layers for param in layer.params] or model.params
+    path.write_bytes(pickle.dumps([param.astype(dtype) for param in params]))
+
+
+@pytest.mark.parametrize("name", ["Rnnlm", "BetterRnnlm"])
+def test_weights_that_the_book_saved_are_loaded(name, tmp_path):
+    model, other = tiny_model(name, seed=1), tiny_model(name, seed=2)
+    as_the_book_saves(model, tmp_path / "weights.pkl")
+    other.load_params(tmp_path / "weights.pkl")
+    for got, want in zip(other.params, model.params, strict=True):
+        same(got, want.astype("float16").astype("float32"))
+
+
+@every_model
+def test_a_file_called_pkl_is_the_list_that_the_book_loads_and_loses_nothing(name, tmp_path):
+    model, other = tiny_model(name, seed=1), tiny_model(name, seed=2)
+    model.save_params(tmp_path / "weights.pkl")
+    with open(tmp_path / "weights.pkl", "rb") as file:
+        arrays = pickle.load(file)
+    params = [param for layer in model.layers for param in layer.params]
+    for got, want in zip(arrays, params, strict=True):
+        same(got, want)
+    other.load_params(tmp_path / "weights.pkl")
+    for got, want in zip(other.params, model.params, strict=True):
+        same(got, want)
+
+
+def test_a_pickle_that_would_run_something_is_not_run(tmp_path):
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(b"cos\nsystem\n(Vtouch " + str(tmp_path / "made").encode() + b"\ntR.")
+    with pytest.raises(ValueError, match="it names 'os system'"):
+        tiny_model("Rnnlm").load_params(path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_list_of_another_model_changes_no_weight(tmp_path):
+    path, model = tmp_path / "weights.pkl", tiny_model("Rnnlm", seed=2)
+    as_the_book_saves(tiny_model("BetterRnnlm"), path)
+    assert "expected 6 arrays for Rnnlm (embedding.W, " in refused(model, path)
+
+
+def test_weights_under_a_name_of_the_book_that_are_no_pickle_are_loaded(tmp_path):
+    model, other = tiny_model("Rnnlm", seed=1), tiny_model("Rnnlm", seed=2)
+    model.save_params(tmp_path / "weights.safetensors")
+    os.rename(tmp_path / "weights.safetensors", tmp_path / "weights.pkl")
+    other.load_params(tmp_path / "weights.pkl")
+    same(other.params[0], model.params[0])
+
+
+def test_without_a_name_and_without_a_file_of_ours_the_book_s_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    book, ours, other = (tiny_model("Rnnlm", seed=seed) for seed in (1, 2, 3))
+    as_the_book_saves(book, tmp_path / "Rnnlm.pkl", "float32")
+    other.load_params()
+    same(other.params[0], book.params[0])
+    ours.save_params()
+    other.load_params()
+    same(other.params[0], ours.params[0])
+
+
+def test_in_place_of_a_pickle_that_is_missing_the_file_beside_it_is_loaded_and_said(tmp_path):
+    model, other = tiny_model("Rnnlm", seed=1), tiny_model("Rnnlm", seed=2)
+    model.save_params(tmp_path / "Rnnlm.safetensors")
+    with pytest.warns(UserWarning, match=r"Rnnlm\.pkl is not there, .*Rnnlm\.safetensors is read"):
+        other.load_params(tmp_path / "Rnnlm.pkl")
+    same(other.params[0], model.params[0])
+    with pytest.raises(FileNotFoundError, match=r"other\.pkl"):
+        other.load_params(tmp_path / "other.pkl")
+
+
+def test_a_pickle_is_loaded_with_a_word_about_the_newer_file_beside_it(tmp_path):
+    """A script saves under the name of the class; another names the book's file to load."""
+    book, ours, other = (tiny_model("Rnnlm", seed=seed) for seed in (1, 2, 3))
+    as_the_book_saves(book, tmp_path / "Rnnlm.pkl", "float32")
+    ours.save_params(tmp_path / "Rnnlm.safetensors")
+    os.utime(tmp_path / "Rnnlm.pkl", (1, 1))
+    with pytest.warns(UserWarning, match=r"Rnnlm\.pkl is read, .*Rnnlm\.safetensors is newer"):
+        other.load_params(tmp_path / "Rnnlm.pkl")
+    same(other.params[0], book.params[0])
+
+
+def test_weights_of_the_book_s_gru_are_loaded_with_a_warning(tmp_path):
+    path = tmp_path / "weights.pkl"
+    for model in (tiny_model("Rnnlm"), InHalves(1)):
+        as_the_book_saves(model, path)
+        model.load_params(path)  # an LSTM is the book's
+    for model in (Rnnlm(V, D, H, rng=1, cell="gru"), InHalves(1, TimeGRU)):
+        as_the_book_saves(model, path)
+        with pytest.warns(UserWarning, match="GRU of the book has another formula, and its gates"):
+            model.load_params(path)
+        model.save_params(path)
+        model.load_params(path)  # what this project wrote is in its own order
 
 
 # ---- files that are not what they should be ----

@@ -12,7 +12,7 @@ import pytest
 
 from common import config
 from common import np as np_module
-from common.np import memory_address, np, to_cpu, to_gpu
+from common.np import GPU, memory_address, np, to_cpu, to_gpu
 from tests import cupy_double
 
 
@@ -44,6 +44,13 @@ def test_the_switch_can_be_flipped_at_run_time_and_back(cupy, monkeypatch):
     assert np.zeros(3) == "on the GPU"
     monkeypatch.setattr(config, "GPU", False)
     assert isinstance(np.zeros(3), numpy.ndarray)
+
+
+def test_the_switch_that_was_imported_says_what_it_says_now(monkeypatch):
+    for value in (True, False):
+        monkeypatch.setattr(config, "GPU", value)
+        assert bool(GPU) is value
+        assert repr(GPU) == repr(value)
 
 
 def test_to_gpu_works_whatever_the_switch_says(cupy):

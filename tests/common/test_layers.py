@@ -18,7 +18,7 @@ from common.layers import (
     SoftmaxWithLoss,
 )
 from common.np import np
-from tests.builders import H, N, V, close, floats, generator, ids, same
+from tests.builders import D, H, N, T, V, close, floats, generator, ids, same
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -107,6 +107,32 @@ def test_an_embedding_picks_rows_and_adds_up_the_gradients_of_a_repeated_id():
     same(layer.forward(np.array([2, 0, 2])), np.array([[4.0, 5.0], [0.0, 1.0], [4.0, 5.0]]))
     assert layer.backward(np.array([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])) is None
     same(layer.grads[0], np.array([[10.0, 20.0], [0.0, 0.0], [101.0, 202.0]]))
+
+
+def with_and_without_time(kind, *params):
+    """Two layers of the same weights, for windows and for their rows one below the other."""
+    return kind(*params), kind(*(param.copy() for param in params))
+
+
+@pytest.mark.parametrize("kind", [MatMul, Affine])
+def test_a_product_takes_a_window_as_the_rows_that_it_has(kind):
+    rng = generator()
+    params = [floats(rng, D, H), floats(rng, H)][: 1 if kind is MatMul else 2]
+    windows, rows = with_and_without_time(kind, *params)
+    x, dout = floats(rng, N, T, D), floats(rng, N, T, H)
+    close(windows.forward(x), rows.forward(x.reshape(-1, D)).reshape(N, T, H))
+    close(windows.backward(dout), rows.backward(dout.reshape(-1, H)).reshape(N, T, D))
+    for of_windows, of_rows in zip(windows.grads, rows.grads, strict=True):
+        close(of_windows, of_rows)
+
+
+def test_an_embedding_takes_a_window_of_ids():
+    rng = generator()
+    windows, rows = with_and_without_time(Embedding, floats(rng, V, H))
+    idx, dout = ids(rng, V, N, T), floats(rng, N, T, H)
+    same(windows.forward(idx), rows.forward(idx.reshape(-1)).reshape(N, T, H))
+    windows.backward(dout), rows.backward(dout.reshape(-1, H))
+    close(windows.grads[0], rows.grads[0])
 
 
 def test_an_embedding_is_a_product_with_one_hot_rows():

@@ -57,6 +57,16 @@ def recorded(model, optimizer=None):
     return RnnlmTrainer(model, optimizer or SGD(0.1), on_record=silent)
 
 
+def test_the_reports_so_far_are_lists_of_losses_and_of_perplexities():
+    trainer = recorded(Recorder(losses=[3.0, 2.0, 1.0]))
+    assert (trainer.loss_list, trainer.ppl_list, trainer.current_epoch) == ([], [], 0)
+    for epoch in (1, 2):
+        trainer.fit(np.arange(8), np.arange(8), 1, batch_size=2, time_size=2, eval_interval=1)
+        assert trainer.current_epoch == epoch
+    assert trainer.loss_list == [3.0, 2.0, 1.0, 1.0]
+    assert trainer.ppl_list == pytest.approx([math.exp(loss) for loss in trainer.loss_list])
+
+
 CORPUS = np.arange(23)  # two streams of 11, read as windows of 4, 4 and 3; one token is left over
 XS, TS = CORPUS[:-1], CORPUS[1:]
 WINDOWS = [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.optimizer import UniqueParameters
+from common.optimizer import UniqueParameters, remove_duplicate
 from tests.builders import D, H, floats, generator, same
 
 rng = generator()
@@ -52,6 +52,20 @@ def test_a_gradient_that_is_shared_already_is_not_added_to_itself():
     unique.add_tied()
     assert len(unique.params) == 1
     same(g, expected)
+
+
+def test_a_loop_of_one_s_own_gets_each_parameter_once_with_the_sum_of_its_gradients():
+    g1, g2, g3 = grads_like(W, OTHER, W)
+    expected = g1 + g3
+    params, grads = remove_duplicate([W, OTHER, W], [g1, g2, g3])
+    assert params[0] is W and params[1] is OTHER
+    assert grads[0] is g1 and grads[1] is g2
+    same(g1, expected)
+
+
+def test_two_weights_that_happen_to_be_equal_stay_two():
+    params, _ = remove_duplicate([SQUARE, SQUARE.copy()], grads_like(SQUARE, SQUARE))
+    assert len(params) == 2
 
 
 def test_gradients_are_added_anew_after_every_backward_pass():

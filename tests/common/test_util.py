@@ -1,6 +1,8 @@
 """Clipping, and perplexity by both protocols against loops that anyone can follow."""
 
+import io
 import math
+import sys
 
 import numpy
 import pytest
@@ -12,6 +14,7 @@ from common.util import (
     clip_grads_value,
     eval_perplexity,
     eval_perplexity_exact,
+    eval_seq2seq,
     evaluation,
 )
 from tests.builders import MODELS, D, H, V, close, floats, generator, ids, same, tiny_model
@@ -302,3 +305,80 @@ def test_a_batch_without_streams_or_steps_is_an_error(batch_size, time_size):
 def test_a_first_id_out_of_range_is_an_error():
     with pytest.raises(ValueError, match=rf"TimeEmbedding: expected xs in 0\.\.{V - 1}, got {V}"):
         eval_perplexity_exact(tiny_model("Rnnlm"), ids(generator(), V, 30), first_id=V)
+
+
+class Told(Recorder):
+    """Keeps by which names it was asked, besides."""
+
+    def forward(self, xs, ts, **options):
+        self.options = options
+        return super().forward(xs, ts)
+
+
+def test_a_forward_of_nothing_but_keywords_is_told_that_it_is_not_training():
+    model = Told()
+    both_protocols(model, numpy.arange(30))
+    assert model.options == {"train_flg": False}
+
+
+def test_a_forward_that_refuses_the_keyword_is_an_error_and_not_dropout_unseen():
+    class Strict(Recorder):
+        def forward(self, *args, **options):
+            return super().forward(*args, **options)
+
+    with pytest.raises(TypeError, match="train_flg"):
+        both_protocols(Strict(), numpy.arange(30))
+
+
+# ---- answers to questions ----
+
+CHARS = dict(enumerate("0123456789+_ "))
+IDS = {char: k for k, char in CHARS.items()}
+
+
+def ids_of(text):
+    return numpy.array([[IDS[char] for char in text]])
+
+
+class Answers:
+    """A model that writes ``text`` whatever it is asked, and keeps the question."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def generate(self, question, start_id, length):
+        self.asked = question, start_id, length
+        return ids_of(self.text)[0]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("62  ", 1), ("61  ", 0), ("6 2 ", 0)])
+def test_an_answer_is_right_in_every_character_or_wrong(text, expected, capsys):
+    model, question = Answers(text), ids_of("57+5   ")
+    assert eval_seq2seq(model, question, ids_of("_62  "), CHARS) == expected
+    asked, start_id, length = model.asked
+    same(np.asarray(asked), np.asarray(question))
+    assert (start_id, length) == (IDS["_"], 4)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("is_reverse", [False, True])
+@pytest.mark.parametrize(("text", "mark"), [("62  ", "☑"), ("61  ", "☒")])
+def test_question_answer_and_guess_are_shown_the_question_forwards(text, mark, is_reverse, capsys):
+    question = ids_of("57+5   ")[:, :: -1 if is_reverse else 1]
+    eval_seq2seq(Answers(text), question, ids_of("_62  "), CHARS, True, is_reverse)
+    assert capsys.readouterr().out == f"Q 57+5   \nT 62  \n{mark} {text}\n---\n"
+
+
+@pytest.mark.parametrize(("text", "mark"), [("62", "O"), ("61", "X")])
+def test_on_a_screen_without_boxes_letters_stand_for_them(text, mark, monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", screen)
+    eval_seq2seq(Answers(text), ids_of("57+5"), ids_of("_62"), CHARS, verbose=True)
+    screen.flush()
+    assert f"{mark} {text}" in screen.buffer.getvalue().decode("cp1252")
+
+
+@on_both
+def test_the_ids_may_lie_on_a_device():
+    question, correct = (np.asarray(ids_of(text)) for text in ("57+5", "_62"))
+    assert eval_seq2seq(Answers("62"), question, correct, CHARS) == 1

@@ -220,6 +220,40 @@ def test_an_lstm_given_only_h_begins_with_a_cell_of_zeros():
     same(first.forward(xs), second.forward(xs))
 
 
+def test_an_lstm_whose_h_is_set_begins_with_a_cell_of_zeros():
+    h, xs = floats(generator(1), N, H), floats(generator(2), N, T, D)
+    first, second = recurrent_layer("TimeLSTM"), recurrent_layer("TimeLSTM")
+    first.h = h
+    second.set_state(h, None)
+    hs = first.forward(xs)
+    assert bool(np.isfinite(hs).all())
+    same(hs, second.forward(xs))
+
+
+def test_an_lstm_given_only_c_begins_with_an_h_of_zeros():
+    c, xs = floats(generator(1), N, H), floats(generator(2), N, T, D)
+    first, second = recurrent_layer("TimeLSTM"), recurrent_layer("TimeLSTM")
+    first.set_state(None, c)
+    second.set_state(np.zeros((N, H)), c)
+    same(first.forward(xs), second.forward(xs))
+
+
+@every_cell
+def test_states_that_are_none_are_those_of_a_layer_that_has_read_nothing(name):
+    layer, xs = recurrent_layer(name), floats(generator(), N, T, D)
+    fresh = layer.forward(xs)
+    layer.set_state(*(None for _ in layer.state_names))
+    assert layer.get_state() is None
+    same(layer.forward(xs), fresh)
+
+
+@every_cell
+def test_no_state_at_all_is_refused(name):
+    layer = recurrent_layer(name)
+    with pytest.raises(TypeError, match=r"set_state: expected the states h.*, got 0"):
+        layer.set_state()
+
+
 def test_the_two_states_of_an_lstm_have_one_batch_size():
     layer = recurrent_layer("TimeLSTM")
     with pytest.raises(ValueError, match="TimeLSTM: expected c of shape"):
