@@ -1,0 +1,381 @@
+"""The CUDA kernels of ``cuda``: compiled by CuPy at their first use, chosen and launched here alone.
+
+Every function takes contiguous float32 arrays of a device and says whether it has done the work.
+For other arrays, and with ``TIMELAYERS_CUDA=0``, it has not: CuPy then does it, by the lines that
+stand beside the call. ``choices`` tells what was chosen.
+
+A window of an LSTM or a GRU is one launch where the recurrent weights fit into the shared memory of
+all multiprocessors together, spread over blocks that run side by side (a cooperative launch). Else
+each of its steps is a product of cuBLAS and a kernel for the rest.
+
+Shapes: N batch, T time steps, D input width, H hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from common.np import Array, np
+
+__all__ = [
+    "FILES",
+    "OPTIONS",
+    "Window",
+    "choices",
+    "gru_backward",
+    "gru_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "plan",
+    "rnn_backward",
+    "rnn_forward",
+    "source",
+]
+
+FOLDER = Path(__file__).parent
+FILES = sorted(path.stem for path in (FOLDER / "cuda").glob("*.cu"))
+OPTIONS = ("-std=c++17",)
+SWITCH = "TIMELAYERS_CUDA"
+ON, OFF = ("1", "on", "true", "yes"), ("0", "off", "false", "no")
+FLOAT32 = numpy.dtype(numpy.float32)
+
+BLOCK = 256  # threads of a block where each does its work alone
+THREADS = 512  # of a block of a window at most, as window.h says
+TILE = 4  # rows and columns of the sums of a thread, as there
+ROWS = 32  # sequences that a block of a window takes at a time, at most
+UNITS = 4  # of a block of a window, at least: few blocks meet sooner
+LEAST_DEPTH = 32  # columns of its left-hand matrix that a block takes at a time, or it is too slow
+SUMS_OF_A_THREAD = 64  # multiply-adds in a step; a block of fewer has fewer threads
+
+_chosen: dict[str, str] = {}
+
+
+def choices() -> dict[str, str]:
+    """What has been chosen so far, in words, for each kind of work: for ``--verbose``."""
+    return dict(_chosen)
+
+
+# --- sources and launches
+
+
+@functools.cache
+def source(file: str) -> str:
+    """The text of ``cuda/FILE.cu`` with all that it includes: what NVRTC and CuPy's cache read."""
+    seen: set[Path] = set()
+
+    def read(path: Path) -> str:
+        lines = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            included = re.match(r'#include "([\w.]+)"', line)
+            if included is None:
+                lines.append("" if line == "#pragma once" else line)
+                continue
+            folders = (FOLDER / "cuda", FOLDER / "c")
+            found = next(f / included[1] for f in folders if (f / included[1]).exists())
+            if found not in seen:
+                seen.add(found)
+                lines.append(read(found))
+        return "\n".join(lines)
+
+    return read(FOLDER / "cuda" / f"{file}.cu")
+
+
+@functools.cache
+def _wanted() -> bool:
+    """What the environment says.
+
+    Raises:
+        ValueError: for a value that is neither yes nor no.
+    """
+    switch = os.environ.get(SWITCH) or "1"
+    if switch.lower() not in ON + OFF:
+        raise ValueError(f"{SWITCH}: expected one of {', '.join(ON + OFF)}, got {switch!r}")
+    return switch.lower() in ON
+
+
+def _suits(what: str, *arrays: Array) -> bool:
+    """Whether the kernels can take all ``arrays``; says so in ``choices``."""
+    reason = ""
+    if not _wanted():
+        reason = f"{SWITCH}={os.environ[SWITCH]}"
+    elif odd := {str(x.dtype) for x in arrays if x.dtype != FLOAT32}:
+        reason = f"the kernels are for float32, not for {odd.pop()}"
+    elif not all(x.flags.c_contiguous for x in arrays):
+        reason = "an array is not contiguous"
+    elif not all(x.size for x in arrays):
+        reason = "an array is empty"
+    if reason:
+        _chosen[what] = f"CuPy: {reason}"
+    return not reason
+
+
+@functools.cache
+def _module(raw_module: Any, file: str, cooperative: bool) -> Any:
+    """``raw_module`` is CuPy's class; the module compiles at its first launch on each device."""
+    return raw_module(code=source(file), options=OPTIONS, enable_cooperative_groups=cooperative)
+
+
+@functools.cache
+def _kernel(raw_module: Any, file: str, name: str, shared: int, device: int) -> Any:
+    """A kernel that is launched with that much shared memory; ``shared`` < 0: not cooperative."""
+    kernel = _module(raw_module, file, shared >= 0).get_function(name)
+    if shared > 48 << 10:  # what every device gives without being asked
+        kernel.max_dynamic_shared_size_bytes = shared
+    return kernel
+
+
+def _launch(file: str, name: str, size: int, *args: Any) -> None:
+    """One thread for each of ``size`` elements; numbers among ``args`` are int64 there."""
+    kernel = _kernel(np.RawModule, file, name, -1, np.cuda.Device().id)
+    kernel((-(-size // BLOCK),), (BLOCK,), _as_arguments(args))
+
+
+def _as_arguments(args: Sequence[Any]) -> tuple:
+    return tuple(numpy.int64(x) if isinstance(x, int) else x for x in args)
+
+
+@functools.cache
+def _attributes(device_class: Any, device: int) -> tuple[int, int]:
+    """Multiprocessors and bytes of shared memory for a block; 0 bytes without cooperative launch."""
+    about = device_class(device).attributes
+    shared = about["MaxSharedMemoryPerBlockOptin"] if about["CooperativeLaunch"] else 0
+    return about["MultiProcessorCount"], shared
+
+
+@functools.cache
+def _counters(array_class: Any, device: int) -> Array:
+    """What the blocks of a window meet at; zeros between launches, which one stream orders."""
+    return np.zeros(2, dtype="uint32")
+
+
+# --- whole windows
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a window is spread over blocks that run side by side, each with some units.
+
+    Attributes:
+        blocks: how many.
+        threads: of a block.
+        units: of a block; the last may have fewer.
+        rows: sequences that a block takes at a time.
+        depth: columns of the left-hand matrix that a block takes at a time.
+        shared: bytes of shared memory of a block.
+    """
+
+    blocks: int
+    threads: int
+    units: int
+    rows: int
+    depth: int
+    shared: int
+
+
+@functools.cache
+def plan(N: int, H: int, per_unit: int, K: int, multiprocessors: int, memory: int) -> Window | None:
+    """The window that fits, or None.
+
+    Args:
+        N: sequences.
+        H: units.
+        per_unit: columns that a unit has in the product.
+        K: how deep the product is.
+        multiprocessors: of the device; each runs one block.
+        memory: bytes of shared memory that a block may have.
+    """
+    units = min(H, max(UNITS, _ceil(H, multiprocessors)))
+    columns, rows = units * per_unit, min(N, ROWS)
+    while rows > 1 and _ceil(rows, TILE) * _ceil(columns, TILE) > THREADS:
+        rows -= 1
+    tiles = _ceil(rows, TILE) * _ceil(columns, TILE)
+    work = _ceil(rows * columns * K, SUMS_OF_A_THREAD)
+    threads = min(THREADS, 32 * max(2, _ceil(work, 32), _ceil(tiles, 32)))
+    weights, whole = columns * _padded(K), _ceil(K, TILE) * TILE
+    room = memory // 4 - weights
+    depth = min(whole, (room // rows - TILE) // 8 * 8)
+    if tiles > threads or room < TILE**2 * threads or depth < min(LEAST_DEPTH, whole):
+        return None
+    if depth < whole:  # each part in as many fours for every group of threads
+        at_once = TILE * (threads // tiles)
+        depth = max(1, depth // at_once) * at_once if at_once <= depth else depth
+    scratch = max(rows * _padded(depth), TILE**2 * threads)
+    return Window(_ceil(H, units), threads, units, rows, depth, 4 * (weights + scratch))
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _padded(count: int) -> int:
+    """As in window.h."""
+    return (count + 3) // 4 * 4 | 4
+
+
+def _window(what: str, N: int, H: int, per_unit: int, K: int) -> Window | None:
+    """What ``plan`` finds for the current device; says so in ``choices``."""
+    multiprocessors, memory = _attributes(np.cuda.Device, np.cuda.Device().id)
+    window = plan(N, H, per_unit, K, multiprocessors, memory)
+    if window is None:
+        _chosen[what] = f"a kernel a step: the weights of {H} units do not fit into shared memory"
+    else:
+        kib = _ceil(window.shared, 1024)
+        _chosen[what] = f"a window in one launch, {window.blocks} blocks with {kib} KiB each"
+    return window
+
+
+def _run(window: Window, file: str, name: str, T: int, N: int, H: int, *arrays: Array) -> None:
+    """Launch the kernel of a whole window."""
+    device = np.cuda.Device().id
+    kernel = _kernel(np.RawModule, file, name, window.shared, device)
+    sizes = T, N, H, window.units, window.rows, window.depth
+    args = _as_arguments((*arrays, _counters(np.ndarray, device), *sizes))
+    kernel((window.blocks,), (window.threads,), args, shared_mem=window.shared)
+
+
+def lstm_forward(
+    xs: Array,
+    Wx: Array,
+    Wh: Array,
+    b: Array,
+    first: Sequence[Array],
+    gates: Array,
+    hs: Array,
+    cs: Array,
+) -> bool:
+    """As ``common.kernels.lstm_forward``."""
+    if not _suits("LSTM forward", xs, Wx, Wh, b, *first, gates, hs, cs):
+        return False
+    (T, N, _), H = xs.shape, len(Wh)
+    _project(xs, Wx, gates)
+    window = _window("LSTM forward", N, H, 4, H)
+    if window is not None:
+        _run(window, "lstm", "lstm_window_forward", T, N, H, Wh, b, *first, gates, hs, cs)
+        return True
+    hs[0], cs[0] = first
+    product = np.empty_like(gates[0])
+    for t in range(T):
+        np.matmul(hs[t], Wh, out=product)
+        arrays = product, b, cs[t], gates[t], cs[t + 1], hs[t + 1]
+        _launch("lstm", "lstm_step_forward", N * H, *arrays, N, H)
+    return True
+
+
+def lstm_backward(
+    Wh: Array, gates: Array, cs: Array, dhs: Array, dh: Array, dc: Array, dA: Array
+) -> bool:
+    """As ``common.kernels.lstm_backward``."""
+    if not _suits("LSTM backward", Wh, gates, cs, dhs, dh, dc, dA):
+        return False
+    T, N, H = dhs.shape
+    window = _window("LSTM backward", N, H, 1, 4 * H)
+    if window is not None:
+        arrays = Wh, gates, cs, dhs, dh, dc, dA
+        _run(window, "lstm", "lstm_window_backward", T, N, H, *arrays)
+        return True
+    for t in reversed(range(T)):
+        arrays = gates[t], cs[t], cs[t + 1], dhs[t], dh, dc, dA[t]
+        _launch("lstm", "lstm_step_backward", N * H, *arrays, N, H)
+        np.matmul(dA[t], Wh.T, out=dh)
+    return True
+
+
+def gru_forward(
+    xs: Array,
+    Wx: Array,
+    Wh: Array,
+    b: Array,
+    bhn: Array,
+    first: Sequence[Array],
+    gates: Array,
+    hs: Array,
+    hns: Array,
+) -> bool:
+    """As ``common.kernels.gru_forward``."""
+    if not _suits("GRU forward", xs, Wx, Wh, b, bhn, *first, gates, hs, hns):
+        return False
+    (T, N, _), H = xs.shape, len(Wh)
+    _project(xs, Wx, gates)
+    window = _window("GRU forward", N, H, 3, H)
+    if window is not None:
+        _run(window, "gru", "gru_window_forward", T, N, H, Wh, b, bhn, *first, gates, hs, hns)
+        return True
+    (hs[0],) = first
+    product = np.empty_like(gates[0])
+    for t in range(T):
+        np.matmul(hs[t], Wh, out=product)
+        arrays = product, b, bhn, hs[t], gates[t], hns[t], hs[t + 1]
+        _launch("gru", "gru_step_forward", N * H, *arrays, N, H)
+    return True
+
+
+def gru_backward(
+    Wh: Array, gates: Array, hs: Array, hns: Array, dhs: Array, dh: Array, dA: Array, dAh: Array
+) -> bool:
+    """As ``common.kernels.gru_backward``."""
+    if not _suits("GRU backward", Wh, gates, hs, hns, dhs, dh, dA, dAh):
+        return False
+    T, N, H = dhs.shape
+    window = _window("GRU backward", N, H, 1, 3 * H)
+    if window is not None:
+        arrays = Wh, gates, hs, hns, dhs, dh, dA, dAh
+        _run(window, "gru", "gru_window_backward", T, N, H, *arrays)
+        return True
+    product = np.zeros_like(dh)
+    for t in reversed(range(T)):
+        arrays = gates[t], hns[t], hs[t], dhs[t], product, dh, dA[t], dAh[t]
+        _launch("gru", "gru_step_backward", N * H, *arrays, N, H)
+        np.matmul(dAh[t], Wh.T, out=product)
+    dh += product
+    return True
+
+
+def rnn_forward(
+    xs: Array,
+    Wx: Array,
+    Wh: Array,
+    b: Array,
+    first: Sequence[Array],
+    A: Array,
+    hs: Array,
+    relu: bool,
+) -> bool:
+    """As ``common.kernels.rnn_forward``."""
+    if not _suits("RNN forward", xs, Wx, Wh, b, *first, A, hs):
+        return False
+    (T, N, _), H = xs.shape, len(Wh)
+    _project(xs, Wx, A)
+    _chosen["RNN forward"] = "a kernel a step"
+    (hs[0],) = first
+    product = np.empty_like(A[0])
+    for t in range(T):
+        np.matmul(hs[t], Wh, out=product)
+        arrays = A[t], product, b, hs[t + 1]
+        _launch("rnn", "rnn_step_forward", N * H, *arrays, N, H, int(relu))
+    return True
+
+
+def rnn_backward(Wh: Array, hs: Array, dhs: Array, dh: Array, dA: Array, relu: bool) -> bool:
+    """As ``common.kernels.rnn_backward``."""
+    if not _suits("RNN backward", Wh, hs, dhs, dh, dA):
+        return False
+    T, N, H = dhs.shape
+    _chosen["RNN backward"] = "a kernel a step"
+    for t in reversed(range(T)):
+        _launch("rnn", "rnn_step_backward", N * H, hs[t + 1], dhs[t], dh, dA[t], N, H, int(relu))
+        np.matmul(dA[t], Wh.T, out=dh)
+    return True
+
+
+def _project(xs: Array, Wx: Array, gates: Array) -> None:
+    """``gates`` (T, N, kH) becomes xs Wx in one product; the kernels add the bias."""
+    rows = len(xs) * xs.shape[1]
+    np.matmul(xs.reshape(rows, -1), Wx, out=gates.reshape(rows, -1))
