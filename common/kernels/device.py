@@ -1,4 +1,4 @@
-"""The CUDA kernels of ``cuda``: compiled by CuPy at their first use, chosen and launched here alone.
+"""The CUDA kernels of ``cuda``: compiled by CuPy at their first use, chosen and launched here.
 
 Every function takes contiguous float32 arrays of a device and says whether it has done the work.
 For other arrays, and with ``TIMELAYERS_CUDA=0``, it has not: CuPy then does it, by the lines that
@@ -124,17 +124,22 @@ def _module(raw_module: Any, file: str, cooperative: bool) -> Any:
 
 
 @functools.cache
-def _kernel(raw_module: Any, file: str, name: str, shared: int, device: int) -> Any:
-    """A kernel that is launched with that much shared memory; ``shared`` < 0: not cooperative."""
-    kernel = _module(raw_module, file, shared >= 0).get_function(name)
-    if shared > 48 << 10:  # what every device gives without being asked
-        kernel.max_dynamic_shared_size_bytes = shared
+def _kernel(raw_module: Any, file: str, name: str, device: int) -> Any:
+    """A kernel whose blocks do not wait for each other."""
+    return _module(raw_module, file, False).get_function(name)
+
+
+@functools.cache
+def _window_kernel(raw_module: Any, file: str, name: str, device: int) -> Any:
+    """A kernel whose blocks run side by side, with as much shared memory as the device can give."""
+    kernel = _module(raw_module, file, True).get_function(name)
+    _, kernel.max_dynamic_shared_size_bytes = _attributes(np.cuda.Device, device)
     return kernel
 
 
 def _launch(file: str, name: str, size: int, *args: Any) -> None:
     """One thread for each of ``size`` elements; numbers among ``args`` are int64 there."""
-    kernel = _kernel(np.RawModule, file, name, -1, np.cuda.Device().id)
+    kernel = _kernel(np.RawModule, file, name, np.cuda.Device().id)
     kernel((-(-size // BLOCK),), (BLOCK,), _as_arguments(args))
 
 
@@ -144,7 +149,7 @@ def _as_arguments(args: Sequence[Any]) -> tuple:
 
 @functools.cache
 def _attributes(device_class: Any, device: int) -> tuple[int, int]:
-    """Multiprocessors and bytes of shared memory for a block; 0 bytes without cooperative launch."""
+    """Multiprocessors, and the shared memory of a block in bytes: 0 without cooperative launch."""
     about = device_class(device).attributes
     shared = about["MaxSharedMemoryPerBlockOptin"] if about["CooperativeLaunch"] else 0
     return about["MultiProcessorCount"], shared
@@ -235,7 +240,7 @@ def _window(what: str, N: int, H: int, per_unit: int, K: int) -> Window | None:
 def _run(window: Window, file: str, name: str, T: int, N: int, H: int, *arrays: Array) -> None:
     """Launch the kernel of a whole window."""
     device = np.cuda.Device().id
-    kernel = _kernel(np.RawModule, file, name, window.shared, device)
+    kernel = _window_kernel(np.RawModule, file, name, device)
     sizes = T, N, H, window.units, window.rows, window.depth
     args = _as_arguments((*arrays, _counters(np.ndarray, device), *sizes))
     kernel((window.blocks,), (window.threads,), args, shared_mem=window.shared)

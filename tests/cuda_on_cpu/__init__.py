@@ -27,7 +27,7 @@ FLAGS = ["-std=c++20", "-O2", "-march=native", "-fno-trapping-math", "-shared", 
 FLAGS += ["-w"]  # ruff and NVRTC look at the style; g++ does not know the pragmas
 MULTIPROCESSORS = 16  # blocks of a cooperative launch at most
 SHARED_MEMORY = 232448  # bytes a block may ask for; 48 KiB of them without asking
-FENCE = 4096  # bytes before and behind an array
+FENCE = 1 << 16  # bytes before and behind an array
 
 
 class LaunchError(RuntimeError):

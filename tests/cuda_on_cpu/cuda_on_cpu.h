@@ -49,7 +49,7 @@ struct alignas(16) float4 {
 
 namespace cuda_on_cpu {
 
-enum { WARP = 32, STACK = 1 << 16, MOST_SHARED = 232448, FENCE = 4096 };
+enum { WARP = 32, STACK = 1 << 16, MOST_SHARED = 232448, FENCE = 1 << 16 };
 enum class State { NEW, READY, AT_BLOCK, AT_WARP, DONE };
 constexpr unsigned char UNWRITTEN = 0xff; /* four of them are a NaN */
 
