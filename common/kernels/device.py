@@ -29,15 +29,26 @@ __all__ = [
     "FILES",
     "OPTIONS",
     "Window",
+    "add_rows",
+    "add_scaled",
     "choices",
+    "clip_and_descend",
+    "descend",
+    "drop",
     "gru_backward",
     "gru_forward",
     "lstm_backward",
     "lstm_forward",
+    "norm",
+    "philox_keep",
+    "philox_words",
     "plan",
     "rnn_backward",
     "rnn_forward",
+    "scale",
+    "softmax_with_loss",
     "source",
+    "take_rows",
 ]
 
 FOLDER = Path(__file__).parent
@@ -53,6 +64,8 @@ TILE = 4  # rows and columns of the sums of a thread, as there
 ROWS = 32  # sequences that a block of a window takes at a time, at most
 UNITS = 4  # of a block of a window, at least: few blocks meet sooner
 LEAST_DEPTH = 32  # columns of its left-hand matrix that a block takes at a time, or it is too slow
+CHUNK = 4096  # elements whose squares a block adds up, as vectors.cu says
+MOST_BLOCKS = 1024  # of a pass whose threads take several elements each
 SUMS_OF_A_THREAD = 64  # multiply-adds in a step; a block of fewer has fewer threads
 
 _chosen: dict[str, str] = {}
@@ -138,9 +151,20 @@ def _window_kernel(raw_module: Any, file: str, name: str, device: int) -> Any:
 
 
 def _launch(file: str, name: str, size: int, *args: Any) -> None:
-    """One thread for each of ``size`` elements; numbers among ``args`` are int64 there."""
+    """One thread for each of ``size`` elements; integers among ``args`` are int64 there."""
+    _launch_blocks(file, name, _ceil(size, BLOCK), BLOCK, 0, *args)
+
+
+def _launch_blocks(
+    file: str, name: str, blocks: int, threads: int, bytes_each: int, *args: Any
+) -> None:
+    """So many blocks, with so many bytes of shared memory for each of their threads."""
     kernel = _kernel(np.RawModule, file, name, np.cuda.Device().id)
-    kernel((-(-size // BLOCK),), (BLOCK,), _as_arguments(args))
+    kernel((blocks,), (threads,), _as_arguments(args), shared_mem=bytes_each * threads)
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
 
 
 def _as_arguments(args: Sequence[Any]) -> tuple:
@@ -214,10 +238,6 @@ def plan(N: int, H: int, per_unit: int, K: int, multiprocessors: int, memory: in
         depth = max(1, depth // at_once) * at_once if at_once <= depth else depth
     scratch = max(rows * _padded(depth), TILE**2 * threads)
     return Window(_ceil(H, units), threads, units, rows, depth, 4 * (weights + scratch))
-
-
-def _ceil(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 def _padded(count: int) -> int:
@@ -384,3 +404,210 @@ def _project(xs: Array, Wx: Array, gates: Array) -> None:
     """``gates`` (T, N, kH) becomes xs Wx in one product; the kernels add the bias."""
     rows = len(xs) * xs.shape[1]
     np.matmul(xs.reshape(rows, -1), Wx, out=gates.reshape(rows, -1))
+
+
+# --- rows of a table
+
+
+def add_rows(table: Array, ids: Array, rows: Array) -> bool:
+    """``table[ids[r]] += rows[r]``, in the order of r; as ``common.kernels.passes.add_rows``."""
+    fits = ids.dtype.name in ("int32", "int64") and ids.flags.c_contiguous
+    ordered = table if table.flags.c_contiguous else table.T
+    if not fits or not _suits("rows of a gradient", ordered, rows):
+        return False
+    _chosen["rows of a gradient"] = "a kernel, by sorted ids"
+    row, column = (stride // table.itemsize for stride in table.strides)
+    order = ids.argsort()  # stable in CuPy
+    threads = min(BLOCK, 32 * _ceil(table.shape[1], 32))
+    args = table, ids, order, rows, row, column, len(ids), table.shape[1]
+    _launch_blocks("rows", f"add_rows_{ids.dtype.name}", len(ids), threads, 0, *args)
+    return True
+
+
+def take_rows(table: Array, ids: Array, kept: Array, scale: float, out: Array) -> bool:
+    """``out[r] = table[ids[r]] * (kept[ids[r]] * scale)``.
+
+    Args:
+        table: (V, D).
+        ids: (R,), each in 0 .. V - 1.
+        kept: booleans (V,).
+        scale: of the rows that stay.
+        out: (R, D).
+    """
+    fits = ids.dtype.name in ("int32", "int64") and ids.flags.c_contiguous
+    if not (fits and kept.dtype == bool and kept.flags.c_contiguous):
+        return False
+    if not _suits("rows of dropped words", table, out):
+        return False
+    _chosen["rows of dropped words"] = "a kernel"
+    args = table, ids, kept, numpy.float32(scale), len(ids), table.shape[1]
+    _launch("rows", f"take_rows_{ids.dtype.name}", out.size, out, *args)
+    return True
+
+
+# --- softmax with loss
+
+
+def softmax_with_loss(
+    S: Array, b: Array, ts: Array, ignore_label: int, keep_gradient: bool
+) -> tuple[Array, Array] | None:
+    """The losses of scores ``S`` + ``b``; ``S`` becomes the gradient of their mean if asked.
+
+    Args:
+        S: (T N, V), the rows of a step side by side.
+        b: (V,).
+        ts: targets (N, T), in any order in memory. One that is neither a class nor
+            ``ignore_label`` makes the loss NaN.
+        ignore_label: the target that counts for nothing.
+        keep_gradient: whether ``S`` is written.
+
+    Returns:
+        Their mean, a scalar, and, in float64, the loss of each row (T N,), 0 where ignored, and
+        behind them the number of targets that count; None where there is no kernel.
+    """
+    if ts.dtype.name not in ("int32", "int64") or not _suits("softmax with loss", S, b):
+        return None
+    _chosen["softmax with loss"] = "a kernel, two passes over the scores"
+    (N, _), (R, V) = ts.shape, S.shape
+    losses, loss = np.empty(R + 1, dtype="float64"), np.empty((), dtype="float64")
+    to_n, to_t = (stride // ts.itemsize for stride in ts.strides)
+    threads = min(THREADS, max(32, 1 << (V // 8).bit_length()))
+    args = S, b, ts, losses, N, to_n, to_t, ignore_label, V, int(keep_gradient)
+    _launch_blocks("output", f"softmax_with_loss_{ts.dtype.name}", R, threads, 12, *args)
+    _launch_blocks("output", "mean_loss", 1, 32 if R < BLOCK else BLOCK, 8, losses, loss, R)
+    return loss, losses
+
+
+# --- passes over whole arrays
+
+
+def add_scaled(x: Array, factor: float, y: Array) -> bool:
+    """``x += factor * y``; both contiguous in the same order."""
+    if not _suits("passes over arrays", x, y):
+        return False
+    _launch("vectors", "add_scaled", x.size, x, numpy.float32(factor), y, x.size)
+    return _done_by_a_kernel()
+
+
+def scale(x: Array, factor: float) -> bool:
+    """``x *= factor``."""
+    if not _suits("passes over arrays", x):
+        return False
+    _launch("vectors", "scale", x.size, x, numpy.float32(factor), x.size)
+    return _done_by_a_kernel()
+
+
+def descend(x: Array, y: Array, target: Array, rate: Array, pull: Array) -> bool:
+    """``x -= rate * y - pull * (target - x)``; all contiguous in the same order."""
+    if not _suits("passes over arrays", x, y, target, rate, pull):
+        return False
+    _launch("vectors", "descend", x.size, x, y, target, rate, pull, x.size)
+    return _done_by_a_kernel()
+
+
+def norm(arrays: Sequence[Array]) -> Array | None:
+    """The L2 norm of all elements of all arrays together, a float64 scalar; None without kernel."""
+    if not _suits("passes over arrays", *arrays):
+        return None
+    blocks = [_ceil(array.size, CHUNK) for array in arrays]
+    sums, result = np.empty(sum(blocks), dtype="float64"), np.empty((), dtype="float64")
+    first = 0
+    for array, count in zip(arrays, blocks, strict=True):
+        threads = BLOCK if array.size > BLOCK else 32
+        args = array, sums[first : first + count], array.size
+        _launch_blocks("vectors", "squares", count, threads, 8, *args)
+        first += count
+    _launch_blocks("vectors", "norm", 1, BLOCK if first > 32 else 32, 8, sums, result, first)
+    _done_by_a_kernel()
+    return result
+
+
+def clip_and_descend(
+    x: Array, y: Array, length: Array, max_norm: float, lr: float, decay: float = 0.0
+) -> bool:
+    """``x -= lr * (rate * y + decay * x)``, with rate = max_norm / (length + 1e-6), 1 at most.
+
+    Args:
+        x: parameters.
+        y: their gradients, contiguous in the same order.
+        length: the norm of all gradients, a float64 scalar on the device.
+        max_norm: bound of it; infinite where nothing is clipped.
+        lr: learning rate.
+        decay: weight decay.
+    """
+    if length.dtype != numpy.float64 or not _suits("passes over arrays", x, y):
+        return False
+    numbers = (numpy.float64(number) for number in (max_norm, lr, decay))
+    blocks = min(_ceil(x.size, BLOCK), MOST_BLOCKS)
+    args = x, y, length, *numbers, x.size
+    _launch_blocks("vectors", "clip_and_descend", blocks, BLOCK, 0, *args)
+    return _done_by_a_kernel()
+
+
+def _done_by_a_kernel() -> bool:
+    _chosen["passes over arrays"] = "a kernel"
+    return True
+
+
+# --- random bits and what they drop
+
+
+def philox_words(
+    seed: int, layer: int, iteration: int, stream: int, count: int, first_block: int
+) -> Array | None:
+    """As ``common.kernels.philox.random_words``, on the device; None without kernel."""
+    if not _draws():
+        return None
+    words = np.empty(4 * _ceil(count, 4), dtype="uint32")
+    place = numpy.uint64(seed), *_of_32_bits(layer, iteration, stream), first_block
+    _launch("philox", "philox_words", len(words) // 4, words, *place, len(words) // 4)
+    return words[:count]
+
+
+def philox_keep(
+    shape: tuple[int, int, int],
+    threshold: int,
+    bits: int,
+    seed: int,
+    layer: int,
+    iteration: int,
+    first_stream: int,
+) -> Array | None:
+    """Booleans (T, N, D), the mask of ``common.kernels.philox.keep``; None without kernel.
+
+    Args:
+        shape: (N, T, D).
+        threshold: draws below it drop.
+        bits: of a draw, 8 or 16.
+        seed: as for ``keep``.
+        layer: as there.
+        iteration: as there.
+        first_stream: as there.
+    """
+    N, T, D = shape
+    if not _draws() or not N * T * D:
+        return None
+    kept = np.empty((T, N, D), dtype=bool)
+    place = numpy.uint64(seed), *_of_32_bits(layer, iteration, first_stream)
+    threads = N * _ceil(T * D * bits, 128)
+    _launch("philox", "philox_keep", threads, kept, *place, N, T, D, threshold, bits // 8)
+    return kept
+
+
+def _draws() -> bool:
+    wanted = _wanted()
+    _chosen["masks"] = "a kernel" if wanted else f"the host: {SWITCH}={os.environ[SWITCH]}"
+    return wanted
+
+
+def _of_32_bits(*words: int) -> list[int]:
+    return [word & 0xFFFFFFFF for word in words]
+
+
+def drop(x: Array, kept: Array, factor: float, out: Array) -> bool:
+    """``out = x * kept * factor``; ``kept`` has one step of x (T, N, D), or all."""
+    if kept.dtype != bool or not kept.flags.c_contiguous or not _suits("dropping", x, out):
+        return False
+    _chosen["dropping"] = "a kernel"
+    _launch("philox", "drop", x.size, out, x, kept, numpy.float32(factor), kept.size, x.size)
+    return True

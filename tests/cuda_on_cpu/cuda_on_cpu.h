@@ -9,10 +9,9 @@
    other, the launch fails. A barrier that is left out shows where a thread reads what one after it
    writes: run a kernel in both orders, ascending and descending.
 
-   It has what the kernels of this project use: dynamic shared memory, no static one; shuffles of
-   whole warps. It cannot know time, nor what the caches of a device keep from one block to another:
-   what other blocks write is seen at once. Nor can it know a race inside one warp between two reads
-   and writes that are in order both ways round. */
+   It has what the kernels of this project use: dynamic shared memory, no static one; no shuffles. It
+   cannot know time, nor what the caches of a device keep from one block to another: what other blocks
+   write is seen at once. */
 
 #pragma once
 #include <atomic>
@@ -49,9 +48,9 @@ struct alignas(16) float4 {
 
 namespace cuda_on_cpu {
 
-enum { WARP = 32, STACK = 1 << 16, MOST_SHARED = 232448, FENCE = 1 << 16 };
-enum class State { NEW, READY, AT_BLOCK, AT_WARP, DONE };
-constexpr unsigned char UNWRITTEN = 0xff; /* four of them are a NaN */
+enum { STACK = 1 << 16, MOST_SHARED = 232448, FENCE = 1 << 16 };
+enum class State { NEW, READY, WAITING, DONE };
+constexpr unsigned char UNWRITTEN = 0xff, BEHIND = 0xfe; /* a NaN each four; a large number */
 
 /* --- fibers */
 
@@ -129,8 +128,6 @@ struct Thread {
     dim3 index;
     State state = State::NEW;
     int line = 0; /* of the barrier where it waits */
-    uint32_t given[2]; /* to a shuffle, and to the one before: not all may have read it */
-    unsigned shuffles = 0;
     char *stack = nullptr;
     Context context;
 };
@@ -146,8 +143,8 @@ struct Block {
     Block(Launch &l, unsigned long n);
     void run();
     void resume(Thread &thread);
-    bool release(size_t begin, size_t end, State where);
-    void wait(State where, int line);
+    void release();
+    void wait(int line);
     [[noreturn]] void fail(const std::string &why);
 };
 
@@ -185,13 +182,17 @@ inline void Block::resume(Thread &thread)
     }
 }
 
-/* Lets go those of the threads begin .. end - 1 that wait there, if all do, at one line. */
-inline bool Block::release(size_t begin, size_t end, State where)
+/* Lets the threads go if all wait, at one line. */
+inline void Block::release()
 {
-    for (size_t i = begin; i < end; i++)
-        if (threads[i].state != where || threads[i].line != threads[begin].line) return false;
-    for (size_t i = begin; i < end; i++) threads[i].state = State::READY;
-    return true;
+    size_t waiting = 0;
+    while (threads[waiting].state == State::DONE) waiting++;
+    const int line = threads[waiting].line;
+    for (Thread &thread : threads)
+        if (thread.state == State::DONE || thread.line != line)
+            launch.fail("thread " + std::to_string(waiting) + " of block " + std::to_string(number) +
+                        " waits in line " + std::to_string(line) + ", where not all come");
+    for (Thread &thread : threads) thread.state = State::READY;
 }
 
 inline void Block::run()
@@ -205,24 +206,16 @@ inline void Block::run()
             done += thread.state == State::DONE;
         }
         if (done == count || launch.failed) break;
-        bool released = release(0, count, State::AT_BLOCK);
-        for (size_t i = 0; i < count; i += WARP)
-            released |= release(i, count - i < WARP ? count : i + WARP, State::AT_WARP);
-        if (released) continue;
-        size_t i = 0;
-        while (threads[i].state == State::DONE) i++;
-        launch.fail("thread " + std::to_string(i) + " of block " + std::to_string(number) +
-                    " waits at a barrier in line " + std::to_string(threads[i].line) +
-                    ", where not all threads of the block or the warp come");
+        release();
     }
     std::lock_guard<std::mutex> lock(stacks);
     for (Thread &thread : threads)
         if (thread.stack != nullptr) free_stacks.push_back(thread.stack);
 }
 
-inline void Block::wait(State where, int line)
+inline void Block::wait(int line)
 {
-    running->state = where;
+    running->state = State::WAITING;
     running->line = line;
     change(running->context, scheduler);
 }
@@ -257,11 +250,14 @@ inline void run_block(Launch &launch, unsigned long number, unsigned char *share
 {
     Block block(launch, number);
     here = &block;
-    if (shared != nullptr) memset(shared, UNWRITTEN, launch.shared + FENCE);
+    if (shared != nullptr) {
+        memset(shared, UNWRITTEN, launch.shared);
+        memset(shared + launch.shared, BEHIND, FENCE);
+    }
     block.run();
     here = nullptr;
     for (size_t i = 0; shared != nullptr && i < FENCE; i++)
-        if (shared[launch.shared + i] != UNWRITTEN)
+        if (shared[launch.shared + i] != BEHIND)
             return launch.fail("block " + std::to_string(number) + " wrote " + std::to_string(i) +
                                " bytes behind the end of its shared memory");
     launch.unfinished--;
@@ -308,26 +304,9 @@ template <class... P> void call(void (*kernel)(P...), void **args)
 #define blockIdx (cuda_on_cpu::here->index)
 #define blockDim (cuda_on_cpu::here->launch.block)
 #define gridDim (cuda_on_cpu::here->launch.grid)
-#define __syncthreads() cuda_on_cpu::here->wait(cuda_on_cpu::State::AT_BLOCK, __LINE__)
-#define __syncwarp() cuda_on_cpu::here->wait(cuda_on_cpu::State::AT_WARP, __LINE__)
-#define __shfl_xor_sync(mask, value, lanes) cuda_on_cpu::shuffle_xor(value, lanes, __LINE__)
+#define __syncthreads() cuda_on_cpu::here->wait(__LINE__)
 #define WAIT_WHILE(condition) \
     for (unsigned long looks = 0, seen = 0; condition;) cuda_on_cpu::relax(looks, seen)
-
-namespace cuda_on_cpu {
-template <class T> T shuffle_xor(T value, unsigned lanes, int line)
-{
-    static_assert(sizeof(T) == 4);
-    Block &block = *here;
-    Thread *own = block.running;
-    unsigned which = own->shuffles++ % 2;
-    memcpy(&own->given[which], &value, 4);
-    block.wait(State::AT_WARP, line);
-    size_t at = (own - block.threads.data()) ^ lanes;
-    if (at < block.threads.size()) memcpy(&value, &block.threads[at].given[which], 4);
-    return value;
-}
-} // namespace cuda_on_cpu
 
 template <class T> T atomicAdd(T *at, std::common_type_t<T> value)
 {

@@ -1,5 +1,6 @@
 """A device for the tests of the CUDA kernels: NumPy's arrays, and launches on the CPU."""
 
+import functools
 import types
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from common.kernels import device
 from tests.cuda_on_cpu import LaunchError, RawModule
 
+SOURCE = device.source
 CACHES = ["_module", "_kernel", "_window_kernel", "_attributes", "_counters", "source", "_wanted"]
 
 
@@ -41,12 +43,13 @@ def use(monkeypatch, **sizes):
 
 
 def with_fault(monkeypatch, old, new):
-    """Every text that NVRTC gets from now on has ``new`` in place of ``old``, which must be there."""
-    read = device.source.__wrapped__
+    """Every text that is compiled from now on has ``new`` in place of ``old``, which must be there."""
 
+    @functools.cache
     def source(file):
-        text = read(file)
-        assert text.count(old) >= 1, f"{file} has no {old!r} any more"
+        text = SOURCE(file)
+        if old not in text:
+            raise ValueError(f"{file} has no {old!r} any more")
         return text.replace(old, new)
 
     monkeypatch.setattr(device, "source", source)
