@@ -517,7 +517,7 @@ def norm(arrays: Sequence[Array]) -> Array | None:
         args = array, sums[first : first + count], array.size
         _launch_blocks("vectors", "squares", count, threads, 8, *args)
         first += count
-    _launch_blocks("vectors", "norm", 1, BLOCK if first > 32 else 32, 8, sums, result, first)
+    _launch_blocks("vectors", "root_of_sum", 1, BLOCK if first > 32 else 32, 8, sums, result, first)
     _done_by_a_kernel()
     return result
 

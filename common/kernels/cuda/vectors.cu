@@ -39,13 +39,13 @@ extern "C" __global__ void squares(const float *y, double *sums, int64_t length)
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-/* total += sums[i]; norm = sqrt(total) */
-extern "C" __global__ void norm(const double *sums, double *norm, int64_t length)
+/* total += sums[i]; root = sqrt(total) */
+extern "C" __global__ void root_of_sum(const double *sums, double *root, int64_t length)
 {
     double sum = 0.0;
     for (int64_t i = threadIdx.x; i < length; i += blockDim.x) sum += sums[i];
     sum = sum_of_block(sum);
-    if (threadIdx.x == 0) *norm = sqrt(sum);
+    if (threadIdx.x == 0) *root = sqrt(sum);
 }
 
 /* x[i] -= lr * (rate * y[i] + decay * x[i]), where rate brings a gradient of that norm to max_norm if
