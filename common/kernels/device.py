@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy
 
+from common import config
 from common.np import Array, np
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "drop",
     "gru_backward",
     "gru_forward",
+    "is_here",
     "lstm_backward",
     "lstm_forward",
     "norm",
@@ -47,6 +49,7 @@ __all__ = [
     "rnn_forward",
     "scale",
     "softmax_with_loss",
+    "takes_scores",
     "source",
     "take_rows",
 ]
@@ -99,6 +102,11 @@ def source(file: str) -> str:
         return "\n".join(lines)
 
     return read(FOLDER / "cuda" / f"{file}.cu")
+
+
+def is_here(x: Array) -> bool:
+    """Whether ``x`` lies on the device that ``np`` stands for."""
+    return config.GPU and not isinstance(x, numpy.ndarray)
 
 
 @functools.cache
@@ -448,9 +456,17 @@ def take_rows(table: Array, ids: Array, kept: Array, scale: float, out: Array) -
 # --- softmax with loss
 
 
+def takes_scores(ts: Array, *arrays: Array) -> bool:
+    """Whether ``softmax_with_loss`` can be called for such targets, and scores like ``arrays``."""
+    if ts.dtype.name not in ("int32", "int64") or not _suits("softmax with loss", *arrays):
+        return False
+    _chosen["softmax with loss"] = "a kernel, two passes over the scores"
+    return True
+
+
 def softmax_with_loss(
     S: Array, b: Array, ts: Array, ignore_label: int, keep_gradient: bool
-) -> tuple[Array, Array] | None:
+) -> tuple[Array, Array]:
     """The losses of scores ``S`` + ``b``; ``S`` becomes the gradient of their mean if asked.
 
     Args:
@@ -463,11 +479,8 @@ def softmax_with_loss(
 
     Returns:
         Their mean, a scalar, and, in float64, the loss of each row (T N,), 0 where ignored, and
-        behind them the number of targets that count; None where there is no kernel.
+        behind them the number of targets that count.
     """
-    if ts.dtype.name not in ("int32", "int64") or not _suits("softmax with loss", S, b):
-        return None
-    _chosen["softmax with loss"] = "a kernel, two passes over the scores"
     (N, _), (R, V) = ts.shape, S.shape
     losses, loss = np.empty(R + 1, dtype="float64"), np.empty((), dtype="float64")
     to_n, to_t = (stride // ts.itemsize for stride in ts.strides)
@@ -481,9 +494,9 @@ def softmax_with_loss(
 # --- passes over whole arrays
 
 
-def add_scaled(x: Array, factor: float, y: Array) -> bool:
-    """``x += factor * y``; both contiguous in the same order."""
-    if not _suits("passes over arrays", x, y):
+def add_scaled(x: Array, factor: Array | float, y: Array) -> bool:
+    """``x += factor * y``; both contiguous in the same order, the factor on the host."""
+    if hasattr(factor, "get") or not _suits("passes over arrays", x, y):
         return False
     _launch("vectors", "add_scaled", x.size, x, numpy.float32(factor), y, x.size)
     return _done_by_a_kernel()

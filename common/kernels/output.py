@@ -1,4 +1,4 @@
-"""The compiled output layer: S = exp(X W + b) by panels of columns, and the products with it.
+"""The compiled output layer: on the CPU S = exp(X W + b) by panels of columns, on a GPU with loss.
 
 R rows, H inputs, V classes: X (R, H), W (H, V), b (V,), S (R, V).
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common import kernels
-from common.kernels import SMALL_PRODUCT, Library, Workspace, address, in_order
-from common.np import Array, np
+from common.kernels import SMALL_PRODUCT, Library, Workspace, address, device, in_order
+from common.np import Array, Scalar, np
 
-__all__ = ["CompiledScores", "compiled_scores"]
+__all__ = ["CompiledScores", "ScoresWithLoss", "compiled_scores"]
 
 PARTS = 8  # of the classes at most, taken by the threads
 
@@ -95,4 +95,52 @@ class CompiledScores:
         arrays = (Xt, self.W, self.S, self.dW, self.db, dX, work)
         Xt_at, W_at, *rest = map(address, arrays)
         self.library.output_backward(Xt_at, W_at, *self.strides, *rest, R, H, V, parts, len(work))
+        return dX
+
+
+class ScoresWithLoss:
+    """S = X W on a GPU, and the softmax with loss of S + b, whose gradient takes the place of S.
+
+    Args:
+        params: W and b.
+        grads: dW and db, which ``backward`` writes.
+        workspace: where S is.
+    """
+
+    def __init__(
+        self, params: Sequence[Array], grads: Sequence[Array], workspace: Workspace
+    ) -> None:
+        self.W, self.b = params
+        self.dW, self.db = grads
+        self.workspace = workspace
+
+    def forward(self, X: Array, ts: Array, ignore_label: int, keep: bool) -> Scalar | None:
+        """The mean loss, a float64 scalar; None where there is no kernel for such arrays.
+
+        Args:
+            X: (T N, H), the sequences of a step side by side.
+            ts: targets (N, T) on the GPU.
+            ignore_label: the target that counts for nothing.
+            keep: whether ``backward`` will be asked for.
+        """
+        if not device.takes_scores(ts, X, self.b):
+            return None
+        self._arguments = X, ts, ignore_label, keep
+        self._turn = self.workspace.begin()
+        self.S = self.workspace.empty((len(X), len(self.b)), self.W.dtype)
+        np.matmul(X, self.W, out=self.S)
+        loss, _ = device.softmax_with_loss(self.S, self.b, ts, ignore_label, keep)
+        return loss
+
+    def backward(self, dout: float) -> Array:
+        """Write dW and db; return the gradient of X."""
+        if self.workspace.turn != self._turn:  # other layers' arrays are in the place of S by now
+            self.forward(*self._arguments)
+        X, *_ = self._arguments
+        kernels.product(X.T, self.S, out=self.dW)
+        self.S.sum(axis=0, out=self.db)
+        dX = np.matmul(self.S, self.W.T)
+        if not isinstance(dout, int) or dout != 1:  # it may be a number on the device
+            for gradient in (self.dW, self.db, dX):
+                gradient *= dout
         return dX

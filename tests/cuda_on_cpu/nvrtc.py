@@ -1,8 +1,8 @@
 """CUDA C compiled for real architectures without a device: NVRTC from its wheel, by ctypes.
 
-NVRTC makes a cubin, an ELF file. What a kernel needs stands in its sections: registers and the stack
-of a thread in ``.nv.info`` (EIATTR_REGCOUNT, EIATTR_FRAME_SIZE), static shared memory as the size
-of ``.nv.shared.KERNEL``. A spilled register has its place on that stack.
+NVRTC makes a cubin, an ELF file. What a kernel needs stands in its sections: registers and the
+stack of a thread in ``.nv.info`` (EIATTR_REGCOUNT, EIATTR_FRAME_SIZE), static shared memory as the
+size of ``.nv.shared.KERNEL``. A spilled register has its place on that stack.
 """
 
 from __future__ import annotations

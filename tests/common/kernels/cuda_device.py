@@ -43,7 +43,7 @@ def use(monkeypatch, **sizes):
 
 
 def with_fault(monkeypatch, old, new):
-    """Every text that is compiled from now on has ``new`` in place of ``old``, which must be there."""
+    """Every text that is compiled from now on has ``new`` in place of ``old``."""
 
     @functools.cache
     def source(file):
