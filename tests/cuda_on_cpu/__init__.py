@@ -22,11 +22,12 @@ import numpy
 
 __all__ = ["MULTIPROCESSORS", "SHARED_MEMORY", "LaunchError", "RawModule", "compiler"]
 
-HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+HEADER, THREADS = (Path(__file__).with_name(name) for name in ("cuda_on_cpu.h", "threads.cpp"))
 FLAGS = ["-std=c++20", "-O1", "-march=native", "-fno-trapping-math", "-shared", "-fPIC", "-pthread"]
 FLAGS += ["-w"]  # ruff and NVRTC look at the style; g++ does not know the pragmas
 MULTIPROCESSORS = 16  # blocks of a cooperative launch at most
 SHARED_MEMORY = 232448  # bytes a block may ask for; 48 KiB of them without asking
+MOST_ARGUMENTS = 64
 FENCE = 1 << 16  # bytes before and behind an array
 
 
@@ -91,13 +92,14 @@ class RawKernel:
     max_threads_per_block = 1024
 
     def __init__(self, module, library, name):
-        if not hasattr(library, f"cuda_on_cpu_call_{name}"):
+        if not hasattr(library, f"cuda_on_cpu_run_{name}"):
             raise LaunchError(f"there is no kernel {name}")
-        types = getattr(library, f"cuda_on_cpu_types_{name}")
-        types.restype = ctypes.c_char_p
-        self.name, self.types = name, types().decode().split()
-        self._module, self._launch = module, library.cuda_on_cpu_launch
-        self._call = ctypes.cast(getattr(library, f"cuda_on_cpu_call_{name}"), ctypes.c_void_p)
+        types = (ctypes.c_char_p * MOST_ARGUMENTS)()
+        getattr(library, f"cuda_on_cpu_types_{name}")(types)
+        self.name, self.types = name, [code.decode() for code in types if code]
+        self._module, self._launch = module, _threads().cuda_on_cpu_launch
+        functions = (f"cuda_on_cpu_run_{name}", "cuda_on_cpu_shared")
+        self._functions = [ctypes.cast(getattr(library, f), ctypes.c_void_p) for f in functions]
         self._most_shared = 48 << 10
 
     @property
@@ -147,7 +149,7 @@ class RawKernel:
         pointers = (ctypes.c_void_p * max(1, len(held)))(*map(ctypes.addressof, held))
         message = ctypes.create_string_buffer(1000)
         self._launch(
-            self._call,
+            *self._functions,
             pointers,
             (ctypes.c_uint * 6)(*sizes),
             ctypes.c_uint64(shared_mem),
@@ -212,13 +214,25 @@ class _Fenced:
 
 
 @functools.cache
+def _threads():
+    """What runs launches; the modules find it by its names."""
+    return _built(THREADS.read_text(encoding="utf-8"), ("-O2",), ctypes.RTLD_GLOBAL)
+
+
+@functools.cache
 def _compiled(code, options):
-    """The module, compiled once and kept by the hash of all that it is made of."""
+    """The module of that text."""
+    _threads()
+    text = "\n".join([f'#include "{HEADER.name}"', code, *_appended(code), ""])
+    return _built(text, tuple(option for option in options if option.startswith("-D")))
+
+
+def _built(text, options, mode=ctypes.DEFAULT_MODE):
+    """A library, compiled once and kept by the hash of all that it is made of."""
     program = compiler()
     if program is None:
         raise RuntimeError("there is no C++ compiler, neither g++ nor $CXX")
-    text = "\n".join([f'#include "{HEADER.name}"', code, *_appended(code), ""])
-    flags = [*FLAGS, *(option for option in options if option.startswith("-D"))]
+    flags = [*FLAGS, *options]
     parts = [HEADER.read_text(encoding="utf-8"), text, *flags, _about(program)]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir()) / f"time-layers-cuda-on-cpu-{os.getuid()}"
@@ -230,9 +244,9 @@ def _compiled(code, options):
             command = [program, *flags, f"-I{HEADER.parent}", "-x", "c++", "-", "-o", str(made)]
             done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise RuntimeError(f"{program} refuses the kernels:\n{done.stderr}")
+                raise RuntimeError(f"{program} refuses the text:\n{done.stderr}")
             os.replace(made, file)
-    return ctypes.CDLL(str(file))
+    return ctypes.CDLL(str(file), mode)
 
 
 def _appended(code):
@@ -247,7 +261,6 @@ def _appended(code):
     )
     for name in re.findall(r"__global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(", code):
         yield f"CUDA_ON_CPU_KERNEL({name})"
-    yield "CUDA_ON_CPU_LAUNCH"
 
 
 @functools.cache
