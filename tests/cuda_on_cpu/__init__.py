@@ -2,7 +2,7 @@
 
 What the header shows and what it cannot know stands in its first lines (``cuda_on_cpu.h``). The
 arrays of a launch are NumPy's, or objects that hold one as ``_values``. Each is copied between two
-fences, so that a kernel that reads beside it reads NaN and one that writes there is found out.
+fences, so that what a kernel reads beside it is far too large, and what it writes there is found.
 """
 
 from __future__ import annotations
@@ -200,8 +200,9 @@ class _Fenced:
             room, numpy.cumsum([FENCE, self.flat.size, FENCE])
         )
         self.values[...] = self.flat
-        # A NaN of its own: one that is read from the fence of another array is not overlooked here.
-        self.fence = numpy.full(FENCE // 4, 0xFFF00000 + 257 * place, dtype="uint32").view("uint8")
+        # 8e37 as a float, and a little more for each argument. A NaN could be computed with and
+        # written back unchanged, and a maximum would pass it over.
+        self.fence = numpy.full(FENCE // 4, 0x7E800000 + 257 * place, dtype="uint32").view("uint8")
         self.before[...] = self.behind[...] = self.fence
         self.address = self.values.__array_interface__["data"][0]
 

@@ -232,7 +232,6 @@ FAULTS = [
     ("softmax of few classes", "k = threadIdx.x; k < R", "k = threadIdx.x; k < R - 1"),
     ("softmax", "r % N * to_n + r / N * to_t", "r % N * to_t + r / N * to_n"),
     ("norm", IN_A_BLOCK, "        if (threadIdx.x < half)"),
-    ("norm", "    __syncthreads();\n    return shared[0];", "    return shared[0];"),
     ("norm", "end = min(begin + CHUNK, length)", "end = begin + CHUNK"),
     ("descent", "threadIdx.x; i < length;\n", "threadIdx.x; i <= length;\n"),
     ("descent", "rate > 1.0 ? 1.0 : rate", "rate"),
