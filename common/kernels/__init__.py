@@ -30,7 +30,7 @@ import numpy
 from common.kernels import device
 from common.kernels.build import FLOAT32, POINTER, Library, attempt, load
 from common.kernels.threads import blas, num_threads, one_blas_thread, over_rows
-from common.np import Array, np
+from common.np import Array, np, on_device
 
 __all__ = [
     "FEW_ROWS",
@@ -107,7 +107,7 @@ def status() -> dict[str, Any]:
         "key": found.key,
         "threads": num_threads(),
         "blas": [_about(library) for library in blas()],
-        "gpu": device.choices(),
+        "gpu": dict(device.chosen),
     }
 
 
@@ -295,7 +295,7 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     if len(b) == K and C.shape == (M, N) and C.size * K > 0:
         kernels = library_to_write(C, in_order(a), in_order(b))
     if kernels is None or not _fits(bias, N):
-        if device.is_here(C) and not C.flags.c_contiguous:  # CuPy would write a copy first
+        if on_device(C) and not C.flags.c_contiguous:  # CuPy would write a copy first
             np.matmul(b.T, a.T, out=C.T)
         else:
             np.matmul(a, b, out=C)
@@ -361,7 +361,7 @@ def lstm_forward(
 
     Row 0 of hs and cs (T + 1, N, H) becomes the ``first`` states, h and c, in any case.
     """
-    if device.is_here(hs) and device.lstm_forward(xs, Wx, Wh, b, first, gates, hs, cs):
+    if on_device(hs) and device.lstm_forward(xs, Wx, Wh, b, first, gates, hs, cs):
         return True
     hs[0], cs[0] = first
     return _forward("lstm_forward", xs, Wx, Wh, b, (), gates, (hs, cs), workspace)
@@ -383,7 +383,7 @@ def gru_forward(
 
     Row 0 of hs becomes the ``first`` state in any case.
     """
-    if device.is_here(hs) and device.gru_forward(xs, Wx, Wh, b, bhn, first, gates, hs, hns):
+    if on_device(hs) and device.gru_forward(xs, Wx, Wh, b, bhn, first, gates, hs, hns):
         return True
     (hs[0],) = first
     return _forward("gru_forward", xs, Wx, Wh, b, (bhn,), gates, (hs, hns), workspace)
@@ -400,7 +400,7 @@ def lstm_backward(
     workspace: Workspace,
 ) -> bool:
     """Write dA (T, N, 4H); dh and dc (N, H) go from the last states to the first, in place."""
-    if device.is_here(dA):
+    if on_device(dA):
         return device.lstm_backward(Wh, gates, cs, dhs, dh, dc, dA)
     return _backward("lstm_backward", Wh, (gates, cs, dhs), (dh, dc, dA), workspace)
 
@@ -417,7 +417,7 @@ def gru_backward(
     workspace: Workspace,
 ) -> bool:
     """Write dA and dAh (T, N, 3H); dh (N, H) goes from the last state to the first, in place."""
-    if device.is_here(dA):
+    if on_device(dA):
         return device.gru_backward(Wh, gates, hs, hns, dhs, dh, dA, dAh)
     return _backward("gru_backward", Wh, (gates, hs, hns, dhs), (dh, dA, dAh), workspace)
 
@@ -436,7 +436,7 @@ def rnn_forward(
 
     Row 0 becomes the ``first`` state in any case.
     """
-    if device.is_here(hs) and device.rnn_forward(xs, Wx, Wh, b, first, A, hs, relu):
+    if on_device(hs) and device.rnn_forward(xs, Wx, Wh, b, first, A, hs, relu):
         return True
     (hs[0],) = first
     return False
@@ -447,7 +447,7 @@ def rnn_backward(Wh: Array, hs: Array, dhs: Array, dh: Array, relu: bool) -> Arr
 
     dh (N, H) goes from the last state to the first, in place.
     """
-    if not device.is_here(hs):
+    if not on_device(hs):
         return None
     dA = np.empty_like(dhs)
     return dA if device.rnn_backward(Wh, hs, dhs, dh, dA, relu) else None

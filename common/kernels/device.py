@@ -2,7 +2,7 @@
 
 Every function takes contiguous float32 arrays of a device and says whether it has done the work.
 For other arrays, and with ``TIMELAYERS_CUDA=0``, it has not: CuPy then does it, by the lines that
-stand beside the call. ``choices`` tells what was chosen.
+stand beside the call. ``chosen`` tells what was chosen.
 
 A window of an LSTM or a GRU is one launch where the recurrent weights fit into the shared memory of
 all multiprocessors together, spread over blocks that run side by side (a cooperative launch). Else
@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy
 
-from common import config
-from common.np import Array, np
+from common.np import Array
+from common.np import np as array_module
 
 __all__ = [
     "FILES",
@@ -32,13 +32,12 @@ __all__ = [
     "Window",
     "add_rows",
     "add_scaled",
-    "choices",
+    "chosen",
     "clip_and_descend",
     "descend",
     "drop",
     "gru_backward",
     "gru_forward",
-    "is_here",
     "lstm_backward",
     "lstm_forward",
     "norm",
@@ -53,6 +52,8 @@ __all__ = [
     "source",
     "take_rows",
 ]
+
+np: Any = array_module  # with what CuPy alone has
 
 FOLDER = Path(__file__).parent
 FILES = sorted(path.stem for path in (FOLDER / "cuda").glob("*.cu"))
@@ -71,12 +72,8 @@ CHUNK = 4096  # elements whose squares a block adds up, as vectors.cu says
 MOST_BLOCKS = 1024  # of a pass whose threads take several elements each
 SUMS_OF_A_THREAD = 64  # multiply-adds in a step; a block of fewer has fewer threads
 
-_chosen: dict[str, str] = {}
-
-
-def choices() -> dict[str, str]:
-    """What has been chosen so far, in words, for each kind of work: for ``--verbose``."""
-    return dict(_chosen)
+# What has been chosen so far for each kind of work, in words; ``kernels.status`` tells it.
+chosen: dict[str, str] = {}
 
 
 # --- sources and launches
@@ -104,11 +101,6 @@ def source(file: str) -> str:
     return read(FOLDER / "cuda" / f"{file}.cu")
 
 
-def is_here(x: Array) -> bool:
-    """Whether ``x`` lies on the device that ``np`` stands for."""
-    return config.GPU and not isinstance(x, numpy.ndarray)
-
-
 @functools.cache
 def _wanted() -> bool:
     """What the environment says.
@@ -123,7 +115,7 @@ def _wanted() -> bool:
 
 
 def _suits(what: str, *arrays: Array) -> bool:
-    """Whether the kernels can take all ``arrays``; says so in ``choices``."""
+    """Whether the kernels can take all ``arrays``; says so in ``chosen``."""
     reason = ""
     if not _wanted():
         reason = f"{SWITCH}={os.environ[SWITCH]}"
@@ -134,7 +126,7 @@ def _suits(what: str, *arrays: Array) -> bool:
     elif not all(x.size for x in arrays):
         reason = "an array is empty"
     if reason:
-        _chosen[what] = f"CuPy: {reason}"
+        chosen[what] = f"CuPy: {reason}"
     return not reason
 
 
@@ -254,14 +246,14 @@ def _padded(count: int) -> int:
 
 
 def _window(what: str, N: int, H: int, per_unit: int, K: int) -> Window | None:
-    """What ``plan`` finds for the current device; says so in ``choices``."""
+    """What ``plan`` finds for the current device; says so in ``chosen``."""
     multiprocessors, memory = _attributes(np.cuda.Device, np.cuda.Device().id)
     window = plan(N, H, per_unit, K, multiprocessors, memory)
     if window is None:
-        _chosen[what] = f"a kernel a step: the weights of {H} units do not fit into shared memory"
+        chosen[what] = f"a kernel a step: the weights of {H} units do not fit into shared memory"
     else:
         kib = _ceil(window.shared, 1024)
-        _chosen[what] = f"a window in one launch, {window.blocks} blocks with {kib} KiB each"
+        chosen[what] = f"a window in one launch, {window.blocks} blocks with {kib} KiB each"
     return window
 
 
@@ -386,7 +378,7 @@ def rnn_forward(
         return False
     (T, N, _), H = xs.shape, len(Wh)
     _project(xs, Wx, A)
-    _chosen["RNN forward"] = "a kernel a step"
+    chosen["RNN forward"] = "a kernel a step"
     (hs[0],) = first
     product = np.empty_like(A[0])
     for t in range(T):
@@ -401,7 +393,7 @@ def rnn_backward(Wh: Array, hs: Array, dhs: Array, dh: Array, dA: Array, relu: b
     if not _suits("RNN backward", Wh, hs, dhs, dh, dA):
         return False
     T, N, H = dhs.shape
-    _chosen["RNN backward"] = "a kernel a step"
+    chosen["RNN backward"] = "a kernel a step"
     for t in reversed(range(T)):
         _launch("rnn", "rnn_step_backward", N * H, hs[t + 1], dhs[t], dh, dA[t], N, H, int(relu))
         np.matmul(dA[t], Wh.T, out=dh)
@@ -423,7 +415,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> bool:
     ordered = table if table.flags.c_contiguous else table.T
     if not fits or not _suits("rows of a gradient", ordered, rows):
         return False
-    _chosen["rows of a gradient"] = "a kernel, by sorted ids"
+    chosen["rows of a gradient"] = "a kernel, by sorted ids"
     row, column = (stride // table.itemsize for stride in table.strides)
     order = ids.argsort()  # stable in CuPy
     threads = min(BLOCK, 32 * _ceil(table.shape[1], 32))
@@ -447,7 +439,7 @@ def take_rows(table: Array, ids: Array, kept: Array, scale: float, out: Array) -
         return False
     if not _suits("rows of dropped words", table, out):
         return False
-    _chosen["rows of dropped words"] = "a kernel"
+    chosen["rows of dropped words"] = "a kernel"
     args = table, ids, kept, numpy.float32(scale), len(ids), table.shape[1]
     _launch("rows", f"take_rows_{ids.dtype.name}", out.size, out, *args)
     return True
@@ -460,7 +452,7 @@ def takes_scores(ts: Array, *arrays: Array) -> bool:
     """Whether ``softmax_with_loss`` can be called for such targets, and scores like ``arrays``."""
     if ts.dtype.name not in ("int32", "int64") or not _suits("softmax with loss", *arrays):
         return False
-    _chosen["softmax with loss"] = "a kernel, two passes over the scores"
+    chosen["softmax with loss"] = "a kernel, two passes over the scores"
     return True
 
 
@@ -558,7 +550,7 @@ def clip_and_descend(
 
 
 def _done_by_a_kernel() -> bool:
-    _chosen["passes over arrays"] = "a kernel"
+    chosen["passes over arrays"] = "a kernel"
     return True
 
 
@@ -609,7 +601,7 @@ def philox_keep(
 
 def _draws() -> bool:
     wanted = _wanted()
-    _chosen["masks"] = "a kernel" if wanted else f"the host: {SWITCH}={os.environ[SWITCH]}"
+    chosen["masks"] = "a kernel" if wanted else f"the host: {SWITCH}={os.environ[SWITCH]}"
     return wanted
 
 
@@ -621,6 +613,6 @@ def drop(x: Array, kept: Array, factor: float, out: Array) -> bool:
     """``out = x * kept * factor``; ``kept`` has one step of x (T, N, D), or all."""
     if kept.dtype != bool or not kept.flags.c_contiguous or not _suits("dropping", x, out):
         return False
-    _chosen["dropping"] = "a kernel"
+    chosen["dropping"] = "a kernel"
     _launch("philox", "drop", x.size, out, x, kept, numpy.float32(factor), kept.size, x.size)
     return True

@@ -17,11 +17,11 @@ PARTS = 8  # of the classes at most, taken by the threads
 
 
 def compiled_scores(
-    params: Sequence[Array], grads: Sequence[Array], workspace: Workspace
+    num_rows: int, params: Sequence[Array], grads: Sequence[Array], workspace: Workspace
 ) -> CompiledScores | None:
-    """The compiled form, if the arrays of the output layer allow it."""
+    """The compiled form, if it pays for so many rows and the arrays of the layer allow it."""
     (W, b), (dW, db) = params, grads
-    library = kernels.library(in_order(W), b, db)
+    library = kernels.library(in_order(W), b, db) if num_rows >= kernels.FEW_ROWS else None
     if library is None or W.strides != dW.strides or W.dtype != dW.dtype:
         return None
     if not (kernels.writeable(dW, db) and dW.flags.aligned) or kernels.shares_memory(dW, W, b):

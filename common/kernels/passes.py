@@ -14,7 +14,7 @@ import numpy
 
 from common import kernels
 from common.kernels import address, device, in_order
-from common.np import Array, Scalar, np
+from common.np import Array, Scalar, np, on_device
 
 __all__ = [
     "add_rows",
@@ -43,9 +43,9 @@ def _library(x: Array, *others: Array) -> kernels.Library | None:
     return kernels.library_to_write(*map(in_order, (x, *others)))
 
 
-def _on_device(x: Array, *others: Array) -> bool:
+def _side_by_side(x: Array, *others: Array) -> bool:
     """Whether the kernels of a GPU can run over ``x`` and all others side by side."""
-    return device.is_here(x) and all(x.strides == other.strides for other in others)
+    return on_device(x) and all(x.strides == other.strides for other in others)
 
 
 def _apart(x: Array, y: Array) -> Array:
@@ -75,7 +75,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
                 f"add_rows: expected ids in 0..{len(table) - 1}, got {low if low < 0 else high}"
             )
     rows = _apart(table, rows)
-    if device.is_here(table) and device.add_rows(table, ids, rows):
+    if on_device(table) and device.add_rows(table, ids, rows):
         return
     compiled = kernels.library_to_write(in_order(table), rows)
     if compiled is not None:
@@ -131,7 +131,7 @@ def add_scaled(x: Array, factor: Array | float, y: Array) -> None:
     if compiled is not None:
         compiled.add_scaled(address(x), factor, address(y), x.size, _threads(x))
         return
-    if _on_device(x, y) and device.add_scaled(in_order(x), factor, in_order(y)):
+    if _side_by_side(x, y) and device.add_scaled(in_order(x), factor, in_order(y)):
         return
 
     def work(rows: slice) -> None:
@@ -149,7 +149,7 @@ def descend(x: Array, y: Array, target: Array, rate: Array, pull: Array) -> None
         compiled.descend(*at, x.size, _threads(x))
         return
     ordered = map(in_order, (x, y, target, rate, pull))
-    if _on_device(x, y, target, rate, pull) and device.descend(*ordered):
+    if _side_by_side(x, y, target, rate, pull) and device.descend(*ordered):
         return
 
     def work(rows: slice) -> None:
@@ -185,11 +185,11 @@ def drop(x: Array, kept: Array, factor: float, out: Array | None = None) -> Arra
         factor: of what stays.
         out: of the shape of ``x``; may be ``x``.
     """
-    if device.is_here(x):
+    if on_device(x):
         turned = x.ndim == 3
-        time_first = [a.swapaxes(0, 1) if turned else a for a in (x, kept, out) if a is not None]
-        result = np.empty_like(time_first[0]) if out is None else time_first[2]
-        if device.drop(*time_first[:2], factor, result):
+        ordered, mask = (a.swapaxes(0, 1) if turned else a for a in (x, kept))
+        result = np.empty_like(ordered) if out is None else out.swapaxes(0, 1) if turned else out
+        if device.drop(ordered, mask, factor, result):
             return result.swapaxes(0, 1) if turned else result
     y = np.multiply(x, kept, out=out)  # a byte each
     y *= factor
@@ -207,7 +207,7 @@ def norm(arrays: Sequence[Array]) -> Scalar:
     It has the arrays' dtype; float64 where that cannot hold it, and on a GPU. It is finite where
     all elements are, unless even float64 cannot hold it.
     """
-    if arrays and device.is_here(arrays[0]):
+    if arrays and on_device(arrays[0]):
         found = device.norm([in_order(array) for array in arrays])
         if found is not None:
             return found

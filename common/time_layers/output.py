@@ -9,10 +9,9 @@ import numpy
 
 from common import kernels
 from common.base_layer import Layer, batch_first, time_major
-from common.kernels.device import is_here
 from common.kernels.output import CompiledScores, ScoresWithLoss, compiled_scores
 from common.kernels.passes import add_rows, subtract_at
-from common.np import Array, Scalar, array_of, np
+from common.np import Array, Scalar, array_of, np, on_device
 
 SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, in the backward pass too
 
@@ -68,8 +67,7 @@ def check_targets(layer: Layer, ts: Array, shape: tuple[int, int, int], ignore_l
         layer.expect_shape("ts", ts, N, T, V)
         ts = ts.argmax(axis=2)
     layer.expect_shape("ts", ts, N, T)
-    on_host = isinstance(ts, numpy.ndarray)
-    layer.expect_ids("ts", ts * (ts != ignore_label) if on_host else ts, V)
+    layer.expect_ids("ts", ts if on_device(ts) else ts * (ts != ignore_label), V)
     return ts
 
 
@@ -78,8 +76,7 @@ def read_targets(
 ) -> tuple[Array, Array]:
     """What ``check_targets`` returns as class ids (T N,), 0 if ignored, and which of them count."""
     ts = time_major(check_targets(layer, ts, shape, ignore_label)).reshape(-1)
-    counts = ts != ignore_label
-    return np.where(counts, ts, 0), counts
+    return np.where((counts := ts != ignore_label), ts, 0), counts
 
 
 class TimeSoftmaxWithLoss(Layer):
@@ -157,9 +154,8 @@ class TimeOutputWithLoss(Layer):
         H, V = W.shape
         self.expect_shape("xs", xs, "N", "T", H)
         self.cache = None
-        N, T, _ = xs.shape
-        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
-        xs = time_major(xs, W.dtype).reshape(T * N, H)
+        ts, counts = read_targets(self, ts, (*xs.shape[:2], V), self.ignore_label)
+        xs = time_major(xs, W.dtype).reshape(-1, H)
         of_targets = W.T[ts]  # (N T, H)
         return xs, ts, counts, of_targets, (xs * of_targets).sum(axis=1) + b[ts]
 
@@ -170,16 +166,14 @@ class TimeOutputWithLoss(Layer):
             ValueError: where shapes do not fit or a target is out of range.
         """
         shape, arrays = xs.shape, (self.output.params, self.output.grads, self.workspace)
-        if is_here(arrays[0][0]) and (loss := self._forward_on_device(xs, ts)) is not None:
+        if on_device(arrays[0][0]) and (loss := self._forward_on_device(xs, ts)) is not None:
             return loss
         xs, ts, counts, of_targets, log_p = self.begin(xs, ts)
         num_targets = np.maximum(counts.sum(), 1)
 
-        compiled = compiled_scores(*arrays) if len(xs) >= kernels.FEW_ROWS else None
-        scores: Scores | CompiledScores = compiled or Scores(*arrays)
+        scores: Scores | CompiledScores = compiled_scores(len(xs), *arrays) or Scores(*arrays)
         # On a GPU a shift is faster than looking.
-        on_cpu = isinstance(xs, numpy.ndarray)
-        sums = scores.exponentials(xs, keep=self.train_flg) if on_cpu else None
+        sums = None if on_device(xs) else scores.exponentials(xs, keep=self.train_flg)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
         if sums is not None and SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
             log_p -= np.log(sums)
