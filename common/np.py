@@ -22,6 +22,7 @@ __all__ = [
     "array_of",
     "memory_address",
     "np",
+    "on_device",
     "same_elements",
     "to_cpu",
     "to_gpu",
@@ -137,6 +138,11 @@ def to_gpu(x: Array) -> Array:
 def to_cpu(x: Array) -> numpy.ndarray:
     """Copy of ``x`` as a NumPy array (``x`` itself if it is one already)."""
     return x if isinstance(x, numpy.ndarray) else numpy.asarray(x.get() if hasattr(x, "get") else x)
+
+
+def on_device(x: Array) -> bool:
+    """Whether ``x`` lies on the device that ``np`` stands for, which is not the host."""
+    return config.GPU and not isinstance(x, numpy.ndarray)
 
 
 def memory_address(x: Array) -> int:

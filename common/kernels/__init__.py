@@ -1,7 +1,8 @@
 """Products and whole windows by compiled kernels where there are any, else by NumPy or CuPy.
 
-A kernel takes contiguous float32 arrays on the CPU. Every function here checks whether it has such
-arrays; the result then has the same bits for any number of threads. What NumPy computes instead
+A kernel takes contiguous float32 arrays, on the CPU one in C, on a GPU one in CUDA C (``device``).
+Every function here checks whether it has such arrays; the result then has the same bits for any
+number of threads. What NumPy computes instead
 (other arrays, layers without a kernel, everything where there is no compiler) may depend on the
 number of threads of its BLAS, which ``status`` tells.
 
@@ -20,15 +21,16 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy
 
+from common.kernels import device
 from common.kernels.build import FLOAT32, POINTER, Library, attempt, load
 from common.kernels.threads import blas, num_threads, one_blas_thread, over_rows
-from common.np import Array, np
+from common.np import Array, np, on_device
 
 __all__ = [
     "FEW_ROWS",
@@ -53,6 +55,8 @@ __all__ = [
     "prepare",
     "print_notice",
     "product",
+    "rnn_backward",
+    "rnn_forward",
     "share_workspace",
     "shares_memory",
     "status",
@@ -89,6 +93,7 @@ def status() -> dict[str, Any]:
         ``threads``: of the kernels, whose results do not depend on it.
         ``blas``: name, version, processor and threads of NumPy's BLAS, a line for each. What NumPy
         computes depends on all of them.
+        ``gpu``: what was chosen for each kind of work on a GPU so far; empty on the CPU.
 
     Raises:
         ValueError, RuntimeError: as ``prepare`` does.
@@ -102,6 +107,7 @@ def status() -> dict[str, Any]:
         "key": found.key,
         "threads": num_threads(),
         "blas": [_about(library) for library in blas()],
+        "gpu": dict(device.chosen),
     }
 
 
@@ -289,7 +295,10 @@ def product(a: Array, b: Array, out: Array | None = None, bias: Array | None = N
     if len(b) == K and C.shape == (M, N) and C.size * K > 0:
         kernels = library_to_write(C, in_order(a), in_order(b))
     if kernels is None or not _fits(bias, N):
-        np.matmul(a, b, out=C)
+        if on_device(C) and not C.flags.c_contiguous:  # CuPy would write a copy first
+            np.matmul(b.T, a.T, out=C.T)
+        else:
+            np.matmul(a, b, out=C)
         if bias is not None:
             C += bias
     elif M == 1:
@@ -334,7 +343,7 @@ def _rows(kernels: Library, A: Array, B: Array, bias: Array | None, C: Array) ->
     kernels.product(*at, *strides, M, K, N, parts, threads)
 
 
-# --- whole windows; each returns whether it has done the work
+# --- whole windows; each returns whether it has done the work, on either device
 
 
 def lstm_forward(
@@ -342,6 +351,7 @@ def lstm_forward(
     Wx: Array,
     Wh: Array,
     b: Array,
+    first: Sequence[Array],
     gates: Array,
     hs: Array,
     cs: Array,
@@ -349,8 +359,11 @@ def lstm_forward(
 ) -> bool:
     """Fill ``gates`` (T, N, 4H) with f, g, i, o, and the states after ``xs`` (T, N, D).
 
-    hs and cs (T + 1, N, H) hold the first states in row 0.
+    Row 0 of hs and cs (T + 1, N, H) becomes the ``first`` states, h and c, in any case.
     """
+    if on_device(hs) and device.lstm_forward(xs, Wx, Wh, b, first, gates, hs, cs):
+        return True
+    hs[0], cs[0] = first
     return _forward("lstm_forward", xs, Wx, Wh, b, (), gates, (hs, cs), workspace)
 
 
@@ -360,12 +373,19 @@ def gru_forward(
     Wh: Array,
     b: Array,
     bhn: Array,
+    first: Sequence[Array],
     gates: Array,
     hs: Array,
     hns: Array,
     workspace: Workspace,
 ) -> bool:
-    """Fill ``gates`` (T, N, 3H) with r, z, n, ``hns`` (T, N, H), and hs (T + 1, N, H)."""
+    """Fill ``gates`` (T, N, 3H) with r, z, n, ``hns`` (T, N, H), and hs (T + 1, N, H).
+
+    Row 0 of hs becomes the ``first`` state in any case.
+    """
+    if on_device(hs) and device.gru_forward(xs, Wx, Wh, b, bhn, first, gates, hs, hns):
+        return True
+    (hs[0],) = first
     return _forward("gru_forward", xs, Wx, Wh, b, (bhn,), gates, (hs, hns), workspace)
 
 
@@ -380,6 +400,8 @@ def lstm_backward(
     workspace: Workspace,
 ) -> bool:
     """Write dA (T, N, 4H); dh and dc (N, H) go from the last states to the first, in place."""
+    if on_device(dA):
+        return device.lstm_backward(Wh, gates, cs, dhs, dh, dc, dA)
     return _backward("lstm_backward", Wh, (gates, cs, dhs), (dh, dc, dA), workspace)
 
 
@@ -395,7 +417,40 @@ def gru_backward(
     workspace: Workspace,
 ) -> bool:
     """Write dA and dAh (T, N, 3H); dh (N, H) goes from the last state to the first, in place."""
+    if on_device(dA):
+        return device.gru_backward(Wh, gates, hs, hns, dhs, dh, dA, dAh)
     return _backward("gru_backward", Wh, (gates, hs, hns, dhs), (dh, dA, dAh), workspace)
+
+
+def rnn_forward(
+    xs: Array,
+    Wx: Array,
+    Wh: Array,
+    b: Array,
+    first: Sequence[Array],
+    A: Array,
+    hs: Array,
+    relu: bool,
+) -> bool:
+    """Fill hs (T + 1, N, H) with the states after ``xs`` (T, N, D), on a GPU; A (T, N, H) is room.
+
+    Row 0 becomes the ``first`` state in any case.
+    """
+    if on_device(hs) and device.rnn_forward(xs, Wx, Wh, b, first, A, hs, relu):
+        return True
+    (hs[0],) = first
+    return False
+
+
+def rnn_backward(Wh: Array, hs: Array, dhs: Array, dh: Array, relu: bool) -> Array | None:
+    """The gradient dA (T, N, H) of xs Wx + b, by the kernels of a GPU; None where there are none.
+
+    dh (N, H) goes from the last state to the first, in place.
+    """
+    if not on_device(hs):
+        return None
+    dA = np.empty_like(dhs)
+    return dA if device.rnn_backward(Wh, hs, dhs, dh, dA, relu) else None
 
 
 def _forward(

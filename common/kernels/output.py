@@ -1,4 +1,4 @@
-"""The compiled output layer: S = exp(X W + b) by panels of columns, and the products with it.
+"""The compiled output layer: on the CPU S = exp(X W + b) by panels of columns, on a GPU with loss.
 
 R rows, H inputs, V classes: X (R, H), W (H, V), b (V,), S (R, V).
 """
@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common import kernels
-from common.kernels import SMALL_PRODUCT, Library, Workspace, address, in_order
-from common.np import Array, np
+from common.kernels import SMALL_PRODUCT, Library, Workspace, address, device, in_order
+from common.np import Array, Scalar, np
 
-__all__ = ["CompiledScores", "compiled_scores"]
+__all__ = ["CompiledScores", "ScoresWithLoss", "compiled_scores"]
 
 PARTS = 8  # of the classes at most, taken by the threads
 
 
 def compiled_scores(
-    params: Sequence[Array], grads: Sequence[Array], workspace: Workspace
+    num_rows: int, params: Sequence[Array], grads: Sequence[Array], workspace: Workspace
 ) -> CompiledScores | None:
-    """The compiled form, if the arrays of the output layer allow it."""
+    """The compiled form, if it pays for so many rows and the arrays of the layer allow it."""
     (W, b), (dW, db) = params, grads
-    library = kernels.library(in_order(W), b, db)
+    library = kernels.library(in_order(W), b, db) if num_rows >= kernels.FEW_ROWS else None
     if library is None or W.strides != dW.strides or W.dtype != dW.dtype:
         return None
     if not (kernels.writeable(dW, db) and dW.flags.aligned) or kernels.shares_memory(dW, W, b):
@@ -95,4 +95,52 @@ class CompiledScores:
         arrays = (Xt, self.W, self.S, self.dW, self.db, dX, work)
         Xt_at, W_at, *rest = map(address, arrays)
         self.library.output_backward(Xt_at, W_at, *self.strides, *rest, R, H, V, parts, len(work))
+        return dX
+
+
+class ScoresWithLoss:
+    """S = X W on a GPU, and the softmax with loss of S + b, whose gradient takes the place of S.
+
+    Args:
+        params: W and b.
+        grads: dW and db, which ``backward`` writes.
+        workspace: where S is.
+    """
+
+    def __init__(
+        self, params: Sequence[Array], grads: Sequence[Array], workspace: Workspace
+    ) -> None:
+        self.W, self.b = params
+        self.dW, self.db = grads
+        self.workspace = workspace
+
+    def forward(self, X: Array, ts: Array, ignore_label: int, keep: bool) -> Scalar | None:
+        """The mean loss, a float64 scalar; None where there is no kernel for such arrays.
+
+        Args:
+            X: (T N, H), the sequences of a step side by side.
+            ts: targets (N, T) on the GPU.
+            ignore_label: the target that counts for nothing.
+            keep: whether ``backward`` will be asked for.
+        """
+        if not device.takes_scores(ts, X, self.b):
+            return None
+        self._arguments = X, ts, ignore_label, keep
+        self._turn = self.workspace.begin()
+        self.S = self.workspace.empty((len(X), len(self.b)), self.W.dtype)
+        np.matmul(X, self.W, out=self.S)
+        loss, _ = device.softmax_with_loss(self.S, self.b, ts, ignore_label, keep)
+        return loss
+
+    def backward(self, dout: float) -> Array:
+        """Write dW and db; return the gradient of X."""
+        if self.workspace.turn != self._turn:  # other layers' arrays are in the place of S by now
+            self.forward(*self._arguments)
+        X, *_ = self._arguments
+        kernels.product(X.T, self.S, out=self.dW)
+        self.S.sum(axis=0, out=self.db)
+        dX = np.matmul(self.S, self.W.T)
+        if not isinstance(dout, int) or dout != 1:  # it may be a number on the device
+            for gradient in (self.dW, self.db, dX):
+                gradient *= dout
         return dX

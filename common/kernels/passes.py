@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy
 
 from common import kernels
-from common.kernels import address, in_order
-from common.np import Array, Scalar, np
+from common.kernels import address, device, in_order
+from common.np import Array, Scalar, np, on_device
 
 __all__ = [
     "add_rows",
@@ -22,6 +22,7 @@ __all__ = [
     "all_finite",
     "descend",
     "draw",
+    "drop",
     "norm",
     "scale",
     "subtract_at",
@@ -40,6 +41,11 @@ def _library(x: Array, *others: Array) -> kernels.Library | None:
     if any((other.shape, other.strides) != (x.shape, x.strides) for other in others):
         return None
     return kernels.library_to_write(*map(in_order, (x, *others)))
+
+
+def _side_by_side(x: Array, *others: Array) -> bool:
+    """Whether the kernels of a GPU can run over ``x`` and all others side by side."""
+    return on_device(x) and all(x.strides == other.strides for other in others)
 
 
 def _apart(x: Array, y: Array) -> Array:
@@ -69,6 +75,8 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
                 f"add_rows: expected ids in 0..{len(table) - 1}, got {low if low < 0 else high}"
             )
     rows = _apart(table, rows)
+    if on_device(table) and device.add_rows(table, ids, rows):
+        return
     compiled = kernels.library_to_write(in_order(table), rows)
     if compiled is not None:
         ids = np.ascontiguousarray(ids, dtype="int64")
@@ -123,6 +131,8 @@ def add_scaled(x: Array, factor: Array | float, y: Array) -> None:
     if compiled is not None:
         compiled.add_scaled(address(x), factor, address(y), x.size, _threads(x))
         return
+    if _side_by_side(x, y) and device.add_scaled(in_order(x), factor, in_order(y)):
+        return
 
     def work(rows: slice) -> None:
         x[rows] += factor * y[rows]
@@ -137,6 +147,9 @@ def descend(x: Array, y: Array, target: Array, rate: Array, pull: Array) -> None
     if compiled is not None:
         at = map(address, (x, y, target, rate, pull))
         compiled.descend(*at, x.size, _threads(x))
+        return
+    ordered = map(in_order, (x, y, target, rate, pull))
+    if _side_by_side(x, y, target, rate, pull) and device.descend(*ordered):
         return
 
     def work(rows: slice) -> None:
@@ -163,6 +176,26 @@ def scale(x: Array, factor: Array | float) -> None:
     kernels.over_rows(work, x)
 
 
+def drop(x: Array, kept: Array, factor: float, out: Array | None = None) -> Array:
+    """``x * kept * factor``, in ``out`` if given.
+
+    Args:
+        x: (N, T, D) in memory time first, or any contiguous array.
+        kept: booleans of that shape, or (N, 1, D) for all steps.
+        factor: of what stays.
+        out: of the shape of ``x``; may be ``x``.
+    """
+    if on_device(x):
+        turned = x.ndim == 3
+        ordered, mask = (a.swapaxes(0, 1) if turned else a for a in (x, kept))
+        result = np.empty_like(ordered) if out is None else out.swapaxes(0, 1) if turned else out
+        if device.drop(ordered, mask, factor, result):
+            return result.swapaxes(0, 1) if turned else result
+    y = np.multiply(x, kept, out=out)  # a byte each
+    y *= factor
+    return y
+
+
 def _is_normal(factor: Scalar) -> bool:
     """Whether float32 holds it with all its digits, or it is 0, infinite or NaN."""
     return not 0 < abs(factor) < TINY
@@ -174,6 +207,10 @@ def norm(arrays: Sequence[Array]) -> Scalar:
     It has the arrays' dtype; float64 where that cannot hold it, and on a GPU. It is finite where
     all elements are, unless even float64 cannot hold it.
     """
+    if arrays and on_device(arrays[0]):
+        found = device.norm([in_order(array) for array in arrays])
+        if found is not None:
+            return found
     with numpy.errstate(over="ignore"):  # it is computed again
         total = np.sqrt(sum(_squares(array) for array in arrays))
     # Above 1e-14 the squares that are lost below float32's least number, 1e-38, do not count.

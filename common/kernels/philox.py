@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy
 
-from common import kernels
-from common.kernels import address
+from common import config, kernels
+from common.kernels import address, device
 
 __all__ = ["MAX", "SHARED", "keep", "random_words", "threshold_of"]
 
@@ -130,6 +130,10 @@ def keep(
     """
     N, T, D = shape
     threshold, bits = threshold_of(ratio)
+    if config.GPU:
+        drawn = device.philox_keep(shape, threshold, bits, seed, layer, iteration, first_stream)
+        if drawn is not None:
+            return drawn.swapaxes(0, 1)
     kept = numpy.empty((T, N, D), dtype=bool)
     compiled = kernels.library()
     if compiled is not None:

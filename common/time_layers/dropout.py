@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 
 from common.base_layer import Layer, check_ratio
+from common.kernels.passes import drop
 from common.masks import Masks
 from common.np import Array
 
@@ -44,16 +45,10 @@ class TimeDropout(Layer):
         steps = 1 if self.variational else T
         kept, scale = self.masks.of_streams(self.dropout_ratio, N, steps, D)
         self.cache = (kept, scale, xs.shape)
-        return self._scaled(xs, kept, scale)
+        return drop(xs, kept, scale)
 
     def backward(self, dout: Array) -> Array:
         """dxs: zero where the forward pass dropped, the rest scaled up."""
         kept, scale, shape = self.saved()
         self.expect_shape("dout", dout, *shape)
-        return self._scaled(dout, kept, scale)
-
-    @staticmethod
-    def _scaled(x: Array, kept: Array, scale: float) -> Array:
-        y = x * kept  # a byte each
-        y *= scale
-        return y
+        return drop(dout, kept, scale)

@@ -1,6 +1,7 @@
 """The GRU over T steps: equations, the window in NumPy, and the call of the compiled kernel.
 
-Its cell, one step at a time, is ``common.layers.GRU``; the kernel is ``common/kernels/c/gru.c``.
+Its cell, one step at a time, is ``common.layers.GRU``; the kernels are ``gru.c`` and ``gru.cu`` in
+``common/kernels``.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class TimeGRU(TimeRecurrent):
         b, bhn = b[: 3 * H], b[3 * H :] if len(b) == 4 * H else np.zeros(H, dtype=b.dtype)
         hs = np.empty((T + 1, N, H), dtype=A.dtype)  # index t before step t
         hns = np.empty_like(hs[1:])  # h[t-1] Whn + bhn, which r multiplies
-        (hs[0],) = self.first_states(N)
-        if not kernels.gru_forward(xs, Wx, Wh, b, bhn, A, hs, hns, self.workspace):
+        first = self.first_states(N)
+        if not kernels.gru_forward(xs, Wx, Wh, b, bhn, first, A, hs, hns, self.workspace):
             kernels.affine(xs, Wx, b, out=A)
             self._forward_window(Wh, bhn, A, hs, hns)
         self.state = (hs[T].copy(),)

@@ -1,6 +1,7 @@
 """The LSTM over T steps: equations, the window in NumPy, and the call of the compiled kernel.
 
-Its cell, one step at a time, is ``common.layers.LSTM``; the kernel is ``common/kernels/c/lstm.c``.
+Its cell, one step at a time, is ``common.layers.LSTM``; the kernels are ``lstm.c`` and
+``lstm.cu`` in ``common/kernels``.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class TimeLSTM(TimeRecurrent):
         (T, N, _), H = A.shape, len(Wh)
         hs = np.empty((T + 1, N, H), dtype=A.dtype)  # index t before step t
         cs = np.empty_like(hs)
-        hs[0], cs[0] = self.first_states(N)
-        if not kernels.lstm_forward(xs, Wx, Wh, b, A, hs, cs, self.workspace):
+        first = self.first_states(N)
+        if not kernels.lstm_forward(xs, Wx, Wh, b, first, A, hs, cs, self.workspace):
             kernels.affine(xs, Wx, b, out=A)
             self._forward_window(Wh, A, hs, cs)
         self.state = (hs[T].copy(), cs[T].copy())

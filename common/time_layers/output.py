@@ -9,9 +9,9 @@ import numpy
 
 from common import kernels
 from common.base_layer import Layer, batch_first, time_major
-from common.kernels.output import CompiledScores, compiled_scores
+from common.kernels.output import CompiledScores, ScoresWithLoss, compiled_scores
 from common.kernels.passes import add_rows, subtract_at
-from common.np import Array, Scalar, array_of, np
+from common.np import Array, Scalar, array_of, np, on_device
 
 SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, in the backward pass too
 
@@ -54,10 +54,8 @@ class TimeAffine(Layer):
         return batch_first(kernels.product(dys, W.T).reshape(T, N, H))
 
 
-def read_targets(
-    layer: Layer, ts: Array, shape: tuple[int, int, int], ignore_label: int
-) -> tuple[Array, Array]:
-    """Targets (N, T), or one-hot (N, T, V), as class ids (T N,), and which of them count.
+def check_targets(layer: Layer, ts: Array, shape: tuple[int, int, int], ignore_label: int) -> Array:
+    """Targets (N, T), or one-hot (N, T, V), as class ids (N, T).
 
     Raises:
         ValueError: in the layer's name, where the shape does not fit (N, T, V) or a target is out
@@ -69,10 +67,16 @@ def read_targets(
         layer.expect_shape("ts", ts, N, T, V)
         ts = ts.argmax(axis=2)
     layer.expect_shape("ts", ts, N, T)
-    layer.expect_ids("ts", ts * (ts != ignore_label), V)
-    ts = time_major(ts).reshape(-1)
-    counts = ts != ignore_label
-    return np.where(counts, ts, 0), counts
+    layer.expect_ids("ts", ts if on_device(ts) else ts * (ts != ignore_label), V)
+    return ts
+
+
+def read_targets(
+    layer: Layer, ts: Array, shape: tuple[int, int, int], ignore_label: int
+) -> tuple[Array, Array]:
+    """What ``check_targets`` returns as class ids (T N,), 0 if ignored, and which of them count."""
+    ts = time_major(check_targets(layer, ts, shape, ignore_label)).reshape(-1)
+    return np.where((counts := ts != ignore_label), ts, 0), counts
 
 
 class TimeSoftmaxWithLoss(Layer):
@@ -150,9 +154,8 @@ class TimeOutputWithLoss(Layer):
         H, V = W.shape
         self.expect_shape("xs", xs, "N", "T", H)
         self.cache = None
-        N, T, _ = xs.shape
-        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
-        xs = time_major(xs, W.dtype).reshape(T * N, H)
+        ts, counts = read_targets(self, ts, (*xs.shape[:2], V), self.ignore_label)
+        xs = time_major(xs, W.dtype).reshape(-1, H)
         of_targets = W.T[ts]  # (N T, H)
         return xs, ts, counts, of_targets, (xs * of_targets).sum(axis=1) + b[ts]
 
@@ -162,16 +165,15 @@ class TimeOutputWithLoss(Layer):
         Raises:
             ValueError: where shapes do not fit or a target is out of range.
         """
-        shape = xs.shape
+        shape, arrays = xs.shape, (self.output.params, self.output.grads, self.workspace)
+        if on_device(arrays[0][0]) and (loss := self._forward_on_device(xs, ts)) is not None:
+            return loss
         xs, ts, counts, of_targets, log_p = self.begin(xs, ts)
         num_targets = np.maximum(counts.sum(), 1)
 
-        arrays = (self.output.params, self.output.grads, self.workspace)
-        compiled = compiled_scores(*arrays) if len(xs) >= kernels.FEW_ROWS else None
-        scores: Scores | CompiledScores = compiled or Scores(*arrays)
-        sums = None
-        if isinstance(xs, numpy.ndarray):  # on a GPU a shift is faster than looking
-            sums = scores.exponentials(xs, keep=self.train_flg)
+        scores: Scores | CompiledScores = compiled_scores(len(xs), *arrays) or Scores(*arrays)
+        # On a GPU a shift is faster than looking.
+        sums = None if on_device(xs) else scores.exponentials(xs, keep=self.train_flg)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
         if sums is not None and SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
             log_p -= np.log(sums)
@@ -187,6 +189,8 @@ class TimeOutputWithLoss(Layer):
 
     def backward(self, dout: float = 1) -> Array:
         """Write dW and db of the output layer; return dxs (N, T, H)."""
+        if self.cache is not None and isinstance(self.cache[0], ScoresWithLoss):
+            return self._backward_on_device(dout)
         dW, db = self.output.grads
         xs, ts, counts, num_targets, of_targets, scores, sums, (N, T, H) = self.saved()
         weight = (counts * (dout / num_targets)).astype(dW.dtype)[:, None]  # w, 0 where ignored
@@ -198,6 +202,24 @@ class TimeOutputWithLoss(Layer):
         add_rows(dW.T, ts, -weight * xs)
         subtract_at(db, ts, weight[:, 0])
         return batch_first(dxs.reshape(T, N, H))
+
+    def _forward_on_device(self, xs: Array, ts: Array) -> Scalar | None:
+        """``forward`` in three launches; None where there is no kernel for such arrays."""
+        W, _ = self.output.params
+        self.expect_shape("xs", xs, "N", "T", len(W))
+        N, T, H = xs.shape
+        ts = check_targets(self, ts, (N, T, W.shape[1]), self.ignore_label)
+        scores = ScoresWithLoss(self.output.params, self.output.grads, self.workspace)
+        X = time_major(xs, W.dtype).reshape(T * N, H)
+        self.cache = None
+        loss = scores.forward(X, np.asarray(ts), self.ignore_label, self.train_flg)
+        if loss is not None and self.train_flg:
+            self.cache = (scores, (T, N, H))
+        return loss
+
+    def _backward_on_device(self, dout: float) -> Array:
+        scores, shape = self.saved()
+        return batch_first(scores.backward(dout).reshape(shape))
 
 
 class Scores:

@@ -34,12 +34,13 @@ class TimeRNN(TimeRecurrent):
         xs, A = self.begin(xs)
         T, N, H = A.shape
         hs = np.empty((T + 1, N, H), dtype=A.dtype)  # index t before step t
-        (hs[0],) = self.first_states(N)
-        kernels.affine(xs, Wx, b, out=A)
-        with kernels.one_thread_if_small(hs[0], Wh):
-            for t in range(T):
-                A[t] += hs[t] @ Wh
-                self._activate(A[t], out=hs[t + 1])
+        first, relu = self.first_states(N), self.nonlinearity == "relu"
+        if not kernels.rnn_forward(xs, Wx, Wh, b, first, A, hs, relu):
+            kernels.affine(xs, Wx, b, out=A)
+            with kernels.one_thread_if_small(hs[0], Wh):
+                for t in range(T):
+                    A[t] += hs[t] @ Wh
+                    self._activate(A[t], out=hs[t + 1])
         self.state = (hs[T].copy(),)
         self.cache = (xs, hs)
         return read_only(batch_first(hs[1:]))
@@ -50,11 +51,13 @@ class TimeRNN(TimeRecurrent):
         xs, hs = self.saved()
         (T, N, H) = hs[1:].shape
         dhs, dh = self.begin_backward(dhs, (T, N, H))
-        dA = self._slope(hs[1:])
-        with kernels.one_thread_if_small(dh, Wh):
-            for t in reversed(range(T)):
-                dA[t] *= dhs[t] + dh
-                dh = dA[t] @ Wh.T
+        dA = kernels.rnn_backward(Wh, hs, dhs, dh, self.nonlinearity == "relu")
+        if dA is None:
+            dA = self._slope(hs[1:])
+            with kernels.one_thread_if_small(dh, Wh):
+                for t in reversed(range(T)):
+                    dA[t] *= dhs[t] + dh
+                    dh = dA[t] @ Wh.T
         self.dstate = (dh,)
         return self.back_project(xs, hs[:T], dA, dA)
 

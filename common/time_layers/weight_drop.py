@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 
 from common.base_layer import Layer, check_ratio
+from common.kernels.passes import drop
 from common.masks import Masks
 from common.np import Array, np
 from common.time_layers.wrapper import TimeWrapper
@@ -75,8 +76,7 @@ class TimeWeightDrop(TimeWrapper):
         shapes = [dropped.shape for dropped in self._dropped]
         masks, scale = self.masks.shared(self.dropout_ratio, *shapes)
         for k, kept, dropped in zip(self._chosen, masks, self._dropped, strict=True):
-            np.multiply(self.params[k], kept, out=dropped)
-            dropped *= scale
+            drop(self.params[k], kept, scale, out=dropped)
         self._give(self._dropped)
         hs = self.layer.forward(xs)
         self.cache = (masks, scale, hs.shape)
@@ -89,6 +89,5 @@ class TimeWeightDrop(TimeWrapper):
         dxs = self.layer.backward(dhs, *dstates)
         for k, kept in zip(self._chosen, masks, strict=True):
             dW = self.grads[k]  # the wrapped layer writes it anew each time
-            dW *= kept
-            dW *= scale
+            drop(dW, kept, scale, out=dW)
         return dxs

@@ -2,13 +2,12 @@
    them. */
 
 #pragma once
-#include <stdint.h>
-#include <string.h>
+#include "either.h"
 
 /* exp(x) = 2^n * exp(r) with |r| <= ln(2) / 2, and exp(r) by a polynomial (Moshier, Cephes expf).
    Accurate to 2 units in the last place for -87 < x < 88; x is clamped to that range. NaN stays
    NaN. */
-static inline float fast_exp(float given)
+EITHER float fast_exp(float given)
 {
     float x = given < -87.0f ? -87.0f : given;
     x = x > 88.0f ? 88.0f : x;
@@ -31,10 +30,10 @@ static inline float fast_exp(float given)
     return given == given ? p : given;
 }
 
-static inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+EITHER float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
 /* tanh(x) = 1 - 2 / (exp(2x) + 1); near 0, where that loses digits, the Taylor series */
-static inline float fast_tanh(float x)
+EITHER float fast_tanh(float x)
 {
     float far = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
     float s = x * x;

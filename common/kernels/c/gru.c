@@ -28,7 +28,7 @@
 
    Here each thread of the team computes some of the units u for all sequences. */
 
-#include "elementwise.h"
+#include "gru_unit.h"
 #include "recurrent.h"
 
 typedef struct {
@@ -42,8 +42,8 @@ static void mix(int64_t units, const float *restrict r, const float *restrict z,
                 const float *restrict hn, const float *restrict h_prev, float *restrict h)
 {
     for (int64_t u = 0; u < units; u++) {
-        n[u] = fast_tanh(n[u] + r[u] * hn[u]);
-        h[u] = n[u] + z[u] * (h_prev[u] - n[u]);
+        n[u] = gru_candidate(n[u], r[u], hn[u]);
+        h[u] = gru_mix(z[u], n[u], h_prev[u]);
     }
 }
 
@@ -97,15 +97,12 @@ static void back_through_gates(int64_t units, int64_t H, const float *restrict r
 {
     const float *z = r + H, *n = z + H;
     for (int64_t u = 0; u < units; u++) {
-        float dhu = up[u] + dh[u];
-        float dn = dhu * (1.0f - z[u]) * (1.0f - n[u] * n[u]);
-        float dr = dn * hn[u] * r[u] * (1.0f - r[u]);
-        float dz = dhu * (h_prev[u] - n[u]) * z[u] * (1.0f - z[u]);
-        d[u] = d_side[u] = dr;
-        d[H + u] = d_side[H + u] = dz;
-        d[2 * H + u] = dn;
-        d_side[2 * H + u] = dn * r[u];
-        dh[u] = dhu * z[u];
+        gru_gradient of = gru_back(r[u], z[u], n[u], hn[u], h_prev[u], up[u] + dh[u]);
+        d[u] = d_side[u] = of.r;
+        d[H + u] = d_side[H + u] = of.z;
+        d[2 * H + u] = of.n;
+        d_side[2 * H + u] = of.hn;
+        dh[u] = of.h_prev;
     }
 }
 

@@ -29,7 +29,7 @@
 
    Here each thread of the team computes some of the units u for all sequences. */
 
-#include "elementwise.h"
+#include "lstm_unit.h"
 #include "recurrent.h"
 
 /* The two lines for c and h, for the units of one thread in one row. */
@@ -38,8 +38,9 @@ static void forget_and_add(int64_t units, const float *restrict f, const float *
                            const float *restrict c_prev, float *restrict c, float *restrict h)
 {
     for (int64_t u = 0; u < units; u++) {
-        c[u] = f[u] * c_prev[u] + g[u] * i[u];
-        h[u] = o[u] * fast_tanh(c[u]);
+        lstm_state next = lstm_forget_and_add(f[u], g[u], i[u], o[u], c_prev[u]);
+        c[u] = next.c;
+        h[u] = next.h;
     }
 }
 
@@ -96,13 +97,13 @@ static void back_through_gates(int64_t units, int64_t H, const float *restrict f
 {
     const float *g = f + H, *i = g + H, *o = i + H;
     for (int64_t u = 0; u < units; u++) {
-        float dhu = up[u] + dh[u], tanh_c = fast_tanh(c[u]);
-        float dcu = dc[u] + dhu * o[u] * (1.0f - tanh_c * tanh_c);
-        d[u] = dcu * c_prev[u] * f[u] * (1.0f - f[u]);
-        d[H + u] = dcu * i[u] * (1.0f - g[u] * g[u]);
-        d[2 * H + u] = dcu * g[u] * i[u] * (1.0f - i[u]);
-        d[3 * H + u] = dhu * tanh_c * o[u] * (1.0f - o[u]);
-        dc[u] = dcu * f[u];
+        lstm_gradient of =
+            lstm_back(f[u], g[u], i[u], o[u], c_prev[u], c[u], up[u] + dh[u], dc[u]);
+        d[u] = of.f;
+        d[H + u] = of.g;
+        d[2 * H + u] = of.i;
+        d[3 * H + u] = of.o;
+        dc[u] = of.c_prev;
         dh[u] = 0;
     }
 }

@@ -22,10 +22,10 @@
    No word depends on another, so LANES blocks go through a round side by side, and each thread
    computes other elements. */
 
+#include "philox_round.h"
 #include "threads.h"
-#include <string.h>
 
-enum { ROUNDS = 10, LANES = 64 };         /* LANES: blocks side by side, for vector code */
+enum { LANES = 64 };                      /* blocks side by side, for vector code */
 enum { CHUNK = 256, BYTES = CHUNK * 16 }; /* blocks that one thread takes at a time; their bytes */
 _Static_assert(CHUNK % LANES == 0, "lanes that are not asked for need room too");
 
@@ -46,15 +46,8 @@ static void lanes(const source *s, uint32_t stream, uint32_t first, uint32_t *re
         x3[i] = s->layer;
     }
     for (int round = 0; round < ROUNDS; round++) {
-        for (int i = 0; i < LANES; i++) {
-            uint64_t p0 = (uint64_t)0xD2511F53u * x0[i], p1 = (uint64_t)0xCD9E8D57u * x2[i];
-            x0[i] = (uint32_t)(p1 >> 32) ^ x1[i] ^ k0;
-            x1[i] = (uint32_t)p1;
-            x2[i] = (uint32_t)(p0 >> 32) ^ x3[i] ^ k1;
-            x3[i] = (uint32_t)p0;
-        }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        for (int i = 0; i < LANES; i++) philox_round(&x0[i], &x1[i], &x2[i], &x3[i], k0, k1);
+        philox_next_key(&k0, &k1);
     }
     for (int i = 0; i < LANES; i++) {
         words[4 * i] = x0[i];

@@ -1,4 +1,4 @@
-"""What the C files say about themselves."""
+"""What the files in C and CUDA C say about themselves."""
 
 import re
 from pathlib import Path
@@ -9,10 +9,13 @@ from common import kernels
 from common.kernels import build
 
 FOLDER = Path(kernels.__file__).parent
-SOURCES = sorted(path for path in build.SOURCES.iterdir() if path.suffix in (".c", ".h"))
+FOLDERS = [build.SOURCES, FOLDER / "cuda"]
+SOURCES = sorted(
+    p for folder in FOLDERS for p in folder.iterdir() if p.suffix in (".c", ".cu", ".h")
+)
 
 
-@pytest.mark.parametrize("source", [p for p in SOURCES if p.suffix == ".c"], ids=lambda p: p.name)
+@pytest.mark.parametrize("source", [p for p in SOURCES if p.suffix != ".h"], ids=lambda p: p.name)
 def test_each_kernel_has_the_naive_loop_that_it_stands_for_in_its_comment(source):
     first_comment = source.read_text(encoding="utf-8").partition("*/")[0]
     assert re.search(r"naive (\w+ )?(loop|form)", " ".join(first_comment.split()))
@@ -20,4 +23,5 @@ def test_each_kernel_has_the_naive_loop_that_it_stands_for_in_its_comment(source
 
 def test_the_page_on_the_kernels_lists_every_file():
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert {path.name for path in SOURCES} == set(re.findall(r"\]\(c/([\w.]+)\)", page))
+    listed = set(re.findall(r"\]\(((?:c|cuda)/[\w.]+)\)", page))
+    assert {f"{path.parent.name}/{path.name}" for path in SOURCES} == listed

@@ -1,0 +1,61 @@
+/* Passes over whole arrays (common/kernels/passes.py); the C kernels are common/kernels/c/vectors.c.
+
+   The naive loops stand above the kernels, for i = 0 .. length - 1. Here each thread takes an element,
+   or every so many-th of them. */
+
+#include "block.h"
+
+enum { CHUNK = 4096 }; /* elements whose squares one block adds up */
+
+/* x[i] += a * y[i] */
+extern "C" __global__ void add_scaled(float *x, float a, const float *y, int64_t length)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < length) x[i] += a * y[i];
+}
+
+/* x[i] *= a */
+extern "C" __global__ void scale(float *x, float a, int64_t length)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < length) x[i] *= a;
+}
+
+/* x[i] -= rate[i] * y[i] - pull[i] * (target[i] - x[i]) */
+extern "C" __global__ void descend(float *x, const float *y, const float *target, const float *rate,
+                                   const float *pull, int64_t length)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < length) x[i] -= rate[i] * y[i] - pull[i] * (target[i] - x[i]);
+}
+
+/* sums[i / CHUNK] += y[i] * y[i] */
+extern "C" __global__ void squares(const float *y, double *sums, int64_t length)
+{
+    const int64_t begin = (int64_t)blockIdx.x * CHUNK, end = min(begin + CHUNK, length);
+    double sum = 0.0;
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) sum += (double)y[i] * y[i];
+    sum = sum_of_block(sum);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+/* total += sums[i]; root = sqrt(total) */
+extern "C" __global__ void root_of_sum(const double *sums, double *root, int64_t length)
+{
+    double sum = 0.0;
+    for (int64_t i = threadIdx.x; i < length; i += blockDim.x) sum += sums[i];
+    sum = sum_of_block(sum);
+    if (threadIdx.x == 0) *root = sqrt(sum);
+}
+
+/* x[i] -= lr * (rate * y[i] + decay * x[i]), where rate brings a gradient of that norm to max_norm if
+   it is longer (clip_grads and SGD of common/optimizer.py) */
+extern "C" __global__ void clip_and_descend(float *x, const float *y, const double *norm,
+                                            double max_norm, double lr, double decay, int64_t length)
+{
+    const double rate = max_norm / (*norm + 1e-6); /* 1e-6 as in PyTorch */
+    const float by = (float)(lr * (rate > 1.0 ? 1.0 : rate)), keep = (float)(1.0 - lr * decay);
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < length;
+         i += (int64_t)gridDim.x * blockDim.x)
+        x[i] = keep * x[i] - by * y[i];
+}
