@@ -26,7 +26,7 @@ from common import kernels
 from common.files.model_state import named_params
 from common.kernels.passes import add_rows
 from common.kernels.threads import threads_are_named, usable_cores, use_threads
-from common.np import Array, Scalar, memory_address, np, to_cpu
+from common.np import Array, Scalar, memory_address, np, number, to_cpu
 from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import num_counted
 from common.processes import Processes
@@ -135,7 +135,7 @@ class DataParallelTrainer(RnnlmTrainer):
         for masks in model.masks():
             masks.first_stream = rows.start
         own = num_counted(model, t[rows])
-        of_targets = 1.0 if model.sums_loss else float(own / max(num_counted(model, t), 1))
+        of_targets = 1.0 if model.sums_loss else number(own / np.maximum(num_counted(model, t), 1))
         of_penalties = self._numbers[self.processes.rank] / N
         self._shares = of_targets, of_penalties
         loss, penalty = model.forward(x[rows], t[rows]), model.penalty * of_penalties

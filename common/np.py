@@ -19,8 +19,10 @@ __all__ = [
     "Array",
     "Scalar",
     "array_of",
+    "ids_on_device",
     "memory_address",
     "np",
+    "number",
     "same_elements",
     "to_cpu",
     "to_gpu",
@@ -117,6 +119,48 @@ def array_of(x: Any) -> Array:
     return x if hasattr(x, "dtype") else numpy.asarray(x)
 
 
+PIECE = 1 << 26  # ids that lie on the device at a time, of inputs and of targets each
+
+
+def ids_on_device(model: Any, *ids: Array) -> tuple[Any, ...]:
+    """Ids of a whole text, ready to be read window by window: ``ids[:, window]``.
+
+    On the CPU they are what was given. On a GPU they go over now, so that no window is waited for;
+    a text of more than PIECE ids goes over piece by piece. What is there is not looked at by the
+    layers, so ``model.expect_ids`` is asked to look first, on the host. The ids of a model that has
+    no such method stay on the host, and its layers take each window over.
+
+    Args:
+        model: has ``expect_ids(*ids)``.
+        ids: each (N, length).
+
+    Raises:
+        ValueError: for an id out of range.
+    """
+    if not (config.GPU and hasattr(model, "expect_ids")):
+        return ids
+    model.expect_ids(*ids)
+    return tuple(_Pieces(each) if isinstance(each, numpy.ndarray) else each for each in ids)
+
+
+class _Pieces:
+    """Ids (N, length) whose columns go to the device as they are asked for, PIECE ids at a time."""
+
+    def __init__(self, ids: numpy.ndarray) -> None:
+        self.ids, self.width = ids, max(1, PIECE // len(ids))
+        self.first = self.end = 0
+        self.piece: Any = None  # columns first .. end, in memory column after column
+
+    def __getitem__(self, index: tuple[slice, slice]) -> Array:
+        rows, window = index
+        if not self.first <= window.start <= window.stop <= self.end:
+            self.first, self.piece = window.start, None
+            self.end = max(window.stop, min(self.first + self.width, self.ids.shape[1]))
+            columns = self.ids[:, self.first : self.end]
+            self.piece = to_gpu(numpy.ascontiguousarray(columns.T)).T
+        return self.piece[rows, window.start - self.first : window.stop - self.first]
+
+
 def to_gpu(x: Array) -> Array:
     """Copy of ``x`` on the GPU (``x`` itself if it is there already)."""
     return _cupy().asarray(x)
@@ -125,6 +169,11 @@ def to_gpu(x: Array) -> Array:
 def to_cpu(x: Array) -> numpy.ndarray:
     """Copy of ``x`` as a NumPy array (``x`` itself if it is one already)."""
     return x if isinstance(x, numpy.ndarray) else numpy.asarray(x.get() if hasattr(x, "get") else x)
+
+
+def number(x: Scalar) -> Scalar:
+    """``x`` in float64: a Python float, or on a GPU an array that nobody waits for."""
+    return x.astype("float64") if hasattr(x, "get") else float(x)
 
 
 def memory_address(x: Array) -> int:

@@ -150,6 +150,23 @@ class LanguageModel(BaseModel):
             dhs = layer.backward(dhs)
             yield layer
 
+    def expect_ids(self, xs: Array, ts: Array) -> None:
+        """Check the ids of a text on the host, as the layers check those of a window there.
+
+        Args:
+            xs: ids of any shape.
+            ts: targets of any shape.
+
+        Raises:
+            TypeError: where they are not integers.
+            ValueError: where one is out of range.
+        """
+        num_ids = len(self.layers[-1].params[-1])
+        self.layers[0].expect_ids("xs", xs, num_ids)
+        if isinstance(ts, numpy.ndarray):
+            ts = ts[ts != self.loss_layer.ignore_label]
+        self.loss_layer.expect_ids("ts", ts, num_ids)
+
     def set_output_bias(self, counts: Array) -> None:
         """Let the model begin at the frequencies of the tokens, ready to learn what differs.
 

@@ -25,6 +25,7 @@ __all__ = [
     "norm",
     "scale",
     "subtract_at",
+    "take_rows",
 ]
 
 SMALL = 1 << 16  # elements; a pass over them takes as long as waking a thread
@@ -45,6 +46,17 @@ def _library(x: Array, *others: Array) -> kernels.Library | None:
 def _apart(x: Array, y: Array) -> Array:
     """``y``, or a copy where it lies in the memory of ``x``, which is changed block by block."""
     return y.copy() if kernels.shares_memory(x, y) else y
+
+
+def take_rows(table: Array, ids: Array) -> Array:
+    """Copies of the rows ``table[ids]``, (V, D) and (...) -> (..., D).
+
+    A single id may lie on the host, such as a token that was drawn there: a slice of the table on a
+    device needs no transfer.
+    """
+    if isinstance(ids, numpy.ndarray) and not isinstance(table, numpy.ndarray):
+        return table[int(ids.item())].copy().reshape(*ids.shape, -1)
+    return table.take(ids, axis=0)  # faster than table[ids]
 
 
 def add_rows(table: Array, ids: Array, rows: Array) -> None:
@@ -69,6 +81,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
                 f"add_rows: expected ids in 0..{len(table) - 1}, got {low if low < 0 else high}"
             )
     rows = _apart(table, rows)
+    ids = ids if isinstance(table, numpy.ndarray) else np.asarray(ids)
     compiled = kernels.library_to_write(in_order(table), rows)
     if compiled is not None:
         ids = np.ascontiguousarray(ids, dtype="int64")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 
 from common.base_layer import Layer, batch_first, check_ratio, time_major
-from common.kernels.passes import add_rows
+from common.kernels.passes import add_rows, take_rows
 from common.masks import Masks
 from common.np import Array, array_of
 
@@ -55,8 +55,8 @@ class TimeEmbedding(Layer):
         xs = array_of(xs)
         self.expect_shape("xs", xs, "N", "T")
         self.expect_ids("xs", xs, len(W))
-        ids = time_major(xs)
-        ys = W.take(ids, axis=0)  # faster than W[ids]
+        ids = xs.T if xs.size == 1 else time_major(xs)  # a single one can stay on the host
+        ys = take_rows(W, ids)
         mask = None
         if self.dropout_ratio and self.train_flg:
             # Drawing for all V words takes less time than finding those that occur.
