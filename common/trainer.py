@@ -37,7 +37,7 @@ from common.base_layer import check_sizes, seed_of
 from common.divergence import DivergenceError, first_not_finite
 from common.files import model_state
 from common.kernels.passes import all_finite, norm
-from common.np import Array, Scalar, array_of, ids_on_device, np
+from common.np import Array, Scalar, array_of, ids_on_device, np, plus
 from common.optimizer import Optimizer, UniqueParameters, clip_grads
 from common.perplexity.protocols import num_counted, perplexity_of, streams, sum_of_loss
 from common.plotting import Status, draw_curve
@@ -238,7 +238,7 @@ class Trainer:
                 for name, value in (("loss", loss), ("norm of the gradients", before)):
                     if trouble is None and not math.isfinite(value):
                         trouble = f"the {name} is {float(value)}"
-        return loss - penalty, trouble
+        return plus(loss, -penalty), trouble
 
     def _forward(self, x: Array, t: Array) -> tuple[Scalar, Scalar]:
         """The loss, and what penalties have added to it."""

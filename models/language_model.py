@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy
@@ -12,7 +12,7 @@ from common import kernels
 from common.base_layer import KeptState, Layer, TimeRecurrent, check_sizes
 from common.base_model import BaseModel
 from common.kernels.passes import draw
-from common.np import Array, Scalar, np, to_cpu
+from common.np import Array, Scalar, np, plus, to_cpu
 from common.perplexity.protocols import evaluation, windows
 from common.time_layers import (
     TimeAffine,
@@ -124,7 +124,7 @@ class LanguageModel(BaseModel):
         0 after an evaluation, and for a model without such layers. The perplexity of a window is
         exp(loss - penalty).
         """
-        return sum(layer.penalty for layer in self.layers if isinstance(layer, Layer))
+        return reduce(plus, (x.penalty for x in self.layers if isinstance(x, Layer)), 0.0)
 
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar, for ids ``xs`` and the ids ``ts`` that follow them, both (N, T).
@@ -133,7 +133,7 @@ class LanguageModel(BaseModel):
         """
         hs = self.run(self.layers_below_loss, xs, train_flg)
         self.loss_layer.train_flg = train_flg
-        return self.loss_of(hs, ts) + self.penalty
+        return plus(self.loss_of(hs, ts), self.penalty)
 
     def backward(self, dout: float = 1) -> Any:
         """Write every gradient; ``dout`` scales those of the penalties too."""

@@ -14,7 +14,7 @@ import numpy
 
 from common import kernels
 from common.kernels import address, in_order
-from common.np import Array, Scalar, np
+from common.np import Array, Scalar, in_one_piece, np
 
 __all__ = [
     "add_rows",
@@ -24,6 +24,7 @@ __all__ = [
     "draw",
     "norm",
     "scale",
+    "scale_all",
     "subtract_at",
     "take_rows",
 ]
@@ -176,6 +177,12 @@ def scale(x: Array, factor: Array | float) -> None:
     kernels.over_rows(work, x)
 
 
+def scale_all(arrays: Sequence[Array], factor: Array | float) -> None:
+    """``scale`` for each of them, or once for all of one memory."""
+    for array in in_one_piece(arrays)[0]:
+        scale(array, factor)
+
+
 def _is_normal(factor: Scalar) -> bool:
     """Whether float32 holds it with all its digits, or it is 0, infinite or NaN."""
     return not 0 < abs(factor) < TINY
@@ -187,6 +194,7 @@ def norm(arrays: Sequence[Array]) -> Scalar:
     It has the arrays' dtype; float64 where that cannot hold it, and on a GPU. It is finite where
     all elements are, unless even float64 cannot hold it.
     """
+    (arrays,) = in_one_piece(arrays)
     with numpy.errstate(over="ignore"):  # it is computed again
         total = np.sqrt(sum(_squares(array) for array in arrays))
     # Above 1e-14 the squares that are lost below float32's least number, 1e-38, do not count.

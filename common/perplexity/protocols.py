@@ -18,7 +18,7 @@ from inspect import signature
 from typing import Any
 
 from common.base_layer import check_sizes
-from common.np import Array, Scalar, array_of, ids_on_device, number
+from common.np import Array, Scalar, array_of, as_float64, ids_on_device
 from common.plotting import progress
 
 __all__ = [
@@ -147,7 +147,7 @@ def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> flo
     ):
         for window in windows(length, time_size):
             loss = model.forward(*(ids[:, window] for ids in on_device), **options)
-            total = total + number(sum_of_loss(model, loss, num_counted(model, ts[:, window])))
+            total = total + as_float64(sum_of_loss(model, loss, num_counted(model, ts[:, window])))
             bar.update(N * (window.stop - window.start))
     return float(total) / num_targets
 

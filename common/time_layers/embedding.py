@@ -61,8 +61,7 @@ class TimeEmbedding(Layer):
         if self.dropout_ratio and self.train_flg:
             # Drawing for all V words takes less time than finding those that occur.
             (kept,), scale = self.masks.shared(self.dropout_ratio, (len(W),))
-            mask = kept.astype(W.dtype)
-            mask *= scale
+            mask = kept.astype(W.dtype) * scale
             ys *= mask[ids][..., None]
         self.cache = (ids, mask) if self.train_flg or not self.dropout_ratio else None
         return batch_first(ys)
@@ -71,9 +70,8 @@ class TimeEmbedding(Layer):
         """(N, T, D) -> nothing, since ids have no gradient; writes dW."""
         ids, mask = self.saved()
         (dW,) = self.grads
-        T, N = ids.shape
-        self.expect_shape("dys", dys, N, T, dW.shape[1])
-        ids, rows = ids.reshape(-1), time_major(dys, dW.dtype).reshape(T * N, -1)
+        self.expect_shape("dys", dys, *ids.T.shape, dW.shape[1])
+        ids, rows = ids.reshape(-1), time_major(dys, dW.dtype).reshape(ids.size, -1)
         if mask is not None:
             rows = rows * mask[ids][:, None]
         if not self.accumulate:

@@ -55,7 +55,7 @@ class TimeAffine(Layer):
 
 
 def read_targets(
-    layer: Layer, ts: Array, shape: tuple[int, int, int], ignore_label: int
+    layer: Layer, ts: Array, N: int, T: int, V: int, ignore_label: int
 ) -> tuple[Array, Array]:
     """Targets (N, T), or one-hot (N, T, V), as class ids (T N,), and which of them count.
 
@@ -63,16 +63,16 @@ def read_targets(
         ValueError: in the layer's name, where the shape does not fit (N, T, V) or a target is out
             of range.
     """
-    N, T, V = shape
     ts = array_of(ts)
     if ts.ndim == 3:
         layer.expect_shape("ts", ts, N, T, V)
         ts = ts.argmax(axis=2)
     layer.expect_shape("ts", ts, N, T)
-    layer.expect_ids("ts", ts * (ts != ignore_label), V)
-    ts = time_major(ts).reshape(-1)
+    ts = ts.swapaxes(0, 1)  # (T, N)
     counts = ts != ignore_label
-    return np.where(counts, ts, 0), counts
+    ts = ts * counts
+    layer.expect_ids("ts", ts, V)  # on the host, if they are there
+    return np.asarray(ts).reshape(-1), np.asarray(counts).reshape(-1)
 
 
 class TimeSoftmaxWithLoss(Layer):
@@ -96,7 +96,7 @@ class TimeSoftmaxWithLoss(Layer):
         """
         self.expect_shape("xs", xs, "N", "T", "V")
         N, T, V = xs.shape
-        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
+        ts, counts = read_targets(self, ts, N, T, V, self.ignore_label)
         num_targets = np.maximum(counts.sum(), 1)
         rows = np.arange(T * N)
         xs = time_major(xs).reshape(T * N, V)
@@ -151,7 +151,7 @@ class TimeOutputWithLoss(Layer):
         self.expect_shape("xs", xs, "N", "T", H)
         self.cache = None
         N, T, _ = xs.shape
-        ts, counts = read_targets(self, ts, (N, T, V), self.ignore_label)
+        ts, counts = read_targets(self, ts, N, T, V, self.ignore_label)
         xs = time_major(xs, W.dtype).reshape(T * N, H)
         of_targets = W.T[ts]  # (N T, H)
         return xs, ts, counts, of_targets, (xs * of_targets).sum(axis=1) + b[ts]

@@ -45,8 +45,14 @@ class DeviceArray:
         for name in ("shape", "dtype", "ndim", "size", "itemsize", "strides", "nbytes")
     )
     T = property(lambda self: DeviceArray(self._values.T))
+    base = property(lambda self: self._base())
     flags = property(lambda self: Flags(self._values.flags))
     data = property(lambda self: Memory(self._values.__array_interface__["data"][0]))
+
+    def _base(self):
+        """The array that owns the memory, of a view; CuPy has it as NumPy has."""
+        base = self._values.base
+        return DeviceArray(base) if isinstance(base, numpy.ndarray) else None
 
     def __getattr__(self, name):
         if name in NDARRAY:
