@@ -54,5 +54,10 @@ class RawKernel:
         counters.launch(self.name)
         self._run(grid, block, args, shared_mem=shared_mem)
 
-    def __getattr__(self, name):  # max_dynamic_shared_size_bytes, num_regs ...
-        return getattr(self._run, name)
+    @property
+    def max_dynamic_shared_size_bytes(self):
+        return self._run.max_dynamic_shared_size_bytes
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size):
+        self._run.max_dynamic_shared_size_bytes = size

@@ -6,6 +6,7 @@ that computes has waited for it, and not a number before.
 
 import ctypes
 import functools
+import importlib
 import importlib.machinery
 import itertools
 import operator
@@ -97,6 +98,16 @@ class Device:
     def use(self):
         _device.number = self.id
         return self
+
+    @property
+    def attributes(self):
+        """Some of CUDA's, of the device that ``tests.cuda_on_cpu`` stands for."""
+        header = importlib.import_module("tests.cuda_on_cpu")
+        return {
+            "MultiProcessorCount": header.MULTIPROCESSORS,
+            "MaxSharedMemoryPerBlockOptin": header.SHARED_MEMORY,
+            "CooperativeLaunch": 1,
+        }
 
 
 # ---- NCCL ----
