@@ -10,7 +10,7 @@ from common.base_layer import Layer
 from common.files import model_state
 from common.kernels import share_workspace
 from common.masks import Masks
-from common.np import Array, Scalar, memory_address, np, same_elements
+from common.np import Array, Scalar, lay_side_by_side, memory_address, np, same_elements
 
 __all__ = ["BaseModel", "np"]
 
@@ -45,11 +45,9 @@ class BaseModel:
         """
         self.layers, self.loss_layer = layers, loss_layer
         share_workspace([*layers, loss_layer])
-        all_masks = self.masks()
-        for number, masks in enumerate(all_masks):
+        for number, masks in enumerate(all_masks := self.masks()):
             masks.seed, masks.layer = all_masks[0].seed, number
-        self.params, self.grads = [], []
-        gradient_at: dict[int, int] = {}
+        self.params, self.grads, gradient_at = [], [], {}
         for layer in layers:
             for param, grad in zip(layer.params, layer.grads, strict=True):
                 if memory_address(param) not in gradient_at:
@@ -61,6 +59,7 @@ class BaseModel:
                         f"{type(self).__name__}: a parameter of {type(layer).__name__} is tied to "
                         "an earlier one, but its gradient is an array of its own"
                     )
+        lay_side_by_side(self._replace, self.params, self.grads)
 
     def predict(self, xs: Array, train_flg: bool = False) -> Array:
         """Scores of the last layer; dropout is on only while ``train_flg``."""
@@ -165,7 +164,14 @@ class BaseModel:
                 f"{type(self).__name__}.replace_gradients: expected an array for each gradient, of "
                 "its shape"
             )
-        before = list(self.grads)
+        self._replace(self.grads, arrays)
+
+    def _replace(self, before: Sequence[Array], arrays: Sequence[Array]) -> None:
+        """Put each of ``arrays`` where the one of ``before`` stands, in this model and its layers.
+
+        Both are parameters, or both gradients.
+        """
+        before = list(before)
         for places, at in self._array_places():
             for old, new in zip(before, arrays, strict=True):
                 if same_elements(places[at], old):
@@ -251,6 +257,7 @@ class BaseModel:
             tied = kept[place].T if transposed else kept[place]
             if not same_elements(arrays[at], tied):
                 arrays[at] = tied
+        lay_side_by_side(self._replace, self.params, self.grads)
 
     def _array_places(self) -> Iterator[tuple[list[Array], int]]:
         """Every place in a list where a parameter or a gradient stands, of any layer held here."""

@@ -26,7 +26,7 @@ from common import kernels
 from common.files.model_state import named_params
 from common.kernels.passes import add_rows
 from common.kernels.threads import threads_are_named, usable_cores, use_threads
-from common.np import Array, Scalar, memory_address, np, to_cpu
+from common.np import Array, Scalar, as_float64, memory_address, np, padded_size, part_like, to_cpu
 from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import num_counted
 from common.processes import Processes
@@ -109,18 +109,17 @@ class DataParallelTrainer(RnnlmTrainer):
             if layer is self._rows_of:
                 continue
             finished_by |= {memory_address(grad): k for grad in layer.grads}
-        step = kernels.ALIGNMENT // self.model.grads[0].dtype.itemsize
         groups: list[list[int]] = [[] for _ in range(len(order) + 1)]  # of gradients, by layer
         for at, grad in enumerate(self.model.grads):
             groups[finished_by.get(memory_address(grad), len(order))].append(at)
-        sizes = [-(-grad.size // step) * step for grad in self.model.grads]
+        sizes = list(map(padded_size, self.model.grads))
         memory = np.zeros(sum(sizes), dtype=self.model.grads[0].dtype)
         views, end, begun = list(self.model.grads), 0, 0
         self._buckets = [memory[:0]] * len(order)
         last = max(finished_by.values())
         for k, group in enumerate(groups):
             for at in group:
-                views[at] = _view(memory[end:], views[at])
+                views[at] = part_like(memory[end:], views[at])
                 end += sizes[at]
             if k <= last and ((end - begun) * memory.itemsize >= BUCKET or k == last):
                 self._buckets[k], begun = memory[begun:end], end
@@ -134,8 +133,8 @@ class DataParallelTrainer(RnnlmTrainer):
         rows = self.processes.rows(N)
         for masks in model.masks():
             masks.first_stream = rows.start
-        own = num_counted(model, t[rows])
-        of_targets = 1.0 if model.sums_loss else float(own / max(num_counted(model, t), 1))
+        own, everyone = (num_counted(model, ids) for ids in (t[rows], t))
+        of_targets = 1.0 if model.sums_loss else as_float64(own / np.maximum(everyone, 1))
         of_penalties = self._numbers[self.processes.rank] / N
         self._shares = of_targets, of_penalties
         loss, penalty = model.forward(x[rows], t[rows]), model.penalty * of_penalties
@@ -298,9 +297,3 @@ def differing_weights(model: Any, processes: Processes) -> str:
                 f"{', '.join(wrong)}"
             )
     return ""
-
-
-def _view(memory: Array, like: Array) -> Array:
-    """The beginning of ``memory`` in the shape and the order of ``like``."""
-    part = memory[: like.size]
-    return part.reshape(like.shape) if like.flags.c_contiguous else part.reshape(like.T.shape).T

@@ -1,7 +1,7 @@
 """What a layer drops: masks that depend on the seed, the layer, the pass and the stream alone.
 
 Another layer, another batch size, another device or process changes no mask. The bits come from
-``common.kernels.philox``; they are drawn on the CPU, so every device has the same.
+``common.kernels.philox`` and are drawn where they are used; every device has the same.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy
 
-from common.base_layer import batch_first, seed_of
+from common.base_layer import seed_of
 from common.kernels.philox import SHARED, keep, random_words, threshold_of
-from common.np import Array, np
+from common.np import Array
 
 __all__ = ["Masks"]
 
@@ -62,8 +62,7 @@ class Masks:
             Which elements stay (N, T, D), in memory time first, and the scale of those that do.
         """
         place = self.seed, self.layer, self._next_pass(), self.first_stream
-        kept = keep(ratio, (N, T, D), *place)
-        return batch_first(np.asarray(batch_first(kept))), _scale(ratio)
+        return keep(ratio, (N, T, D), *place), _scale(ratio)
 
     def shared(self, ratio: float, *shapes: tuple[int, ...]) -> tuple[list[Array], float]:
         """The masks of the next pass for arrays that all sequences share.
@@ -78,7 +77,7 @@ class Masks:
         place = self.seed, self.layer, self._next_pass()
         sizes = [(1, 1, math.prod(shape)) for shape in shapes]
         masks = [keep(ratio, size, *place, SHARED + k) for k, size in enumerate(sizes)]
-        return [np.asarray(m.reshape(s)) for m, s in zip(masks, shapes, strict=True)], _scale(ratio)
+        return [m.reshape(s) for m, s in zip(masks, shapes, strict=True)], _scale(ratio)
 
     def drawn(self, probabilities: numpy.ndarray) -> numpy.ndarray:
         """Which of several are drawn in the next pass, each with its own probability.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -18,11 +19,19 @@ from common import config
 __all__ = [
     "GPU",
     "Array",
+    "Parts",
     "Scalar",
     "array_of",
+    "as_float64",
+    "ids_on_device",
+    "in_one_piece",
+    "lay_side_by_side",
     "memory_address",
     "np",
     "on_device",
+    "padded_size",
+    "part_like",
+    "plus",
     "same_elements",
     "to_cpu",
     "to_gpu",
@@ -31,6 +40,8 @@ __all__ = [
 # A cupy.ndarray has the same methods; a type checker knows it by this name too.
 Array = numpy.ndarray[Any, numpy.dtype[Any]]
 Scalar = Any  # a number, or an array without axes that may still be on the device
+
+ALIGNMENT = 64  # bytes between the beginnings of two arrays in one memory, a multiple of them
 
 INSTALL = (
     "Install 'time-layers[gpu-cuda12]' or 'time-layers[gpu-cuda13]' to match the CUDA driver: they "
@@ -130,6 +141,48 @@ def array_of(x: Any) -> Array:
     return x if hasattr(x, "dtype") else numpy.asarray(x)
 
 
+PIECE = 1 << 26  # ids that lie on the device at a time, of inputs and of targets each
+
+
+def ids_on_device(model: Any, *ids: Array) -> tuple[Any, ...]:
+    """Ids of a whole text, ready to be read window by window: ``ids[:, window]``.
+
+    On the CPU they are what was given. On a GPU they go over now, so that no window is waited for;
+    a text of more than PIECE ids goes over piece by piece. What is there is not looked at by the
+    layers, so ``model.expect_ids`` is asked to look first, on the host. The ids of a model that has
+    no such method stay on the host, and its layers take each window over.
+
+    Args:
+        model: has ``expect_ids(*ids)``.
+        ids: each (N, length).
+
+    Raises:
+        ValueError: for an id out of range.
+    """
+    if not (config.GPU and hasattr(model, "expect_ids")):
+        return ids
+    model.expect_ids(*ids)
+    return tuple(_Pieces(each) if isinstance(each, numpy.ndarray) else each for each in ids)
+
+
+class _Pieces:
+    """Ids (N, length) whose columns go to the device as they are asked for, PIECE ids at a time."""
+
+    def __init__(self, ids: numpy.ndarray) -> None:
+        self.ids, self.width = ids, max(1, PIECE // len(ids))
+        self.first = self.end = 0
+        self.piece: Any = None  # columns first .. end, in memory column after column
+
+    def __getitem__(self, index: tuple[slice, slice]) -> Array:
+        rows, window = index
+        if not self.first <= window.start <= window.stop <= self.end:
+            self.first, self.piece = window.start, None
+            self.end = max(window.stop, min(self.first + self.width, self.ids.shape[1]))
+            columns = self.ids[:, self.first : self.end]
+            self.piece = to_gpu(numpy.ascontiguousarray(columns.T)).T
+        return self.piece[rows, window.start - self.first : window.stop - self.first]
+
+
 def to_gpu(x: Array) -> Array:
     """Copy of ``x`` on the GPU (``x`` itself if it is there already)."""
     return _cupy().asarray(x)
@@ -145,6 +198,18 @@ def on_device(x: Array) -> bool:
     return config.GPU and not isinstance(x, numpy.ndarray)
 
 
+def as_float64(x: Scalar) -> Scalar:
+    """``x`` in float64: a Python float, or on a GPU an array that nobody waits for."""
+    return x.astype("float64") if hasattr(x, "get") else float(x)
+
+
+def plus(x: Scalar, y: Scalar) -> Scalar:
+    """``x + y``; where one is the number 0, the other one, for which a device computes nothing."""
+    if isinstance(y, int | float) and y == 0:
+        return x
+    return y if isinstance(x, int | float) and x == 0 else x + y
+
+
 def memory_address(x: Array) -> int:
     """Address of the first element: equal for an array and its transposed view."""
     if isinstance(x, numpy.ndarray):
@@ -155,3 +220,76 @@ def memory_address(x: Array) -> int:
 def same_elements(a: Array, b: Array) -> bool:
     """Whether both are views of the same elements in the same order."""
     return memory_address(a) == memory_address(b) and (a.shape, a.strides) == (b.shape, b.strides)
+
+
+def padded_size(x: Array) -> int:
+    """Elements that ``x`` takes up in a memory that it shares with other arrays."""
+    step = ALIGNMENT // x.dtype.itemsize
+    return -(-x.size // step) * step
+
+
+def part_like(memory: Array, like: Array) -> Array:
+    """The beginning of ``memory`` in the shape and the order of ``like``."""
+    part = memory[: like.size]
+    return part.reshape(like.shape) if like.flags.c_contiguous else part.reshape(like.T.shape).T
+
+
+def lay_side_by_side(
+    replace: Callable[[Sequence[Array], Sequence[Array]], None], *lists: Sequence[Array]
+) -> None:
+    """On a GPU, bring the arrays of each of the ``lists`` into one memory, if of one dtype.
+
+    What is done to all of them, such as clipping, then is one launch (:class:`Parts`). The parts
+    keep their order in memory; what lies between them is zero.
+
+    Args:
+        replace: puts each of the new arrays, its second argument, where the old one stands.
+        lists: of arrays.
+    """
+    for arrays in lists:
+        if any(isinstance(x, numpy.ndarray) for x in arrays) or len({x.dtype for x in arrays}) != 1:
+            continue
+        memory = np.zeros(sum(map(padded_size, arrays)), dtype=arrays[0].dtype)
+        copies, end = [], 0
+        for array in arrays:
+            copies.append(part_like(memory[end:], array))
+            copies[-1][...] = array
+            end += padded_size(array)
+        replace(arrays, copies)
+
+
+class Parts(list[Array]):
+    """Arrays, and the one array of which they are the parts, if there is one.
+
+    On the CPU there is none: a sum over all of it would round otherwise than the sum of the parts.
+
+    Args:
+        arrays: in any order.
+
+    Attributes:
+        whole: the array (size,) of a device of which ``arrays`` are the parts and zeros the rest,
+            as :func:`lay_side_by_side` lays them; else None.
+        places: where each begins in it, in bytes.
+    """
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        super().__init__(arrays)
+        self.whole: Array | None = None
+        self.places: list[int] = []
+        if not self or isinstance(self[0], numpy.ndarray):
+            return
+        bases = [getattr(array, "base", None) for array in self]
+        if any(base is None or not same_elements(base, bases[0]) for base in bases):
+            return
+        if bases[0].ndim == 1 and bases[0].size == sum(map(padded_size, self)):
+            self.whole, first = bases[0], memory_address(bases[0])
+            self.places = [memory_address(array) - first for array in self]
+
+
+def in_one_piece(*lists: Sequence[Array]) -> tuple[Sequence[Array], ...]:
+    """For each of the ``lists`` its whole alone, if all are :class:`Parts` that lie alike."""
+    wholes = [[x.whole] for x in lists if isinstance(x, Parts) and x.whole is not None]
+    if len(wholes) < len(lists):
+        return lists
+    first, *others = (arrays.places for arrays in lists if isinstance(arrays, Parts))
+    return tuple(wholes) if all(places == first for places in others) else lists

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy
 
-from common.kernels.passes import add_scaled, norm, scale
-from common.np import GPU, Array, memory_address, np, same_elements
+from common.kernels.passes import add_scaled, norm, scale_all
+from common.np import GPU, Array, Parts, in_one_piece, memory_address, np, same_elements
 
 __all__ = [
     "GPU",
@@ -58,6 +58,7 @@ class UniqueParameters:
             else:
                 self.params.append(param)
                 self.grads.append(grad)
+        self.params, self.grads = Parts(self.params), Parts(self.grads)
 
     def add_tied(self) -> None:
         """Add the gradients of every tied parameter into the one that is kept."""
@@ -97,8 +98,7 @@ def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
             return before
         if rate < numpy.finfo(rate.dtype).tiny:  # too small to have all its digits
             rate = max_norm / numpy.float64(before)
-    for grad in grads:
-        scale(grad, rate)
+    scale_all(grads, rate)
     return before
 
 
@@ -149,6 +149,7 @@ class Optimizer:
             if [a.shape for a in arrays] != [p.shape for p in params]:
                 raise ValueError(f"{who}: its state belongs to parameters of other shapes")
         self.iter += 1
+        params, grads = (params, grads) if self.slots else in_one_piece(params, grads)
         for k, (param, grad) in enumerate(zip(params, grads, strict=True)):
             self._step(param, grad, *(self.state[slot][k] for slot in self.slots))
 

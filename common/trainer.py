@@ -37,7 +37,7 @@ from common.base_layer import check_sizes, seed_of
 from common.divergence import DivergenceError, first_not_finite
 from common.files import model_state
 from common.kernels.passes import all_finite, norm
-from common.np import Array, Scalar, array_of, np
+from common.np import Array, Scalar, array_of, ids_on_device, np, plus
 from common.optimizer import Optimizer, UniqueParameters, clip_grads, remove_duplicate
 from common.perplexity.protocols import num_counted, perplexity_of, streams, sum_of_loss
 from common.plotting import Status, draw_curve
@@ -55,7 +55,8 @@ __all__ = [
 ]
 
 Record = dict[str, float]
-Batch = tuple[Array, Array, int, float]  # examples, targets, columns, share of the learning rate
+# Examples, targets, how many of these count, columns, share of the learning rate
+Batch = tuple[Array, Array, Scalar, int, float]
 
 MAX_SKIPPED = 20  # skipped updates in a row that stop training; a whole epoch if that has more
 
@@ -178,7 +179,10 @@ class Trainer:
                     self.column, self.order = 0, self.rng.permutation(len(x))
             rest = self.order[self.column :]
             chunks = (rest[i : i + batch_size] for i in range(0, len(rest), batch_size))
-            batches = ((x[chunk], t[chunk], len(chunk), 1.0) for chunk in chunks)
+            batches = (
+                (x[chunk], t[chunk], num_counted(self.model, t[chunk]), len(chunk), 1.0)
+                for chunk in chunks
+            )
             yield from self._epoch(batches, len(x), batch_size, max_grad, eval_interval)
 
     def _epoch(
@@ -194,7 +198,7 @@ class Trainer:
         if self.column == 0:
             self.in_epoch = 0
         self.progress.go_on()
-        for x, t, size, share in batches:
+        for x, t, targets, size, share in batches:
             place = self.epoch + 1, self.in_epoch + 1
             with self._all_or_nothing():
                 loss, trouble = self._gradients(x, t, unique, max_grad)
@@ -203,7 +207,6 @@ class Trainer:
                 with _interrupts_wait():
                     if trouble is None:
                         self._update(unique, self.epoch + self.column / columns, share)
-                        targets = num_counted(self.model, t)
                         self.progress.add(sum_of_loss(self.model, loss, targets), targets)
                     self._count(size, columns, skipped=trouble is not None)
                     rest = 0 if self.column == 0 else columns - self.column
@@ -237,7 +240,7 @@ class Trainer:
                 for name, value in (("loss", loss), ("norm of the gradients", before)):
                     if trouble is None and not math.isfinite(value):
                         trouble = f"the {name} is {float(value)}"
-        return loss - penalty, trouble
+        return plus(loss, -penalty), trouble
 
     def _forward(self, x: Array, t: Array) -> tuple[Scalar, Scalar]:
         """The loss, and what penalties have added to it."""
@@ -454,7 +457,7 @@ class RnnlmTrainer(Trainer):
                 f"{needed} tokens, and one target for each; got {len(xs)} and {len(ts)} targets"
             )
         xs, ts = streams(xs, batch_size, who), streams(ts, batch_size, who)
-        length = xs.shape[1]
+        length, on_device = xs.shape[1], ids_on_device(self.model, xs, ts)
 
         def batches() -> Iterator[Batch]:
             start, random = self.column, (random_offset, random_sizes)
@@ -462,7 +465,8 @@ class RnnlmTrainer(Trainer):
                 window = next_window(length, time_size, start, self.seed, self.iteration, *random)
                 size = window.stop - start
                 share = size / time_size if random_sizes else 1.0
-                yield xs[:, window], ts[:, window], size, share
+                x, t = (ids[:, window] for ids in on_device)
+                yield x, t, num_counted(self.model, ts[:, window]), size, share
                 start = window.stop
 
         for _ in range(max_epoch):

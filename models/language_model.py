@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy
@@ -12,7 +12,7 @@ from common import kernels
 from common.base_layer import KeptState, Layer, TimeRecurrent, check_sizes
 from common.base_model import BaseModel
 from common.kernels.passes import draw
-from common.np import Array, Scalar, np, to_cpu
+from common.np import Array, Scalar, np, plus, to_cpu
 from common.perplexity.protocols import evaluation, windows
 from common.time_layers import (
     TimeAffine,
@@ -124,7 +124,7 @@ class LanguageModel(BaseModel):
         0 after an evaluation, and for a model without such layers. The perplexity of a window is
         exp(loss - penalty).
         """
-        return sum(layer.penalty for layer in self.layers if isinstance(layer, Layer))
+        return reduce(plus, (x.penalty for x in self.layers if isinstance(x, Layer)), 0.0)
 
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar, for ids ``xs`` and the ids ``ts`` that follow them, both (N, T).
@@ -133,7 +133,7 @@ class LanguageModel(BaseModel):
         """
         hs = self.run(self.layers_below_loss, xs, train_flg)
         self.loss_layer.train_flg = train_flg
-        return self.loss_of(hs, ts) + self.penalty
+        return plus(self.loss_of(hs, ts), self.penalty)
 
     def backward(self, dout: float = 1) -> Any:
         """Write every gradient; ``dout`` scales those of the penalties too."""
@@ -149,6 +149,23 @@ class LanguageModel(BaseModel):
             layer.dout = of_penalties
             dhs = layer.backward(dhs)
             yield layer
+
+    def expect_ids(self, xs: Array, ts: Array) -> None:
+        """Check the ids of a text on the host, as the layers check those of a window there.
+
+        Args:
+            xs: ids of any shape.
+            ts: targets of any shape.
+
+        Raises:
+            TypeError: where they are not integers.
+            ValueError: where one is out of range.
+        """
+        num_ids = len(self.layers[-1].params[-1])
+        self.layers[0].expect_ids("xs", xs, num_ids)
+        if isinstance(ts, numpy.ndarray):
+            ts = ts[ts != self.loss_layer.ignore_label]
+        self.loss_layer.expect_ids("ts", ts, num_ids)
 
     def set_output_bias(self, counts: Array) -> None:
         """Let the model begin at the frequencies of the tokens, ready to learn what differs.

@@ -1,5 +1,6 @@
-"""What every test gets: no screen, and both answers of the switch where there is a GPU."""
+"""What every test gets: no screen, and both answers of the switch, on a GPU or on its double."""
 
+import functools
 import itertools
 import os
 import sys
@@ -35,30 +36,44 @@ def no_chance(monkeypatch):
     monkeypatch.setattr(numpy.random, "default_rng", default_rng)
 
 
-def pytest_collection_modifyitems(items):
-    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if on_gpu:
-        try:
-            to_gpu(numpy.zeros(1))
-        except RuntimeError as error:
-            for item in on_gpu:
-                item.add_marker(pytest.mark.skip(reason=str(error)))
+@functools.cache
+def has_device():
+    """Whether CuPy is here and a device answers."""
+    try:
+        to_gpu(numpy.zeros(1))
+    except RuntimeError:
+        return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def _device(request, monkeypatch):
+    """For a test marked ``gpu``: a device, or where there is none the double of CuPy."""
+    if request.node.get_closest_marker("gpu") is None or has_device():
+        yield
+        return
+    yield from with_double(monkeypatch)
+
+
+def with_double(monkeypatch):
+    """Inside, CuPy is its double; a list of what the host has waited for since."""
+    monkeypatch.setitem(sys.modules, "cupy", cupy_double.module())
+    np_module._cupy.cache_clear()
+    to_gpu(0)  # looking for a device is waiting too
+    cupy_double.counters.clear()
+    yield cupy_double.counters.waits
+    np_module._cupy.cache_clear()
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 def backend(request, monkeypatch):
-    """Runs the test on NumPy, and once more on CuPy where there is a device."""
+    """Runs the test on NumPy, and once more on CuPy or its double."""
     monkeypatch.setattr(config, "GPU", request.param == "gpu")
     return request.param
 
 
 @pytest.fixture
 def waits(monkeypatch):
-    """``np`` stands for a strict double of CuPy; a list of what the host has waited for since."""
-    monkeypatch.setitem(sys.modules, "cupy", cupy_double.module())
-    np_module._cupy.cache_clear()
+    """``np`` stands for the double of CuPy, device or not; what the host has waited for since."""
     monkeypatch.setattr(config, "GPU", True)
-    to_gpu(0)  # looking for a device is waiting too
-    cupy_double.DeviceArray.waits.clear()
-    yield cupy_double.DeviceArray.waits
-    np_module._cupy.cache_clear()
+    yield from with_double(monkeypatch)

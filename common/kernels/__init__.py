@@ -30,7 +30,7 @@ import numpy
 from common.kernels import device
 from common.kernels.build import FLOAT32, POINTER, Library, attempt, load
 from common.kernels.threads import blas, num_threads, one_blas_thread, over_rows
-from common.np import Array, np, on_device
+from common.np import ALIGNMENT, Array, np, on_device
 
 __all__ = [
     "FEW_ROWS",
@@ -67,7 +67,6 @@ FEW_ROWS = 5  # fewer do not pay for bringing a matrix into the order of the ker
 SMALL_PRODUCT = 1 << 22  # multiply-adds that take about as long as waking a thread, 0.1 ms
 SMALL_MATRIX = 1 << 18  # elements that are read in that time
 LARGE_STEP = 1 << 19  # multiply-adds of one step that are worth meeting another thread for
-ALIGNMENT = 64  # bytes between the beginnings of two arrays of a workspace, a multiple of them
 
 
 # --- what there is

@@ -14,7 +14,7 @@ import numpy
 
 from common import kernels
 from common.kernels import address, device, in_order
-from common.np import Array, Scalar, np, on_device
+from common.np import Array, Scalar, in_one_piece, np, on_device
 
 __all__ = [
     "add_rows",
@@ -25,7 +25,9 @@ __all__ = [
     "drop",
     "norm",
     "scale",
+    "scale_all",
     "subtract_at",
+    "take_rows",
 ]
 
 SMALL = 1 << 16  # elements; a pass over them takes as long as waking a thread
@@ -53,6 +55,17 @@ def _apart(x: Array, y: Array) -> Array:
     return y.copy() if kernels.shares_memory(x, y) else y
 
 
+def take_rows(table: Array, ids: Array) -> Array:
+    """Copies of the rows ``table[ids]``, (V, D) and (...) -> (..., D).
+
+    A single id may lie on the host, such as a token that was drawn there: a slice of the table on a
+    device needs no transfer.
+    """
+    if isinstance(ids, numpy.ndarray) and not isinstance(table, numpy.ndarray):
+        return table[int(ids.item())].copy().reshape(*ids.shape, -1)
+    return table.take(ids, axis=0)  # faster than table[ids]
+
+
 def add_rows(table: Array, ids: Array, rows: Array) -> None:
     """``table[ids[r]] += rows[r]`` for every r, where an id may occur many times.
 
@@ -75,6 +88,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
                 f"add_rows: expected ids in 0..{len(table) - 1}, got {low if low < 0 else high}"
             )
     rows = _apart(table, rows)
+    ids = ids if isinstance(table, numpy.ndarray) else np.asarray(ids)
     if on_device(table) and device.add_rows(table, ids, rows):
         return
     compiled = kernels.library_to_write(in_order(table), rows)
@@ -196,6 +210,12 @@ def drop(x: Array, kept: Array, factor: float, out: Array | None = None) -> Arra
     return y
 
 
+def scale_all(arrays: Sequence[Array], factor: Array | float) -> None:
+    """``scale`` for each of them, or once for all of one memory."""
+    for array in in_one_piece(arrays)[0]:
+        scale(array, factor)
+
+
 def _is_normal(factor: Scalar) -> bool:
     """Whether float32 holds it with all its digits, or it is 0, infinite or NaN."""
     return not 0 < abs(factor) < TINY
@@ -207,6 +227,7 @@ def norm(arrays: Sequence[Array]) -> Scalar:
     It has the arrays' dtype; float64 where that cannot hold it, and on a GPU. It is finite where
     all elements are, unless even float64 cannot hold it.
     """
+    (arrays,) = in_one_piece(arrays)
     if arrays and on_device(arrays[0]):
         found = device.norm([in_order(array) for array in arrays])
         if found is not None:

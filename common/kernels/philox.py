@@ -21,6 +21,7 @@ import numpy
 
 from common import config, kernels
 from common.kernels import address, device
+from common.np import Array, np
 
 __all__ = ["MAX", "SHARED", "keep", "random_words", "threshold_of"]
 
@@ -37,8 +38,8 @@ BATCH = 1 << 15  # blocks that NumPy computes at a time; their words fit into a 
 SMALL = 1 << 20  # draws, which one thread makes in a fifth of a millisecond
 
 
-def _rounds(counter: list[Any], k0: Any, k1: Any) -> list[numpy.ndarray]:
-    """The four random words of counters under one key, all in uint64.
+def _rounds(counter: list[Any], k0: Any, k1: Any) -> list[Array]:
+    """The four random words of counters under one key, all in uint64, on either device.
 
     In each round, Salmon et al. (2011), section 3.2, with hi and lo the halves of a product:
 
@@ -53,18 +54,20 @@ def _rounds(counter: list[Any], k0: Any, k1: Any) -> list[numpy.ndarray]:
     return [x.astype(numpy.uint32) for x in (x0, x1, x2, x3)]
 
 
-def _blocks(
-    seed: int, layer: int, iteration: int, streams: numpy.ndarray, first: int, count: int
-) -> numpy.ndarray:
-    """The words (N, count, 4) of ``count`` blocks of each stream, from its block ``first`` on."""
+def _blocks(seed: int, layer: int, iteration: int, streams: Array, first: int, count: int) -> Array:
+    """The words (N, count, 4) of ``count`` blocks of each stream, from its block ``first`` on.
+
+    They are made where ``streams`` (N,) lie.
+    """
+    module: Any = numpy if isinstance(streams, numpy.ndarray) else np
     key = numpy.uint64(seed & MAX), numpy.uint64(seed >> 32)
     counter = [
-        numpy.arange(first, first + count, dtype=numpy.uint64) & LOW,
+        module.arange(first, first + count, dtype=numpy.uint64) & LOW,
         streams.astype(numpy.uint64)[:, None],
         numpy.uint64(iteration & MAX),
         numpy.uint64(layer),
     ]
-    words = numpy.empty((len(streams), count, 4), dtype="<u4")
+    words = module.empty((len(streams), count, 4), dtype="<u4")
     for k, x in enumerate(_rounds(counter, *key)):
         words[..., k] = x
     return words
@@ -114,8 +117,10 @@ def keep(
     layer: int,
     iteration: int,
     first_stream: int = 0,
-) -> numpy.ndarray:
+) -> Array:
     """Which elements stay, each with probability 1 - ``ratio``, rounded as by :func:`threshold_of`.
+
+    The draws are made on the device that ``np`` stands for, and are the same on all.
 
     Args:
         ratio: probability of dropping, in [0, 1).
@@ -134,8 +139,9 @@ def keep(
         drawn = device.philox_keep(shape, threshold, bits, seed, layer, iteration, first_stream)
         if drawn is not None:
             return drawn.swapaxes(0, 1)
-    kept = numpy.empty((T, N, D), dtype=bool)
-    compiled = kernels.library()
+    kept = np.empty((T, N, D), dtype=bool)
+    on_host = isinstance(kept, numpy.ndarray)
+    compiled = kernels.library() if on_host else None
     if compiled is not None:
         threads = kernels.num_threads() if kept.size >= SMALL else 1
         place = seed, layer, iteration, first_stream
@@ -144,9 +150,9 @@ def keep(
         )
         return kept.swapaxes(0, 1)
     blocks = -(-T * D * bits // 128)
-    streams = numpy.arange(first_stream, first_stream + N)
-    drawn = numpy.empty((N, blocks * 128 // bits), dtype=bool)
-    at_once = max(1, BATCH // max(1, N))
+    streams = np.arange(first_stream, first_stream + N)
+    drawn = np.empty((N, blocks * 128 // bits), dtype=bool)
+    at_once = max(1, BATCH // max(1, N)) if on_host else max(1, blocks)
     for first in range(0, blocks, at_once):
         words = _blocks(seed, layer, iteration, streams, first, min(at_once, blocks - first))
         draws = words.reshape(N, 4 * words.shape[1]).view(f"<u{bits // 8}")

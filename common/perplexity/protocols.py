@@ -11,14 +11,14 @@ measure to publish.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 from common.base_layer import check_sizes
-from common.np import Array, Scalar, array_of
+from common.np import Array, Scalar, array_of, as_float64, ids_on_device
 from common.plotting import progress
 
 __all__ = [
@@ -137,20 +137,21 @@ def require_language_model(model: Any, who: str) -> None:
 
 def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> float:
     """Mean negative log-likelihood of the targets that count; xs and ts (N, length), no dropout."""
-    parameters = inspect.signature(model.forward).parameters.values()
-    has_switch = any(p.name == "train_flg" or p.kind == p.VAR_KEYWORD for p in parameters)
-    options = {"train_flg": False} if has_switch else {}
+    given = signature(model.forward).parameters.values()
+    is_told = any(p.name == "train_flg" or p.kind == p.VAR_KEYWORD for p in given)
+    options = {"train_flg": False} if is_told else {}
     N, length = xs.shape
     total, num_targets = 0.0, require_counted(model, ts, who)
+    on_device = ids_on_device(model, xs, ts)
     with (
         evaluation(model),
         progress(total=N * length, unit=" tokens", desc="perplexity") as bar,
     ):
         for window in windows(length, time_size):
-            loss = model.forward(xs[:, window], ts[:, window], **options)
-            total += float(sum_of_loss(model, loss, num_counted(model, ts[:, window])))
+            loss = model.forward(*(ids[:, window] for ids in on_device), **options)
+            total = total + as_float64(sum_of_loss(model, loss, num_counted(model, ts[:, window])))
             bar.update(N * (window.stop - window.start))
-    return total / num_targets
+    return float(total) / num_targets
 
 
 def eval_perplexity(model: Any, corpus: Array, batch_size: int = 10, time_size: int = 35) -> float:

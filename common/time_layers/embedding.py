@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 
 from common.base_layer import Layer, batch_first, check_ratio, time_major
-from common.kernels.passes import add_rows
+from common.kernels.passes import add_rows, take_rows
 from common.masks import Masks
 from common.np import Array, array_of
 
@@ -55,14 +55,13 @@ class TimeEmbedding(Layer):
         xs = array_of(xs)
         self.expect_shape("xs", xs, "N", "T")
         self.expect_ids("xs", xs, len(W))
-        ids = time_major(xs)
-        ys = W.take(ids, axis=0)  # faster than W[ids]
+        ids = xs.T if xs.size == 1 else time_major(xs)  # a single one can stay on the host
+        ys = take_rows(W, ids)
         mask = None
         if self.dropout_ratio and self.train_flg:
             # Drawing for all V words takes less time than finding those that occur.
             (kept,), scale = self.masks.shared(self.dropout_ratio, (len(W),))
-            mask = kept.astype(W.dtype)
-            mask *= scale
+            mask = kept.astype(W.dtype) * scale
             ys *= mask[ids][..., None]
         self.cache = (ids, mask) if self.train_flg or not self.dropout_ratio else None
         return batch_first(ys)
@@ -71,9 +70,8 @@ class TimeEmbedding(Layer):
         """(N, T, D) -> nothing, since ids have no gradient; writes dW."""
         ids, mask = self.saved()
         (dW,) = self.grads
-        T, N = ids.shape
-        self.expect_shape("dout", dout, N, T, dW.shape[1])
-        ids, rows = ids.reshape(-1), time_major(dout, dW.dtype).reshape(T * N, -1)
+        self.expect_shape("dout", dout, *ids.T.shape, dW.shape[1])
+        ids, rows = ids.reshape(-1), time_major(dout, dW.dtype).reshape(ids.size, -1)
         if mask is not None:
             rows = rows * mask[ids][:, None]
         if not self.accumulate:

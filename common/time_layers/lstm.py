@@ -70,12 +70,13 @@ class TimeLSTM(TimeRecurrent):
         gi = np.empty_like(hs[0])
         with kernels.one_thread_if_small(hs[0], Wh):
             for t in range(T):
-                A[t] += hs[t] @ Wh
-                A[t] *= scale
-                np.tanh(A[t], out=A[t])
-                A[t] *= scale
-                A[t] += shift
-                f, g, i, o = split_gates(A[t])
+                a = A[t]  # one view: CuPy copies what lies in the memory of ``out``, and is not it
+                a += hs[t] @ Wh
+                a *= scale
+                np.tanh(a, out=a)
+                a *= scale
+                a += shift
+                f, g, i, o = split_gates(a)
                 np.multiply(f, cs[t], out=cs[t + 1])
                 cs[t + 1] += np.multiply(g, i, out=gi)
                 np.tanh(cs[t + 1], out=hs[t + 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.base_layer import Layer, batch_first, check_sizes, time_major
+from common.kernels.passes import take_rows
 from common.np import Array, array_of, np
 
 
@@ -28,7 +29,8 @@ class TimeOneHot(Layer):
         self.expect_shape("xs", xs, "N", "T")
         self.expect_ids("xs", xs, len(self.rows))
         self.cache = (xs.shape,)
-        return batch_first(self.rows[time_major(xs)])
+        ids = xs.T if xs.size == 1 else time_major(xs)  # a single one can stay on the host
+        return batch_first(take_rows(self.rows, ids))
 
     def backward(self, dys: Array) -> None:
         """(N, T, V) -> nothing, since ids have no gradient."""

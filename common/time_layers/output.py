@@ -75,8 +75,9 @@ def read_targets(
     layer: Layer, ts: Array, shape: tuple[int, int, int], ignore_label: int
 ) -> tuple[Array, Array]:
     """What ``check_targets`` returns as class ids (T N,), 0 if ignored, and which of them count."""
-    ts = time_major(check_targets(layer, ts, shape, ignore_label)).reshape(-1)
-    return np.where((counts := ts != ignore_label), ts, 0), counts
+    ts = check_targets(layer, ts, shape, ignore_label).swapaxes(0, 1)
+    counts = ts != ignore_label  # on the host, if they are there
+    return np.asarray(ts * counts).reshape(-1), np.asarray(counts).reshape(-1)
 
 
 class TimeSoftmaxWithLoss(Layer):

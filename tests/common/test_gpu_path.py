@@ -1,13 +1,17 @@
 """What can be known of the GPU path without a device, with a strict double of CuPy."""
 
+import copy
+
 import numpy
 import pytest
 
 from common import config
+from common import np as np_module
 from common.functions import one_hot
 from common.kernels.passes import add_rows
-from common.np import np, to_cpu
-from common.optimizer import Adam
+from common.kernels.philox import keep
+from common.np import Parts, in_one_piece, np, to_cpu
+from common.optimizer import Adam, UniqueParameters
 from common.perplexity.dynamic_evaluation import eval_perplexity_dynamic, gradient_scales
 from common.perplexity.neural_cache import eval_perplexity_cache
 from common.perplexity.per_token import token_losses
@@ -23,7 +27,8 @@ from models import BetterRnnlm, shapes
 from models.char_rnn import CharRnn
 from models.memory import ConcatReciter, Reciter
 from tests import cupy_double
-from tests.builders import D, H, N, T, V, awd_rnnlm, close, floats, generator
+from tests.builders import D, H, N, T, V, awd_rnnlm, close, floats, generator, same
+from tests.cupy_double import counters
 
 
 def add_on_device(table, ids, rows):
@@ -167,6 +172,68 @@ def test_a_language_model_learns_there_what_it_learns_here_and_waits_for_reports
     here, _ = trained(build(), RnnlmTrainer, corpus[:-1], corpus[1:], **sizes)
     for on_device, on_cpu in zip(there, here, strict=True):
         close(on_device, on_cpu, 1e-9)
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_text_that_is_larger_than_a_piece_goes_over_piece_by_piece(monkeypatch):
+    corpus = generator().integers(0, V, 201)
+    found = []
+    for piece in (1 << 26, 60):  # all of it, and 15 columns at a time
+        monkeypatch.setattr(np_module, "PIECE", piece)
+        model = LANGUAGE_MODELS["BetterRnnlm"]()
+        counters.clear()
+        params, _ = trained(model, RnnlmTrainer, corpus[:-1], corpus[1:], batch_size=4, time_size=7)
+        found.append((params, counters.total("upload")))
+    (params, uploads), (of_pieces, more_uploads) = found
+    for one, other in zip(params, of_pieces, strict=True):
+        same(one, other)
+    assert (uploads, more_uploads) == (2, 2 * 2 * 4)  # of xs and ts, in two epochs
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize(("wrong", "at"), [(-1, 30), (V, 30), (V, 200)])
+def test_an_id_out_of_range_is_found_before_the_first_step(wrong, at):
+    corpus = generator().integers(0, V, 201)
+    corpus[at] = wrong
+    model = LANGUAGE_MODELS["BetterRnnlm"]()
+    counters.clear()
+    with pytest.raises(ValueError, match=rf"expected [xt]s in 0\.\.{V - 1}, got {wrong}$"):
+        trained(model, RnnlmTrainer, corpus[:-1], corpus[1:], batch_size=4, time_size=7)
+    assert counters.total("upload") == 0
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.3, 0.0])
+@pytest.mark.parametrize("shape", [(2, 3, 5), (3, 1, 700), (1, 1, 4096)])
+def test_a_mask_has_the_same_bits_there_and_is_not_waited_for(shape, ratio, waits, monkeypatch):
+    there = keep(ratio, shape, 1 << 63 | 12345, 3, 7, 5)
+    assert waits == []
+    assert counters.total("upload") == 0
+    monkeypatch.setattr(config, "GPU", False)
+    same(there, keep(ratio, shape, 1 << 63 | 12345, 3, 7, 5))
+
+
+@pytest.mark.usefixtures("waits")
+def test_all_parameters_of_a_model_lie_in_one_memory_also_in_a_copy():
+    model = LANGUAGE_MODELS["AwdRnnlm"]()
+    for one in (model, copy.deepcopy(model)):
+        unique = UniqueParameters(one.params, one.grads)
+        (params,), (grads,) = in_one_piece(unique.params, unique.grads)
+        params[...], grads[...] = 3, 4
+        for layer in one.layers:
+            for param, grad in zip(layer.params, layer.grads, strict=True):
+                assert (param.get() == 3).all()
+                assert (grad.get() == 4).all()
+
+
+@pytest.mark.usefixtures("waits")
+def test_arrays_of_one_memory_that_do_not_fill_it_are_no_whole():
+    memory = np.zeros(64)
+    parts = [memory[:16].reshape(4, 4).T, memory[16:32], memory[32:64]]
+    assert Parts(parts).whole is not None
+    for arrays in (parts[:2], [*parts[:2], np.zeros(32)], [], [numpy.zeros(3)], [np.zeros(3)]):
+        assert Parts(arrays).whole is None
+    in_another_order = [parts[1], parts[0], parts[2]]
+    assert in_one_piece(Parts(parts), Parts(in_another_order))[0] == parts
 
 
 SHAPES = {

@@ -3,22 +3,42 @@
 import pytest
 
 import models
-from common import layers, time_layers
+from common import config, gradient_check, layers, time_layers
 from common.base_model import BaseModel
-from common.gradient_check import check_gradients, check_layer, check_model
+from common.gradient_check import Report, check_gradients, check_layer, check_model
 from common.layers import LSTM, RNN, Affine, MatMul, Sigmoid
-from common.np import np
+from common.np import np, to_cpu
 from common.time_layers import TimeAffine, TimeEmbedding, TimeRNN, TimeSoftmaxWithLoss
-from tests.builders import D, H, N, T, V, cell_weights, floats, generator, ids
+from tests.builders import D, H, N, T, V, cell_weights, close, floats, generator, ids
 from train.check_gradients import CASES
 
 
-@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("name", CASES)
 def test_the_gradients_by_hand_are_those_of_the_loss(name):
     report = CASES[name]()
     assert report.error < 1e-6, str(report)
     assert report.ok
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CASES)
+def test_a_gpu_has_the_gradients_of_the_cpu(name, monkeypatch):
+    """Differences for every element would take some ten thousand passes there."""
+    found = []
+
+    def keep(subject, loss, gradients):
+        found.append({key: (to_cpu(x), to_cpu(dx)) for key, (x, dx) in gradients.items()})
+        return Report(subject, (), 0.0, 0.0)
+
+    monkeypatch.setattr(gradient_check, "check_gradients", keep)
+    for on_gpu in (True, False):
+        monkeypatch.setattr(config, "GPU", on_gpu)
+        CASES[name]()
+    there, here = found
+    assert list(there) == list(here)
+    for key, arrays in here.items():
+        for on_gpu, on_cpu in zip(there[key], arrays, strict=True):
+            close(on_gpu, on_cpu, 1e-9)
 
 
 def test_every_layer_cell_and_model_has_its_case():
