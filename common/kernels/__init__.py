@@ -92,7 +92,6 @@ def status() -> dict[str, Any]:
         ``threads``: of the kernels, whose results do not depend on it.
         ``blas``: name, version, processor and threads of NumPy's BLAS, a line for each. What NumPy
         computes depends on all of them.
-        ``gpu``: what was chosen for each kind of work on a GPU so far; empty on the CPU.
 
     Raises:
         ValueError, RuntimeError: as ``prepare`` does.
@@ -106,7 +105,6 @@ def status() -> dict[str, Any]:
         "key": found.key,
         "threads": num_threads(),
         "blas": [_about(library) for library in blas()],
-        "gpu": dict(device.chosen),
     }
 
 

@@ -2,7 +2,7 @@
 
 Every function takes contiguous float32 arrays of a device and says whether it has done the work.
 For other arrays, and with ``TIMELAYERS_CUDA=0``, it has not: CuPy then does it, by the lines that
-stand beside the call. ``chosen`` tells what was chosen.
+stand beside the call. ``choices`` tells what was chosen.
 
 A window of an LSTM or a GRU is one launch where the recurrent weights fit into the shared memory of
 all multiprocessors together, spread over blocks that run side by side (a cooperative launch). Else
@@ -32,7 +32,7 @@ __all__ = [
     "Window",
     "add_rows",
     "add_scaled",
-    "chosen",
+    "choices",
     "clip_and_descend",
     "descend",
     "drop",
@@ -42,15 +42,12 @@ __all__ = [
     "lstm_forward",
     "norm",
     "philox_keep",
-    "philox_words",
     "plan",
     "rnn_backward",
     "rnn_forward",
-    "scale",
     "softmax_with_loss",
     "takes_scores",
     "source",
-    "take_rows",
 ]
 
 np: Any = array_module  # with what CuPy alone has
@@ -72,8 +69,12 @@ CHUNK = 4096  # elements whose squares a block adds up, as vectors.cu says
 MOST_BLOCKS = 1024  # of a pass whose threads take several elements each
 SUMS_OF_A_THREAD = 64  # multiply-adds in a step; a block of fewer has fewer threads
 
-# What has been chosen so far for each kind of work, in words; ``kernels.status`` tells it.
-chosen: dict[str, str] = {}
+_chosen: dict[str, str] = {}
+
+
+def choices() -> dict[str, str]:
+    """What has been chosen so far for each kind of work, in words: for ``--verbose``."""
+    return dict(_chosen)
 
 
 # --- sources and launches
@@ -115,7 +116,7 @@ def _wanted() -> bool:
 
 
 def _suits(what: str, *arrays: Array) -> bool:
-    """Whether the kernels can take all ``arrays``; says so in ``chosen``."""
+    """Whether the kernels can take all ``arrays``; says so in ``choices``."""
     reason = ""
     if not _wanted():
         reason = f"{SWITCH}={os.environ[SWITCH]}"
@@ -126,7 +127,7 @@ def _suits(what: str, *arrays: Array) -> bool:
     elif not all(x.size for x in arrays):
         reason = "an array is empty"
     if reason:
-        chosen[what] = f"CuPy: {reason}"
+        _chosen[what] = f"CuPy: {reason}"
     return not reason
 
 
@@ -246,14 +247,14 @@ def _padded(count: int) -> int:
 
 
 def _window(what: str, N: int, H: int, per_unit: int, K: int) -> Window | None:
-    """What ``plan`` finds for the current device; says so in ``chosen``."""
+    """What ``plan`` finds for the current device; says so in ``choices``."""
     multiprocessors, memory = _attributes(np.cuda.Device, np.cuda.Device().id)
     window = plan(N, H, per_unit, K, multiprocessors, memory)
     if window is None:
-        chosen[what] = f"a kernel a step: the weights of {H} units do not fit into shared memory"
+        _chosen[what] = f"a kernel a step: the weights of {H} units do not fit into shared memory"
     else:
         kib = _ceil(window.shared, 1024)
-        chosen[what] = f"a window in one launch, {window.blocks} blocks with {kib} KiB each"
+        _chosen[what] = f"a window in one launch, {window.blocks} blocks with {kib} KiB each"
     return window
 
 
@@ -378,7 +379,7 @@ def rnn_forward(
         return False
     (T, N, _), H = xs.shape, len(Wh)
     _project(xs, Wx, A)
-    chosen["RNN forward"] = "a kernel a step"
+    _chosen["RNN forward"] = "a kernel a step"
     (hs[0],) = first
     product = np.empty_like(A[0])
     for t in range(T):
@@ -393,7 +394,7 @@ def rnn_backward(Wh: Array, hs: Array, dhs: Array, dh: Array, dA: Array, relu: b
     if not _suits("RNN backward", Wh, hs, dhs, dh, dA):
         return False
     T, N, H = dhs.shape
-    chosen["RNN backward"] = "a kernel a step"
+    _chosen["RNN backward"] = "a kernel a step"
     for t in reversed(range(T)):
         _launch("rnn", "rnn_step_backward", N * H, hs[t + 1], dhs[t], dh, dA[t], N, H, int(relu))
         np.matmul(dA[t], Wh.T, out=dh)
@@ -415,33 +416,12 @@ def add_rows(table: Array, ids: Array, rows: Array) -> bool:
     ordered = table if table.flags.c_contiguous else table.T
     if not fits or not _suits("rows of a gradient", ordered, rows):
         return False
-    chosen["rows of a gradient"] = "a kernel, by sorted ids"
+    _chosen["rows of a gradient"] = "a kernel, by sorted ids"
     row, column = (stride // table.itemsize for stride in table.strides)
     order = ids.argsort()  # stable in CuPy
     threads = min(BLOCK, 32 * _ceil(table.shape[1], 32))
     args = table, ids, order, rows, row, column, len(ids), table.shape[1]
     _launch_blocks("rows", f"add_rows_{ids.dtype.name}", len(ids), threads, 0, *args)
-    return True
-
-
-def take_rows(table: Array, ids: Array, kept: Array, scale: float, out: Array) -> bool:
-    """``out[r] = table[ids[r]] * (kept[ids[r]] * scale)``.
-
-    Args:
-        table: (V, D).
-        ids: (R,), each in 0 .. V - 1.
-        kept: booleans (V,).
-        scale: of the rows that stay.
-        out: (R, D).
-    """
-    fits = ids.dtype.name in ("int32", "int64") and ids.flags.c_contiguous
-    if not (fits and kept.dtype == bool and kept.flags.c_contiguous):
-        return False
-    if not _suits("rows of dropped words", table, out):
-        return False
-    chosen["rows of dropped words"] = "a kernel"
-    args = table, ids, kept, numpy.float32(scale), len(ids), table.shape[1]
-    _launch("rows", f"take_rows_{ids.dtype.name}", out.size, out, *args)
     return True
 
 
@@ -452,7 +432,7 @@ def takes_scores(ts: Array, *arrays: Array) -> bool:
     """Whether ``softmax_with_loss`` can be called for such targets, and scores like ``arrays``."""
     if ts.dtype.name not in ("int32", "int64") or not _suits("softmax with loss", *arrays):
         return False
-    chosen["softmax with loss"] = "a kernel, two passes over the scores"
+    _chosen["softmax with loss"] = "a kernel, two passes over the scores"
     return True
 
 
@@ -491,14 +471,6 @@ def add_scaled(x: Array, factor: Array | float, y: Array) -> bool:
     if hasattr(factor, "get") or not _suits("passes over arrays", x, y):
         return False
     _launch("vectors", "add_scaled", x.size, x, numpy.float32(factor), y, x.size)
-    return _done_by_a_kernel()
-
-
-def scale(x: Array, factor: float) -> bool:
-    """``x *= factor``."""
-    if not _suits("passes over arrays", x):
-        return False
-    _launch("vectors", "scale", x.size, x, numpy.float32(factor), x.size)
     return _done_by_a_kernel()
 
 
@@ -550,23 +522,11 @@ def clip_and_descend(
 
 
 def _done_by_a_kernel() -> bool:
-    chosen["passes over arrays"] = "a kernel"
+    _chosen["passes over arrays"] = "a kernel"
     return True
 
 
 # --- random bits and what they drop
-
-
-def philox_words(
-    seed: int, layer: int, iteration: int, stream: int, count: int, first_block: int
-) -> Array | None:
-    """As ``common.kernels.philox.random_words``, on the device; None without kernel."""
-    if not _draws():
-        return None
-    words = np.empty(4 * _ceil(count, 4), dtype="uint32")
-    place = numpy.uint64(seed), *_of_32_bits(layer, iteration, stream), first_block
-    _launch("philox", "philox_words", len(words) // 4, words, *place, len(words) // 4)
-    return words[:count]
 
 
 def philox_keep(
@@ -593,7 +553,7 @@ def philox_keep(
     if not _draws() or not N * T * D:
         return None
     kept = np.empty((T, N, D), dtype=bool)
-    place = numpy.uint64(seed), *_of_32_bits(layer, iteration, first_stream)
+    place = numpy.uint64(seed), layer, iteration & 0xFFFFFFFF, first_stream
     threads = N * _ceil(T * D * bits, 128)
     _launch("philox", "philox_keep", threads, kept, *place, N, T, D, threshold, bits // 8)
     return kept
@@ -601,18 +561,14 @@ def philox_keep(
 
 def _draws() -> bool:
     wanted = _wanted()
-    chosen["masks"] = "a kernel" if wanted else f"the host: {SWITCH}={os.environ[SWITCH]}"
+    _chosen["masks"] = "a kernel" if wanted else f"the host: {SWITCH}={os.environ[SWITCH]}"
     return wanted
-
-
-def _of_32_bits(*words: int) -> list[int]:
-    return [word & 0xFFFFFFFF for word in words]
 
 
 def drop(x: Array, kept: Array, factor: float, out: Array) -> bool:
     """``out = x * kept * factor``; ``kept`` has one step of x (T, N, D), or all."""
     if kept.dtype != bool or not kept.flags.c_contiguous or not _suits("dropping", x, out):
         return False
-    chosen["dropping"] = "a kernel"
+    _chosen["dropping"] = "a kernel"
     _launch("philox", "drop", x.size, out, x, kept, numpy.float32(factor), kept.size, x.size)
     return True

@@ -1,5 +1,5 @@
-/* Philox4x32-10, Salmon et al. (2011): random words and masks (common/kernels/philox.py), and what they
-   drop. The C kernel is common/kernels/c/philox.c, a round stands in common/kernels/c/philox_round.h.
+/* Philox4x32-10, Salmon et al. (2011): masks (common/kernels/philox.py), and what they drop. The C
+   kernel is common/kernels/c/philox.c, a round stands in common/kernels/c/philox_round.h.
 
    The naive loop, for block b of a stream:
 
@@ -32,17 +32,6 @@ static __device__ void block_of(uint32_t *words, uint64_t seed, uint32_t layer, 
         philox_next_key(&k0, &k1);
     }
     words[0] = x0, words[1] = x1, words[2] = x2, words[3] = x3;
-}
-
-/* words (blocks, 4): those of a stream from its block `first` on */
-extern "C" __global__ void philox_words(uint32_t *words, uint64_t seed, int64_t layer,
-                                        int64_t iteration, int64_t stream, int64_t first,
-                                        int64_t blocks)
-{
-    const int64_t b = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (b >= blocks) return;
-    block_of(words + 4 * b, seed, (uint32_t)layer, (uint32_t)iteration, (uint32_t)stream,
-             (uint32_t)(first + b));
 }
 
 /* kept (T, N, D): the draws of stream + n, of `bytes` bytes each, follow its rows (t, d). */

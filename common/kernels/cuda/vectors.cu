@@ -14,13 +14,6 @@ extern "C" __global__ void add_scaled(float *x, float a, const float *y, int64_t
     if (i < length) x[i] += a * y[i];
 }
 
-/* x[i] *= a */
-extern "C" __global__ void scale(float *x, float a, int64_t length)
-{
-    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < length) x[i] *= a;
-}
-
 /* x[i] -= rate[i] * y[i] - pull[i] * (target[i] - x[i]) */
 extern "C" __global__ void descend(float *x, const float *y, const float *target, const float *rate,
                                    const float *pull, int64_t length)

@@ -45,16 +45,6 @@ def test_rows_of_one_id_are_added_in_their_order(monkeypatch):
     assert table[0, 0] == 1  # the second is lost beside the first, the last is not
 
 
-@pytest.mark.usefixtures("order")
-@pytest.mark.parametrize("ids_kind", ["int32", "int64"])
-def test_rows_of_dropped_words_are_zero(ids_kind):
-    table, ids = floats(11, 7), np.random.default_rng(0).integers(0, 11, 300).astype(ids_kind)
-    kept = np.arange(11) % 3 > 0
-    found = np.empty((300, 7), "float32")
-    assert device.take_rows(table, ids, kept, 1.5, found)
-    np.testing.assert_array_equal(found, table[ids] * (kept * np.float32(1.5))[ids][:, None])
-
-
 # --- softmax with loss
 
 
@@ -131,7 +121,6 @@ def test_passes_over_arrays(size):
     x, y, target, rate, pull = (floats(size, seed=seed) for seed in range(5))
     for change, right in (
         (lambda a: device.add_scaled(a, -0.3, y), x - np.float32(0.3) * y),
-        (lambda a: device.scale(a, 0.7), x * np.float32(0.7)),
         (
             lambda a: device.descend(a, y, target, rate, pull),
             x - rate * y + pull * (target - x),
@@ -172,15 +161,6 @@ def test_clipping_and_descent_in_one_pass(max_norm, decay):
 
 
 # --- Philox
-
-
-@pytest.mark.usefixtures("order")
-def test_words_are_those_of_the_cpu():
-    place = 0xFEDCBA9876543210, 3, (1 << 32) + 7, philox.SHARED
-    for count, first in ((1, 0), (1003, 5)):
-        np.testing.assert_array_equal(
-            device.philox_words(*place, count, first), philox.random_words(*place, count, first)
-        )
 
 
 def check_masks(ratio=0.4, shape=(3, 5, 37)):

@@ -243,10 +243,10 @@ def test_what_does_not_fit_is_done_step_by_step(monkeypatch):
     assert device.plan(20, 650, 4, 650, 40, 65_536) is None  # a T4
     use(monkeypatch, memory=0)
     Case(TimeLSTM, 2, 2, 3, 5).check()
-    assert device.chosen["LSTM forward"].startswith("a kernel a step")
+    assert device.choices()["LSTM forward"].startswith("a kernel a step")
     use(monkeypatch)
     Case(TimeLSTM, 2, 2, 3, 5).check()
-    assert device.chosen["LSTM forward"].startswith("a window in one launch, 2 blocks")
+    assert device.choices()["LSTM forward"].startswith("a window in one launch, 2 blocks")
 
 
 def test_other_arrays_and_a_word_in_the_environment_leave_it_to_cupy(monkeypatch):
@@ -257,11 +257,11 @@ def test_other_arrays_and_a_word_in_the_environment_leave_it_to_cupy(monkeypatch
     for k, odd in ((0, case.Wh.astype("float64")), (2, case.dhs[:, ::2]), (2, case.dhs[:, :0])):
         changed = [odd if j == k else x for j, x in enumerate(arguments)]
         assert not device.rnn_backward(*changed)
-        assert device.chosen["RNN backward"].startswith("CuPy: ")
+        assert device.choices()["RNN backward"].startswith("CuPy: ")
     monkeypatch.setenv("TIMELAYERS_CUDA", "off")
     device._wanted.cache_clear()
     assert not device.rnn_backward(*arguments)
-    assert device.chosen["RNN backward"] == "CuPy: TIMELAYERS_CUDA=off"
+    assert device.choices()["RNN backward"] == "CuPy: TIMELAYERS_CUDA=off"
     monkeypatch.setenv("TIMELAYERS_CUDA", "perhaps")
     device._wanted.cache_clear()
     with pytest.raises(ValueError, match=r"TIMELAYERS_CUDA: expected one of 1, on, .*'perhaps'"):
