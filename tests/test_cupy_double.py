@@ -202,3 +202,48 @@ def test_copies_stay_on_the_device_and_a_pickle_does_not():
     counters.clear()
     assert pickle.loads(pickle.dumps(x)).tolist() == [1, 1, 1]
     assert counters.waits == ["pickle", "tolist"]
+
+
+# ---- kernels of one's own ----
+
+
+@pytest.fixture
+def header():
+    found = pytest.importorskip("tests.cuda_on_cpu", reason="CUDA C runs by tests.cuda_on_cpu")
+    if found.compiler() is None:
+        pytest.skip("CUDA C runs by a C++ compiler, and there is none")
+
+
+@pytest.mark.usefixtures("header")
+def test_an_elementwise_kernel_computes_an_expression_in_one_launch():
+    kernel = cupy.ElementwiseKernel("T x, T y, float64 a", "T z", "z = a * x + y * y", "axpy")
+    x = cupy.asarray(numpy.arange(6, dtype="float32").reshape(2, 3))
+    row = cupy.asarray(numpy.array([1, 2, 3], dtype="float32"))
+    counters.clear()
+    z = kernel(x, row, 0.5)
+    assert counters.total("launch") == 1
+    assert counters.waits == []
+    assert z.dtype == "float32"
+    assert z.tolist() == [[1, 4.5, 10], [2.5, 6, 11.5]]
+    out = cupy.empty((3, 2), dtype="float32").T
+    assert kernel(x, row, 0.5, out) is out
+    assert out.tolist() == z.tolist()
+    with pytest.raises(TypeError, match="Unsupported type"):
+        kernel(x, numpy.ones(3), 0.5)
+
+
+@pytest.mark.usefixtures("header")
+def test_a_raw_kernel_gets_the_arrays_and_the_sizes():
+    code = """extern "C" __global__ void reverse(const float *x, float *y, int64_t n)
+    { const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+      if (i < n) y[i] = x[n - 1 - i]; }"""
+    x = cupy.arange(5, dtype="float32")
+    y = cupy.empty(5, dtype="float32")
+    counters.clear()
+    for kernel in (
+        cupy.RawKernel(code, "reverse"),
+        cupy.RawModule(code=code).get_function("reverse"),
+    ):
+        kernel((1,), (8,), (x, y, numpy.int64(5)))
+        assert y.tolist() == [4, 3, 2, 1, 0]
+    assert counters.total("launch") == 2

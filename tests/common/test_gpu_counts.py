@@ -47,7 +47,7 @@ def train(model, steps):
 # Each twice, of different lengths: what the longer one asks for more is what one piece costs.
 WORK = {
     "step": (train, 2, 3, 1),
-    "500 tokens": (lambda model, n: eval_perplexity_exact(model, ids(n), 0), 1000, 1500, 1),
+    "500 tokens": (lambda model, n: eval_perplexity_exact(model, ids(n), 0), 500, 1000, 1),
     "token": (lambda model, n: model.generate([1], n, rng=1), 3, 8, 5),
 }
 

@@ -6,9 +6,7 @@ import numpy
 
 from tests.cupy_double.counters import counters
 from tests.cupy_double.signatures import NDARRAY
-from tests.cupy_double.ufuncs import Ufunc, ufunc
-
-SCALARS = (bool, int, float, complex, numpy.generic)
+from tests.cupy_double.ufuncs import SCALARS, Ufunc, ufunc
 
 
 class Flags:

@@ -5,7 +5,7 @@ import types
 import numpy
 
 from tests.cupy_double.arrays import DeviceArray
-from tests.cupy_double.kernels import RawKernel, RawModule
+from tests.cupy_double.kernels import ElementwiseKernel, RawKernel, RawModule
 from tests.cupy_double.routines import FUNCTIONS
 from tests.cupy_double.signatures import CUPY, FOUND
 from tests.cupy_double.streams import cuda
@@ -40,6 +40,7 @@ def module():
     cupy.cuda = cuda()
     cupy.ndarray = DeviceArray
     cupy.RawModule, cupy.RawKernel = RawModule, RawKernel
+    cupy.ElementwiseKernel = ElementwiseKernel
     for name in SAME:
         if name in CUPY:
             setattr(cupy, name, getattr(numpy, name))

@@ -8,6 +8,7 @@ from tests.cupy_double.counters import counters
 from tests.cupy_double.signatures import CUPY
 
 WEAK = {bool: None, int: int, float: float, complex: complex}  # as CuPy's ``CScalar`` has them
+SCALARS = (bool, int, float, complex, numpy.generic)
 KINDS = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 
 

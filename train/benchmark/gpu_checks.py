@@ -19,11 +19,13 @@ from common.np import np, to_cpu
 from common.optimizer import SGD, UniqueParameters, clip_grads
 from common.time_layers import (
     TimeAffine,
+    TimeDropout,
     TimeEmbedding,
     TimeGRU,
     TimeLSTM,
     TimeOutputWithLoss,
     TimeRNN,
+    TimeWeightDrop,
 )
 from models import BetterRnnlm
 
@@ -67,6 +69,42 @@ def _window(kind: Any, N: int, T: int, D: int, H: int) -> Callable[[str], Arrays
         return found
 
     return run
+
+
+def _dropping(build: Callable[[str], Any], *shape: int) -> Callable[[str], Arrays]:
+    """Forward and backward of two windows of a layer that drops; ids where its table is large."""
+
+    def run(dtype: str) -> Arrays:
+        rng, layer = numpy.random.default_rng(7), build(dtype)
+        found: Arrays = []
+        for _ in range(2):
+            is_table = isinstance(layer, TimeEmbedding)
+            xs = rng.integers(0, len(layer.params[0]), shape[:2]) if is_table else None
+            numbers = rng.standard_normal(shape).astype(dtype)
+            ys = layer.forward(np.asarray(numbers) if xs is None else xs)
+            dys = rng.standard_normal(ys.shape).astype(dtype)
+            dxs = layer.backward(np.asarray(dys))
+            found += [np.array(ys), *map(np.array, layer.grads)] + ([dxs] if xs is None else [])
+        return found
+
+    return run
+
+
+def _layers_that_drop(width: int, V: int) -> dict[str, Callable[[str], Any]]:
+    def table(dtype: str) -> TimeEmbedding:
+        W = numpy.random.default_rng(8).standard_normal((V, width)).astype(dtype)
+        return TimeEmbedding(np.asarray(W), 0.1, numpy.random.default_rng(9))
+
+    def lstm(dtype: str) -> TimeWeightDrop:
+        layer = TimeLSTM.build(width, width, numpy.random.default_rng(8), dtype)
+        return TimeWeightDrop(layer, 0.5, numpy.random.default_rng(9))
+
+    return {
+        "dropout": lambda dtype: TimeDropout(0.5, rng=numpy.random.default_rng(9)),
+        "dropout for all steps": lambda dtype: TimeDropout(0.4, True, numpy.random.default_rng(9)),
+        "embedding with dropout": table,
+        "weight drop": lstm,
+    }
 
 
 def _output(N: int, T: int, H: int, V: int) -> Callable[[str], Arrays]:
@@ -152,6 +190,8 @@ def cases(width: int = 650, V: int = 10_000) -> dict[str, tuple[Callable[[str], 
             found[f"{kind.__name__} N={N} T={T} D={D} H={H}"] = (_window(kind, N, T, D, H), 1e-4)
     if width >= 650:
         found["TimeLSTM N=20 T=35 D=400 H=1150"] = (_window(TimeLSTM, 20, 35, 400, 1150), 1e-4)
+    for name, build in _layers_that_drop(width, V).items():
+        found[name] = (_dropping(build, 20, 35, width), 1e-4)
     for N, T, H, classes in ((20, 35, width, V), (3, 5, 33, 1029), (1, 500, 100, V)):
         name = f"output with loss N={N} T={T} H={H} V={classes}"
         found[name] = (_output(N, T, H, classes), 1e-4)

@@ -1,6 +1,7 @@
 """The benchmark of a GPU, on the double of CuPy with a clock of its own and on small models."""
 
 import itertools
+import json
 import subprocess
 import sys
 import types
@@ -206,6 +207,26 @@ def test_a_training_goes_on_piece_by_piece_until_it_is_finished(tmp_path, monkey
 def test_an_option_out_of_range_is_refused(name):
     with pytest.raises(ValueError, match=f"--{name}"):
         gpu.main(gpu.Options(**{name: 0}))
+
+
+@pytest.mark.usefixtures("waits")
+def test_the_command_writes_one_json_and_one_figure(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUPY_TF32", "0")
+    monkeypatch.setattr(gpu, "MODELS", SMALL)
+    monkeypatch.setattr(gpu, "checks", lambda looser: checks(12, 400, looser))
+    monkeypatch.setattr(gpu, "describe_gpu", lambda with_torch: {"gpu": "a double"})
+    monkeypatch.setattr(gpu, "CupyEvents", Clock)
+    monkeypatch.setattr(gpu, "run_tests", lambda seconds: {"passed": 1})
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)  # PyTorch is measured on a GPU alone
+    gpu.main(gpu.Options(count=4, repeats=2, json=tmp_path / "a.json", figure=tmp_path / "a.png"))
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert all(check["passed"] for check in found["checks"])
+    assert found["steps"] == {model.name: {"time_layers": [0.25] * 2} for model in SMALL}
+    assert set(found["parts"]) == {model.name for model in SMALL}
+    assert found["tests"] == {"passed": 1}
+    assert (tmp_path / "a.png").exists()
+    assert "of AwdRnnlm, ms" in capsys.readouterr().out
 
 
 def test_without_a_gpu_the_command_says_so(monkeypatch):
