@@ -140,17 +140,16 @@ def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> flo
     given = signature(model.forward).parameters.values()
     is_told = any(p.name == "train_flg" or p.kind == p.VAR_KEYWORD for p in given)
     options = {"train_flg": False} if is_told else {}
-    N, length = xs.shape
     total, num_targets = 0.0, require_counted(model, ts, who)
     on_device = ids_on_device(model, xs, ts)
     with (
         evaluation(model),
-        progress(total=N * length, unit=" tokens", desc="perplexity") as bar,
+        progress(total=xs.size, unit=" tokens", desc="perplexity") as bar,
     ):
-        for window in windows(length, time_size):
+        for window in windows(xs.shape[1], time_size):
             loss = model.forward(*(ids[:, window] for ids in on_device), **options)
             total = total + as_float64(sum_of_loss(model, loss, num_counted(model, ts[:, window])))
-            bar.update(N * (window.stop - window.start))
+            bar.update(len(xs) * (window.stop - window.start))
     return float(total) / num_targets
 
 
