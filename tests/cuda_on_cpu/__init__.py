@@ -24,7 +24,7 @@ __all__ = ["MULTIPROCESSORS", "SHARED_MEMORY", "LaunchError", "RawModule", "comp
 
 HEADER, THREADS = (Path(__file__).with_name(name) for name in ("cuda_on_cpu.h", "threads.cpp"))
 FLAGS = ["-std=c++20", "-O1", "-march=native", "-fno-trapping-math", "-shared", "-fPIC", "-pthread"]
-FLAGS += ["-w"]  # ruff and NVRTC look at the style; g++ does not know the pragmas
+FLAGS += ["-w"]  # g++ does not know the pragmas of CUDA C
 MULTIPROCESSORS = 16  # blocks of a cooperative launch at most
 SHARED_MEMORY = 232448  # bytes a block may ask for; 48 KiB of them without asking
 MOST_ARGUMENTS = 64
@@ -217,7 +217,7 @@ class _Fenced:
 @functools.cache
 def _threads():
     """What runs launches; the modules find it by its names."""
-    return _built(THREADS.read_text(encoding="utf-8"), ("-O2",), ctypes.RTLD_GLOBAL)
+    return _built(THREADS.read_text(encoding="utf-8"), (), ctypes.RTLD_GLOBAL)
 
 
 @functools.cache

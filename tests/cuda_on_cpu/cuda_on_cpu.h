@@ -9,8 +9,9 @@
    other, the launch fails. A barrier that is left out shows where a thread reads what one after it
    writes: run a kernel in both orders, ascending and descending.
 
-   It has what the kernels of this project use: dynamic shared memory, no static one; no shuffles. It
-   cannot know time, nor what the caches of a device keep from one block to another: what other blocks
+   It has what the kernels of this project use: dynamic shared memory, no static one; no shuffles; other
+   blocks are waited for by WAIT_WHILE, in one thread of a block, and what they wait for is changed by
+   atomicAdd. It cannot know time, nor what the caches of a device keep from one block to another: what other blocks
    write is seen at once. */
 
 #pragma once
@@ -57,8 +58,9 @@ double log(double) noexcept;
 
 inline unsigned atomicAdd(unsigned *at, unsigned value)
 {
+    unsigned before = __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
     cuda_on_cpu_change();
-    return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
+    return before;
 }
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 template <class T> T __ldcg(const T *at) { return *at; }

@@ -15,7 +15,7 @@
 
 __thread cuda_on_cpu_place *cuda_on_cpu_here;
 
-enum { STACK = 1 << 16, FENCE = CUDA_ON_CPU_FENCE };
+enum { STACK = 1 << 16, FENCE = CUDA_ON_CPU_FENCE, LOOKS = 20 };
 enum class State { NEW, READY, WAITING, DONE };
 constexpr unsigned char UNWRITTEN = 0xff, BEHIND = 0xfe; /* a NaN each four; a large number */
 
@@ -198,8 +198,8 @@ void Block::fail(const std::string &why)
     __builtin_unreachable();
 }
 
-/* In a loop that waits for another block. All that are left are stuck if each has looked many times
-   since the last change. */
+/* In a loop that waits for another block. If every block that is left has looked since the last change,
+   none can go on. */
 extern "C" void cuda_on_cpu_relax(uint64_t *looks, uint64_t *seen)
 {
     Launch &launch = here->launch;
@@ -208,7 +208,7 @@ extern "C" void cuda_on_cpu_relax(uint64_t *looks, uint64_t *seen)
     if (now != *seen) *looks = 0;
     *seen = now;
     if (launch.failed) here->fail("");
-    if (++*looks < 1000) return;
+    if (++*looks < LOOKS) return;
     launch.stuck[here->number] = now + 1;
     uint64_t stuck = 0;
     for (auto &since : launch.stuck) stuck += since == now + 1;
