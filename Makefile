@@ -12,11 +12,11 @@ help:  ## show this list
 train: $(READY)  ## train a language model on text that ships with Python; no network
 	$(PY) -m train.rnnlm --epochs 8
 
-test: $(READY)  ## run the whole test suite
-	$(PY) -m pytest
+test: $(READY)  ## run the whole test suite, on all cores
+	$(PY) -m pytest -n auto
 
 test-fast: $(READY)  ## run the tests but for the slow ones
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -n auto -m "not slow"
 
 lint: $(READY)  ## style, format and types
 	$(PY) -m ruff check .
