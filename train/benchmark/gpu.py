@@ -4,12 +4,11 @@ python -m train.benchmark gpu
 python -m train.benchmark gpu --train --data-dir PTB     # and again, until it says finished
 
 It needs a CUDA device, CuPy and, to compare with, PyTorch; no network and no corpus, but for
-``--train``. Where a machine cannot reach a package index, carry wheels for what it lacks:
+``--train``. A machine that reaches no package index may lack tyro, pooch, safetensors,
+threadpoolctl, Matplotlib, pytest or hypothesis. Carry their wheels, made by the same Python:
 
-    pip download --dest wheels --only-binary=:all: --python-version 3.12 \
-        --platform manylinux2014_x86_64 hypothesis matplotlib pillow pooch pytest safetensors \
-        threadpoolctl tqdm tyro
-    pip install --no-index --find-links wheels --editable ".[test]"   # there; or name them
+    pip wheel --wheel-dir wheels ".[test]"                               # here
+    pip install --no-index --find-links wheels --no-deps wheels/*.whl    # there, what is missing
 """
 
 from __future__ import annotations
