@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy
-
-from common.kernels.passes import add_scaled, norm, scale_all
+from common.kernels.passes import add_scaled, clip, norm
 from common.np import GPU, Array, Parts, in_one_piece, memory_address, np, same_elements
 
 __all__ = [
@@ -92,13 +90,7 @@ def clip_grads(grads: Sequence[Array], max_norm: float) -> Array:
     if not max_norm > 0:
         raise ValueError(f"clip_grads: expected max_norm above 0, got {max_norm}")
     before = norm(grads)
-    rate = np.minimum(max_norm / (before + 1e-6), 1)  # 1e-6 as in PyTorch
-    if isinstance(rate, numpy.floating):  # known at no cost on the CPU only
-        if rate == 1:
-            return before
-        if rate < numpy.finfo(rate.dtype).tiny:  # too small to have all its digits
-            rate = max_norm / numpy.float64(before)
-    scale_all(grads, rate)
+    clip(grads, before, max_norm)
     return before
 
 

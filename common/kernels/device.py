@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ __all__ = [
     "add_rows",
     "add_scaled",
     "choices",
-    "clip_and_descend",
+    "clip",
     "descend",
     "drop",
     "gru_backward",
@@ -72,9 +72,26 @@ SUMS_OF_A_THREAD = 64  # multiply-adds in a step; a block of fewer has fewer thr
 _chosen: dict[str, str] = {}
 
 
+_tell: Callable[[str], Any] | None = None
+
+
 def choices() -> dict[str, str]:
-    """What has been chosen so far for each kind of work, in words: for ``--verbose``."""
+    """What has been chosen so far for each kind of work, in words."""
     return dict(_chosen)
+
+
+def tell_choices(tell: Callable[[str], Any] | None) -> None:
+    """Call ``tell`` with a line for each choice that is made from now on; None for nothing."""
+    global _tell
+    _tell = tell
+
+
+def _choose(what: str, how: str) -> None:
+    """Note how a kind of work is done, and say it where it was done otherwise before, or not."""
+    if _chosen.get(what) != how:
+        _chosen[what] = how
+        if _tell is not None:
+            _tell(f"| {what}: {how}")
 
 
 # --- sources and launches
@@ -127,7 +144,7 @@ def _suits(what: str, *arrays: Array) -> bool:
     elif not all(x.size for x in arrays):
         reason = "an array is empty"
     if reason:
-        _chosen[what] = f"CuPy: {reason}"
+        _choose(what, f"CuPy: {reason}")
     return not reason
 
 
@@ -251,10 +268,10 @@ def _window(what: str, N: int, H: int, per_unit: int, K: int) -> Window | None:
     multiprocessors, memory = _attributes(np.cuda.Device, np.cuda.Device().id)
     window = plan(N, H, per_unit, K, multiprocessors, memory)
     if window is None:
-        _chosen[what] = f"a kernel a step: the weights of {H} units do not fit into shared memory"
+        _choose(what, f"a kernel a step: the weights of {H} units do not fit into shared memory")
     else:
         kib = _ceil(window.shared, 1024)
-        _chosen[what] = f"a window in one launch, {window.blocks} blocks with {kib} KiB each"
+        _choose(what, f"a window in one launch, {window.blocks} blocks with {kib} KiB each")
     return window
 
 
@@ -379,7 +396,7 @@ def rnn_forward(
         return False
     (T, N, _), H = xs.shape, len(Wh)
     _project(xs, Wx, A)
-    _chosen["RNN forward"] = "a kernel a step"
+    _choose("RNN forward", "a kernel a step")
     (hs[0],) = first
     product = np.empty_like(A[0])
     for t in range(T):
@@ -394,7 +411,7 @@ def rnn_backward(Wh: Array, hs: Array, dhs: Array, dh: Array, dA: Array, relu: b
     if not _suits("RNN backward", Wh, hs, dhs, dh, dA):
         return False
     T, N, H = dhs.shape
-    _chosen["RNN backward"] = "a kernel a step"
+    _choose("RNN backward", "a kernel a step")
     for t in reversed(range(T)):
         _launch("rnn", "rnn_step_backward", N * H, hs[t + 1], dhs[t], dh, dA[t], N, H, int(relu))
         np.matmul(dA[t], Wh.T, out=dh)
@@ -416,7 +433,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> bool:
     ordered = table if table.flags.c_contiguous else table.T
     if not fits or not _suits("rows of a gradient", ordered, rows):
         return False
-    _chosen["rows of a gradient"] = "a kernel, by sorted ids"
+    _choose("rows of a gradient", "a kernel, by sorted ids")
     row, column = (stride // table.itemsize for stride in table.strides)
     order = ids.argsort()  # stable in CuPy
     threads = min(BLOCK, 32 * _ceil(table.shape[1], 32))
@@ -432,7 +449,7 @@ def takes_scores(ts: Array, *arrays: Array) -> bool:
     """Whether ``softmax_with_loss`` can be called for such targets, and scores like ``arrays``."""
     if ts.dtype.name not in ("int32", "int64") or not _suits("softmax with loss", *arrays):
         return False
-    _chosen["softmax with loss"] = "a kernel, two passes over the scores"
+    _choose("softmax with loss", "a kernel, two passes over the scores")
     return True
 
 
@@ -499,30 +516,24 @@ def norm(arrays: Sequence[Array]) -> Array | None:
     return result
 
 
-def clip_and_descend(
-    x: Array, y: Array, length: Array, max_norm: float, lr: float, decay: float = 0.0
-) -> bool:
-    """``x -= lr * (rate * y + decay * x)``, with rate = max_norm / (length + 1e-6), 1 at most.
+def clip(x: Array, length: Array, max_norm: float) -> bool:
+    """``x *= min(max_norm / (length + 1e-6), 1)``.
 
     Args:
-        x: parameters.
-        y: their gradients, contiguous in the same order.
+        x: gradients.
         length: the norm of all gradients, a float64 scalar on the device.
-        max_norm: bound of it; infinite where nothing is clipped.
-        lr: learning rate.
-        decay: weight decay.
+        max_norm: bound of it.
     """
-    if length.dtype != numpy.float64 or not _suits("passes over arrays", x, y):
+    if length.dtype != numpy.float64 or not _suits("passes over arrays", x):
         return False
-    numbers = (numpy.float64(number) for number in (max_norm, lr, decay))
     blocks = min(_ceil(x.size, BLOCK), MOST_BLOCKS)
-    args = x, y, length, *numbers, x.size
-    _launch_blocks("vectors", "clip_and_descend", blocks, BLOCK, 0, *args)
+    args = x, length, numpy.float64(max_norm), x.size
+    _launch_blocks("vectors", "clip", blocks, BLOCK, 0, *args)
     return _done_by_a_kernel()
 
 
 def _done_by_a_kernel() -> bool:
-    _chosen["passes over arrays"] = "a kernel"
+    _choose("passes over arrays", "a kernel")
     return True
 
 
@@ -561,7 +572,7 @@ def philox_keep(
 
 def _draws() -> bool:
     wanted = _wanted()
-    _chosen["masks"] = "a kernel" if wanted else f"the host: {SWITCH}={os.environ[SWITCH]}"
+    _choose("masks", "a kernel" if wanted else f"CuPy: {SWITCH}={os.environ[SWITCH]}")
     return wanted
 
 
@@ -569,6 +580,6 @@ def drop(x: Array, kept: Array, factor: float, out: Array) -> bool:
     """``out = x * kept * factor``; ``kept`` has one step of x (T, N, D), or all."""
     if kept.dtype != bool or not kept.flags.c_contiguous or not _suits("dropping", x, out):
         return False
-    _chosen["dropping"] = "a kernel"
+    _choose("dropping", "a kernel")
     _launch("philox", "drop", x.size, out, x, kept, numpy.float32(factor), kept.size, x.size)
     return True

@@ -20,12 +20,12 @@ __all__ = [
     "add_rows",
     "add_scaled",
     "all_finite",
+    "clip",
     "descend",
     "draw",
     "drop",
     "norm",
     "scale",
-    "scale_all",
     "subtract_at",
     "take_rows",
 ]
@@ -210,10 +210,21 @@ def drop(x: Array, kept: Array, factor: float, out: Array | None = None) -> Arra
     return y
 
 
-def scale_all(arrays: Sequence[Array], factor: Array | float) -> None:
-    """``scale`` for each of them, or once for all of one memory."""
-    for array in in_one_piece(arrays)[0]:
-        scale(array, factor)
+def clip(arrays: Sequence[Array], length: Scalar, max_norm: float) -> None:
+    """Scale all ``arrays``, whose L2 norm is ``length``, to ``max_norm`` where it is longer."""
+    (arrays,) = in_one_piece(arrays)
+    if arrays and on_device(arrays[0]):
+        arrays = [x for x in arrays if not device.clip(in_order(x), length, max_norm)]
+        if not arrays:
+            return
+    rate = np.minimum(max_norm / (length + 1e-6), 1)  # 1e-6 as in PyTorch
+    if isinstance(rate, numpy.floating):  # known at no cost on the CPU only
+        if rate == 1:
+            return
+        if rate < numpy.finfo(rate.dtype).tiny:  # too small to have all its digits
+            rate = max_norm / numpy.float64(length)
+    for array in arrays:
+        scale(array, rate)
 
 
 def _is_normal(factor: Scalar) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common import config, kernels
 from common.divergence import DivergenceError
 from common.optimizer import Adam
 from common.time_layers import TimeDropout
@@ -44,6 +45,22 @@ def run_small(name, text_file, out, **changes):
     sizes = {"wordvec_size": 16, "hidden_size": 16, "epochs": 2, "batch_size": 5, "time_size": 10}
     module.main(module.Options(corpus=str(text_file), out=out, **{**sizes, **options, **changes}))
     return out
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_says_once_what_computes_and_learns_the_same(
+    text_file, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(kernels.device, "_chosen", {})
+    found = {}
+    for where in ("cpu", "gpu"):
+        monkeypatch.setattr(config, "GPU", where == "gpu")
+        out = run_small("rnnlm", text_file, tmp_path / where, epochs=1, verbose=True)
+        found[where] = json.loads((out / "results.json").read_text())["test_exact"]
+    said = capsys.readouterr().out.splitlines()
+    assert len([line for line in said if line.startswith("| LSTM forward: a window in")]) == 1
+    assert len([line for line in said if line.startswith("| softmax with loss: a kernel")]) == 1
+    assert found["gpu"] == pytest.approx(found["cpu"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", SMALL)

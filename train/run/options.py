@@ -100,8 +100,8 @@ class LanguageModelOptions(ABC):
     """Iterations between lines of log.jsonl. On a terminal each takes the place of the one before;
     into a file or a pipe goes one for every tenth of an epoch, or every minute."""
     verbose: bool = False
-    """Say which streams, cores and kernels each process works with, where mpiexec started several.
-    """
+    """Say which streams, cores and kernels each process works with, where mpiexec started several,
+    and on a GPU what is done by which kernel."""
     tensorboard: bool = False
     """Write an event file into the folder of the run, for TensorBoard: loss, perplexity, learning
     rate, validation. Needs the extra of that name: pip install -e ".[tensorboard]"."""

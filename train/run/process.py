@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 
 from common import kernels
 from common.data_parallel import DataParallelTrainer, share_cores
+from common.plotting import say
 from common.processes import Processes, connected
 from common.trainer import RnnlmTrainer
 
@@ -139,7 +140,7 @@ class OneProcess:
         Args:
             model: takes over the weights of the first process.
             batch_size: streams N.
-            verbose: whether to say what each process does.
+            verbose: whether to say what each process does, and what a GPU computes by which kernel.
 
         Raises:
             RuntimeError: where processes compute otherwise than the first.
@@ -147,6 +148,7 @@ class OneProcess:
         """
         kernels.prepare()
         kernels.print_notice()
+        kernels.device.tell_choices(say if verbose else None)
 
     def use_device(self) -> None:
         """Compute on the GPU of this process from now on.

@@ -41,14 +41,13 @@ extern "C" __global__ void root_of_sum(const double *sums, double *root, int64_t
     if (threadIdx.x == 0) *root = sqrt(sum);
 }
 
-/* x[i] -= lr * (rate * y[i] + decay * x[i]), where rate brings a gradient of that norm to max_norm if
-   it is longer (clip_grads and SGD of common/optimizer.py) */
-extern "C" __global__ void clip_and_descend(float *x, const float *y, const double *norm,
-                                            double max_norm, double lr, double decay, int64_t length)
+/* x[i] *= rate, which brings gradients of that norm to max_norm if it is longer (clip_grads of
+   common/optimizer.py) */
+extern "C" __global__ void clip(float *x, const double *norm, double max_norm, int64_t length)
 {
     const double rate = max_norm / (*norm + 1e-6); /* 1e-6 as in PyTorch */
-    const float by = (float)(lr * (rate > 1.0 ? 1.0 : rate)), keep = (float)(1.0 - lr * decay);
+    if (rate >= 1.0) return;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < length;
          i += (int64_t)gridDim.x * blockDim.x)
-        x[i] = keep * x[i] - by * y[i];
+        x[i] = (float)(x[i] * rate); /* a small rate has all its digits */
 }
