@@ -13,10 +13,10 @@ train: $(READY)  ## train a language model on text that ships with Python; no ne
 	$(PY) -m train.rnnlm --epochs 8
 
 test: $(READY)  ## run the whole test suite, on all cores
-	$(PY) -m pytest -n auto
+	$(PY) -m pytest -n auto --dist worksteal
 
 test-fast: $(READY)  ## run the tests but for the slow ones
-	$(PY) -m pytest -n auto -m "not slow"
+	$(PY) -m pytest -n auto --dist worksteal -m "not slow"
 
 lint: $(READY)  ## style, format and types
 	$(PY) -m ruff check .

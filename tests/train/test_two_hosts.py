@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,8 +41,17 @@ def remove_hosts():
         subprocess.run(line.split(), check=False, capture_output=True)
 
 
+@pytest.fixture(scope="module")
+def the_only_one():
+    """Inside, no other process of this machine has these tests: the names are taken once."""
+    fcntl = pytest.importorskip("fcntl", reason="no locks of files")
+    with Path(tempfile.gettempdir(), "time-layers-two-hosts.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture
-def hosts():
+def hosts(the_only_one):
     """Two namespaces, each with a cable to one bridge."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("only root can make network namespaces, with ip")
