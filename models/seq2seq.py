@@ -352,7 +352,9 @@ class Seq2seq(BaseModel):
         check_sizes(who, least=0, sample_size=sample_size)
         self._goes_back = False
         hs, h, mask = self.encoder.forward(xs)
-        N = len(h)
+        N, V = len(h), len(self.decoder.embedding.params[0])
+        if end_id is not None and not 0 <= end_id < V:
+            raise ValueError(f"{who}: expected end_id in 0..{V - 1}, got {end_id}")
         if K > 1:  # the K rows of a sequence stand together
             rows = np.asarray(numpy.arange(N).repeat(K))
             hs, h, mask = hs[rows], h[rows], None if mask is None else mask[rows]
@@ -367,7 +369,6 @@ class Seq2seq(BaseModel):
                 raise ValueError(f"{who}: expected scores that are numbers, got NaN")
             if end_id is not None:
                 of_next = _after_end(of_next, written, end_id)
-            V = of_next.shape[2]
             of_all = (log_p[..., None] + of_next).reshape(N, K * V)
             best = numpy.argsort(-of_all, axis=1, kind="stable")[:, :K]
             log_p = numpy.take_along_axis(of_all, best, axis=1)

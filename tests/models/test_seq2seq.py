@@ -524,6 +524,8 @@ def test_ids_out_of_range_are_refused(name, bad, error, pad_id):
         ({"beam_size": 0}, "expected beam_size of 1 or more, got 0"),
         ({"sample_size": -1}, "expected sample_size of 0 or more, got -1"),
         ({"start_id": V}, "expected xs in 0..6, got 7"),
+        ({"end_id": V}, "expected end_id in 0..6, got 7"),
+        ({"end_id": -1}, "expected end_id in 0..6, got -1"),
     ],
 )
 def test_what_cannot_be_written_is_refused(arguments, message):
