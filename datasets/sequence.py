@@ -23,6 +23,7 @@ from typing import TypeVar
 import numpy as np
 
 from datasets.text import read_lines
+from datasets.vocabulary import Vocabulary
 
 __all__ = ["NAMES", "Pairs", "additions", "dates", "get_vocab", "load_data", "load_pairs"]
 
@@ -70,6 +71,11 @@ class Pairs:
     t_test: np.ndarray
     char_to_id: dict[str, int]
     id_to_char: dict[int, str]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The characters in the order of their ids."""
+        return Vocabulary(tuple(self.char_to_id), "char")
 
     @property
     def start_id(self) -> int:

@@ -231,9 +231,14 @@ class Seq2seq(BaseModel):
         pad_id: the id that fills rows up: not read by the encoder, not counted as a target; None
             where every id counts.
 
+    Attributes:
+        vocabulary_hash: as of ``LanguageModel``.
+
     Raises:
         ValueError: for a size below 1, or a ``pad_id`` out of range.
     """
+
+    vocabulary_hash: str = ""
 
     def __init__(
         self,

@@ -128,7 +128,9 @@ def build(kind: str, pairs: Pairs, options: Options) -> Seq2seq:
     _, hidden_size = options.sizes()
     how: dict[str, Any] = {"score": options.score} if kind == "attention" else {}
     sizes = len(pairs.char_to_id), options.wordvec_size, hidden_size
-    return MODELS[kind](*sizes, numpy.random.default_rng(options.seed), **how)
+    model = MODELS[kind](*sizes, numpy.random.default_rng(options.seed), **how)
+    model.vocabulary_hash = pairs.vocabulary.hash()
+    return model
 
 
 def as_read(x: numpy.ndarray, options: Options) -> numpy.ndarray:
@@ -311,7 +313,8 @@ def main(options: Options) -> None:
                 f"{name}: {result['accuracy']:.2%} right, best {result['best']:.2%}, "
                 f"{result['seconds']:.0f} s of training"
             )
-        run.folder.write_json(run.folder.results_file, {"pairs": pairs.hash(), "models": results})
+        about = {"pairs": pairs.hash(), "letters": "".join(pairs.char_to_id)}
+        run.folder.write_json(run.folder.results_file, {**about, "models": results})
         for result in trained.values():
             if result["maps"]:
                 draw_maps(result["maps"])

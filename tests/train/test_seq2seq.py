@@ -85,6 +85,16 @@ def test_the_weights_that_are_left_answer_as_the_run_did(tmp_path):
     )
 
 
+def test_the_weights_that_are_left_are_for_the_letters_that_the_results_name(tmp_path):
+    out = run(tmp_path / "run", task="date")
+    pairs = load_pairs("date.txt", 1, 60)
+    assert json.loads((out / "results.json").read_text())["letters"] == "".join(pairs.char_to_id)
+    others = replace(pairs, char_to_id=dict.fromkeys(reversed(pairs.char_to_id)))
+    model = seq2seq.build("peeky", others, Options(**QUICK))
+    with pytest.raises(ValueError, match="belong to another vocabulary than the model"):
+        model.load_params(out / "peeky.safetensors")
+
+
 def test_one_seed_writes_one_result(tmp_path):
     first, again, other = (
         written(run(tmp_path / name, seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2))
