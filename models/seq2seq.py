@@ -292,7 +292,11 @@ class Seq2seq(BaseModel):
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar: of ``ts[:, 1:]``, for the scores that ``predict`` gives."""
         ts = array_of(ts)
-        return self.loss_of(self.predict(xs, ts, train_flg), ts[:, 1:])
+        return self.loss_of(self.predict(xs, ts, train_flg), self.targets_of(ts))
+
+    def targets_of(self, ts: Array) -> Array:
+        """What is to be written, (N, T) of ``ts`` (N, T + 1): all but the start."""
+        return ts[:, 1:]
 
     def backward(self, dout: float = 1) -> None:
         """Write every gradient; ids have none.
