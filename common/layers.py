@@ -66,6 +66,7 @@ class MatMul(Layer):
         (W,) = self.params
         (x,) = self.saved()
         D, H = W.shape
+        self.expect_shape("dout", dout, *x.shape[:-1], H)
         self.grads[0][...] = x.reshape(-1, D).T @ dout.reshape(-1, H)
         return dout @ W.T
 
@@ -96,6 +97,7 @@ class Affine(Layer):
         W, _ = self.params
         (x,) = self.saved()
         D, H = W.shape
+        self.expect_shape("dout", dout, *x.shape[:-1], H)
         douts = dout.reshape(-1, H)
         self.grads[0][...] = x.reshape(-1, D).T @ douts
         self.grads[1][...] = douts.sum(axis=0)
@@ -238,6 +240,7 @@ class Embedding(Layer):
     def backward(self, dout: Array) -> None:
         """Of the rows -> nothing, since ids have no gradient; adds up those of each id into dW."""
         (idx,) = self.saved()
+        self.expect_shape("dout", dout, *idx.shape, self.grads[0].shape[1])
         self.grads[0][...] = 0
         np.add.at(self.grads[0], idx, dout)
 

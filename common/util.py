@@ -39,7 +39,7 @@ def eval_seq2seq(
         question: ids (1, T).
         correct: ids (1, 1 + length) of the answer, behind the id that starts it.
         id_to_char: the character of each id.
-        verbose: print question, answer and guess.
+        verbose: print question, answer and guess; what the screen cannot show by its number.
         is_reverse: whether the question's ids stand from right to left; printed the other way.
     """
     start_id, *answer = map(int, to_cpu(correct).reshape(-1))
@@ -48,7 +48,8 @@ def eval_seq2seq(
     if verbose:
         asked = map(int, to_cpu(question).reshape(-1)[:: -1 if is_reverse else 1])
         for mark, ids in (("Q", asked), ("T", answer), (_mark(is_right), guess)):
-            print(mark, "".join(id_to_char[i] for i in ids))
+            text = "".join(id_to_char[i] for i in ids)
+            print(mark, text.encode(_encoding(), "backslashreplace").decode(_encoding()))
         print("---")
     return int(is_right)
 
@@ -56,5 +57,9 @@ def eval_seq2seq(
 def _mark(is_right: bool) -> str:
     """A ticked or a crossed box; O or X where the screen has no such character."""
     mark, plain = ("☑", "O") if is_right else ("☒", "X")
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    return plain if mark.encode(encoding, "replace") == b"?" else mark
+    return plain if mark.encode(_encoding(), "replace") == b"?" else mark
+
+
+def _encoding() -> str:
+    """That of the screen; where it has none, as a text in memory, it takes everything."""
+    return getattr(sys.stdout, "encoding", None) or "utf-8"

@@ -23,6 +23,7 @@ from typing import TypeVar
 import numpy as np
 
 from datasets.text import read_lines
+from datasets.vocabulary import Vocabulary
 
 __all__ = ["NAMES", "Pairs", "additions", "dates", "get_vocab", "load_data", "load_pairs"]
 
@@ -31,6 +32,7 @@ Splits = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 START = "_"
 EXAMPLES = 50_000
+SEEDS = 2**32  # so many has the generator by which the book shuffles
 TEST_SHARE = 10  # of so many pairs one is for the test
 
 MONTHS = (
@@ -69,6 +71,11 @@ class Pairs:
     t_test: np.ndarray
     char_to_id: dict[str, int]
     id_to_char: dict[int, str]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The characters in the order of their ids."""
+        return Vocabulary(tuple(self.char_to_id), "char")
 
     @property
     def start_id(self) -> int:
@@ -190,10 +197,12 @@ def load_pairs(
 
     Raises:
         FileNotFoundError: for neither a name nor a file.
-        ValueError: for a line that is no pair, fewer than 10 pairs, ``examples`` of a file, or see
-            ``additions``, ``dates`` and ``datasets.text``.
+        ValueError: for a line that is no pair, fewer than 10 pairs, ``examples`` of a file, a seed
+            out of range, or see ``additions``, ``dates`` and ``datasets.text``.
     """
     name = os.fspath(name_or_path)
+    if seed is not None and not 0 <= seed < SEEDS:
+        raise ValueError(f"sequence: expected a seed from 0 to {SEEDS - 1}, got {seed}")
     if name in MADE:
         texts = MADE[name](EXAMPLES if examples is None else examples, seed)
     elif examples is not None:
@@ -250,13 +259,13 @@ _loaded: Pairs | None = None  # what get_vocab speaks of
 
 
 def load_data(
-    name_or_path: str | os.PathLike[str] = "addition.txt",
+    file_name: str | os.PathLike[str] = "addition.txt",
     seed: int | None = 1984,
     examples: int | None = None,
 ) -> Splits:
     """``(x_train, t_train), (x_test, t_test)`` of the ``load_pairs`` of these arguments."""
     global _loaded
-    _loaded = pairs = load_pairs(name_or_path, seed, examples)
+    _loaded = pairs = load_pairs(file_name, seed, examples)
     return (pairs.x_train, pairs.t_train), (pairs.x_test, pairs.t_test)
 
 

@@ -231,9 +231,14 @@ class Seq2seq(BaseModel):
         pad_id: the id that fills rows up: not read by the encoder, not counted as a target; None
             where every id counts.
 
+    Attributes:
+        vocabulary_hash: as of ``LanguageModel``.
+
     Raises:
         ValueError: for a size below 1, or a ``pad_id`` out of range.
     """
+
+    vocabulary_hash: str = ""
 
     def __init__(
         self,
@@ -287,7 +292,11 @@ class Seq2seq(BaseModel):
     def forward(self, xs: Array, ts: Array, train_flg: bool = True) -> Scalar:
         """The loss, a scalar: of ``ts[:, 1:]``, for the scores that ``predict`` gives."""
         ts = array_of(ts)
-        return self.loss_of(self.predict(xs, ts, train_flg), ts[:, 1:])
+        return self.loss_of(self.predict(xs, ts, train_flg), self.targets_of(ts))
+
+    def targets_of(self, ts: Array) -> Array:
+        """What is to be written, (N, T) of ``ts`` (N, T + 1): all but the start."""
+        return ts[:, 1:]
 
     def backward(self, dout: float = 1) -> None:
         """Write every gradient; ids have none.
@@ -352,7 +361,9 @@ class Seq2seq(BaseModel):
         check_sizes(who, least=0, sample_size=sample_size)
         self._goes_back = False
         hs, h, mask = self.encoder.forward(xs)
-        N = len(h)
+        N, V = len(h), len(self.decoder.embedding.params[0])
+        if end_id is not None and not 0 <= end_id < V:
+            raise ValueError(f"{who}: expected end_id in 0..{V - 1}, got {end_id}")
         if K > 1:  # the K rows of a sequence stand together
             rows = np.asarray(numpy.arange(N).repeat(K))
             hs, h, mask = hs[rows], h[rows], None if mask is None else mask[rows]
@@ -367,7 +378,6 @@ class Seq2seq(BaseModel):
                 raise ValueError(f"{who}: expected scores that are numbers, got NaN")
             if end_id is not None:
                 of_next = _after_end(of_next, written, end_id)
-            V = of_next.shape[2]
             of_all = (log_p[..., None] + of_next).reshape(N, K * V)
             best = numpy.argsort(-of_all, axis=1, kind="stable")[:, :K]
             log_p = numpy.take_along_axis(of_all, best, axis=1)

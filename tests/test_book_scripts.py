@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import ptb
+from datasets import ptb, sequence
+from models import AttentionSeq2seq
 
 BOOK = os.environ.get("TIMELAYERS_BOOK") and Path(os.environ["TIMELAYERS_BOOK"]).resolve()
 ROOT = Path(__file__).parent.parent
@@ -26,9 +27,6 @@ CHAPTERS = ("ch05", "ch06", "ch07", "ch08")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not BOOK, reason="TIMELAYERS_BOOK does not name the book's repository"),
-    pytest.mark.skipif(
-        not os.environ.get(ptb.DATA_VARIABLE), reason=f"{ptb.DATA_VARIABLE} does not name PTB"
-    ),
 ]
 
 TOKENS = {"train": 20 * 35 * 3 + 1, "valid": 10 * 35 * 2 + 1, "test": 10 * 35 * 2 + 1}
@@ -67,6 +65,8 @@ def run(tmp_path_factory):
             the book offers in a comment.
         weights: a file to copy into the tree, and where to.
     """
+    if not os.environ.get(ptb.DATA_VARIABLE):
+        pytest.skip(f"{ptb.DATA_VARIABLE} does not name PTB")
     root = tmp_path_factory.mktemp("book")
     dataset = root / "dataset"
     dataset.mkdir()
@@ -83,11 +83,7 @@ def run(tmp_path_factory):
     @functools.cache
     def run(side, script, change=None, weights=None):
         tree = tmp_path_factory.mktemp(side)
-        for chapter in CHAPTERS:
-            (tree / chapter).mkdir()
-            for file in (BOOK / chapter).iterdir():
-                if file.suffix in (".py", ".pkl"):
-                    shutil.copy(file, tree / chapter)
+        copy_chapters(tree)
         (tree / "dataset").symlink_to(dataset)
         if weights:
             shutil.copy(weights[0], tree / weights[1])
@@ -102,6 +98,15 @@ def run(tmp_path_factory):
         return json.loads((tree / "losses.json").read_text()), printed, path.parent
 
     return run
+
+
+def copy_chapters(tree):
+    """The scripts and weights of the book, for which ``common`` and data have to be found."""
+    for chapter in CHAPTERS:
+        (tree / chapter).mkdir()
+        for file in (BOOK / chapter).iterdir():
+            if file.suffix in (".py", ".pkl"):
+                shutil.copy(file, tree / chapter)
 
 
 def python(modules, folder, script, *arguments):
@@ -166,6 +171,40 @@ def test_the_better_model_s_text_is_that_of_the_book_s_code(run):
     )
     assert len(expected) > 50
     assert printed == expected
+
+
+@pytest.mark.parametrize(
+    ("scripts", "weights"),
+    [
+        (["ch07/train_seq2seq.py"], []),
+        (["ch08/train.py", "ch08/visualize_attention.py"], ["AttentionSeq2seq.safetensors"]),
+    ],
+)
+def test_a_script_trains_on_our_pairs_by_the_two_lines_of_the_readme(scripts, weights, tmp_path):
+    line = "from datasets import *"
+    assert f'\necho "{line}" > dataset.py\nPYTHONPATH=' in (ROOT / "README.md").read_text("utf-8")
+    copy_chapters(tmp_path)
+    for script in scripts:
+        path, losses = tmp_path / script, tmp_path / "losses.json"
+        (path.parent / "dataset.py").write_text(f"{line}\nsequence.EXAMPLES = 400\n")
+        modules = [ROOT, tmp_path / "ch07"]
+        printed = python(modules, path.parent, "book_runner.py", path.name, losses)
+        found = json.loads(losses.read_text())
+        if "train" in path.name:
+            assert len(found) == 3  # of 360 pairs, 128 at once
+            assert printed.count("\n---\n") == 10 and "\nval acc " in printed
+        else:
+            assert len(found) == 5  # maps, from the weights that were saved before
+    assert [file.name for file in tmp_path.rglob("*.safetensors")] == weights
+
+
+def test_our_attention_model_answers_the_dates_of_the_book_with_its_weights():
+    pairs = sequence.load_pairs(BOOK / "dataset" / "date.txt")
+    model = AttentionSeq2seq(len(pairs.char_to_id), 16, 256, rng=0)
+    model.load_params(BOOK / "ch08" / "AttentionSeq2seq.pkl")
+    x, t = pairs.x_test[:500, ::-1], pairs.t_test[:500, 1:]
+    right = (model.generate_batch(x, pairs.start_id, t.shape[1]) == t).all(axis=1)
+    assert right.mean() > 0.99
 
 
 ANOTHER_WAY = {"GRU", "TimeGRU", "Dropout", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"}

@@ -36,7 +36,8 @@ MODELS: dict[str, type[Seq2seq]] = {
 STYLES = {"plain": ("#E69F00", "o"), "peeky": ("#0072B2", "s"), "attention": ("#009E73", "^")}
 EPOCHS = {"addition": 25, "date": 10}
 HIDDEN_SIZES = {"addition": 128}
-AT_ONCE = 500  # questions that are answered together
+AT_ONCE = 500  # beginnings of answers that are written together
+LARGEST = 100  # inches of a figure
 MAPS = 4  # answers of which the map of weights is drawn
 
 
@@ -88,7 +89,8 @@ class Options:
     out: Path | None = None
     """Folder of the run; runs/seq2seq-TASK-NUMBER if not named."""
     resume: Path | None = None
-    """Resume the run in this folder with its own options, after the last epoch that has ended."""
+    """Resume the run in this folder with its own options, after the last epoch that has ended;
+    --data may say where its file lies now."""
 
     @property
     def subject(self) -> str:
@@ -105,7 +107,7 @@ class Options:
 
 
 def check(options: Options) -> None:
-    """Raise ValueError for what cannot work."""
+    """Raise ValueError, or FileNotFoundError, for what cannot work."""
     check_counts(options, "examples", "epochs", "wordvec_size", "hidden_size", "batch_size")
     check_counts(options, "beam_size")
     if not options.model or len(set(options.model)) < len(options.model):
@@ -115,6 +117,8 @@ def check(options: Options) -> None:
         if not 0 < getattr(options, name) < math.inf:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag}: expected a number above 0, got {getattr(options, name)}")
+    if options.data is not None and not options.data.expanduser().exists():
+        raise FileNotFoundError(f"--data: there is no such file: {options.data}")
     if options.show < 0:
         raise ValueError(f"--show: expected 0 or more, got {options.show}")
 
@@ -124,7 +128,9 @@ def build(kind: str, pairs: Pairs, options: Options) -> Seq2seq:
     _, hidden_size = options.sizes()
     how: dict[str, Any] = {"score": options.score} if kind == "attention" else {}
     sizes = len(pairs.char_to_id), options.wordvec_size, hidden_size
-    return MODELS[kind](*sizes, numpy.random.default_rng(options.seed), **how)
+    model = MODELS[kind](*sizes, numpy.random.default_rng(options.seed), **how)
+    model.vocabulary_hash = pairs.vocabulary.hash()
+    return model
 
 
 def as_read(x: numpy.ndarray, options: Options) -> numpy.ndarray:
@@ -135,7 +141,8 @@ def as_read(x: numpy.ndarray, options: Options) -> numpy.ndarray:
 def answer(model: Seq2seq, x: numpy.ndarray, pairs: Pairs, options: Options) -> numpy.ndarray:
     """What the model writes for each question (N, S), without the start: ids (N, T)."""
     x, length = as_read(x, options), pairs.t_test.shape[1] - 1
-    parts = [x[at : at + AT_ONCE] for at in range(0, len(x), AT_ONCE)]
+    questions = max(1, AT_ONCE // options.beam_size)
+    parts = [x[at : at + questions] for at in range(0, len(x), questions)]
     return numpy.concatenate(
         [
             model.generate_batch(part, pairs.start_id, length, options.beam_size)
@@ -255,7 +262,8 @@ def draw_maps(maps: Sequence[dict[str, Any]]) -> None:
 
     rows, columns = len(maps[0]["written"]), len(maps[0]["read"])
     down, across = -(-len(maps) // 2), min(2, len(maps))
-    size = (across * (0.5 + 0.17 * columns), down * (0.6 + 0.19 * rows))
+    size = across * (0.5 + 0.17 * columns), down * (0.6 + 0.19 * rows)
+    size = min(size[0], LARGEST), min(size[1], LARGEST)
     _, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     for axes in panels.flat[len(maps) :]:
         axes.axis("off")
@@ -305,7 +313,8 @@ def main(options: Options) -> None:
                 f"{name}: {result['accuracy']:.2%} right, best {result['best']:.2%}, "
                 f"{result['seconds']:.0f} s of training"
             )
-        run.folder.write_json(run.folder.results_file, {"pairs": pairs.hash(), "models": results})
+        about = {"pairs": pairs.hash(), "letters": "".join(pairs.char_to_id)}
+        run.folder.write_json(run.folder.results_file, {**about, "models": results})
         for result in trained.values():
             if result["maps"]:
                 draw_maps(result["maps"])

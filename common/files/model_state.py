@@ -215,7 +215,7 @@ def name_weights(
 def _layers_of(owner: Any, seen: set[int]) -> Iterator[Layer]:
     """Every layer that is held by ``owner``, by a list in it, or by what has parameters in it."""
     seen.add(id(owner))
-    for value in vars(owner).values():
+    for value in getattr(owner, "__dict__", {}).values():
         for part in value if isinstance(value, list | tuple) else (value,):
             if isinstance(part, Layer):
                 yield from part.sublayers()

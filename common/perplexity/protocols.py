@@ -95,7 +95,11 @@ def inputs_and_targets(corpus: Array, first_id: int, who: str) -> tuple[Array, A
 
 
 def num_counted(model: Any, ts: Array) -> Scalar:
-    """How many of the targets count: all but those that the model's loss ignores."""
+    """How many of the targets count: all but those that the model's loss ignores.
+
+    A model whose ``ts`` holds more than targets says which they are by ``targets_of(ts)``.
+    """
+    ts = model.targets_of(ts) if hasattr(model, "targets_of") else ts
     label = getattr(getattr(model, "loss_layer", None), "ignore_label", None)
     ids = ts.argmax(axis=2) if ts.ndim == 3 and label is not None else ts  # of one-hot rows
     return ts.size if label is None else (ids != label).sum()
@@ -142,10 +146,7 @@ def _mean_nll(model: Any, xs: Array, ts: Array, time_size: int, who: str) -> flo
     options = {"train_flg": False} if is_told else {}
     total, num_targets = 0.0, require_counted(model, ts, who)
     on_device = ids_on_device(model, xs, ts)
-    with (
-        evaluation(model),
-        progress(total=xs.size, unit=" tokens", desc="perplexity") as bar,
-    ):
+    with evaluation(model), progress(total=xs.size, unit=" tokens", desc="perplexity") as bar:
         for window in windows(xs.shape[1], time_size):
             loss = model.forward(*(ids[:, window] for ids in on_device), **options)
             total = total + as_float64(sum_of_loss(model, loss, num_counted(model, ts[:, window])))

@@ -135,6 +135,19 @@ def test_an_embedding_takes_a_window_of_ids():
     close(windows.grads[0], rows.grads[0])
 
 
+@pytest.mark.parametrize("kind", [MatMul, Affine, Embedding])
+@pytest.mark.parametrize("shape", [(T, N, H), (N * T, H), (N, T, 1), (H,)])
+def test_a_gradient_of_another_shape_than_the_output_is_refused(kind, shape):
+    rng = generator()
+    params = {MatMul: [(D, H)], Affine: [(D, H), (H,)], Embedding: [(V, H)]}[kind]
+    layer = kind(*(floats(rng, *size) for size in params))
+    layer.forward(ids(rng, V, N, T) if kind is Embedding else floats(rng, N, T, D))
+    with pytest.raises(
+        ValueError, match=rf"{kind.__name__}: expected dout of shape \({N}, {T}, {H}"
+    ):
+        layer.backward(floats(rng, *shape))
+
+
 def test_an_embedding_is_a_product_with_one_hot_rows():
     rng = generator()
     W, numbers, dy = floats(rng, V, H), ids(rng, V, 9), floats(rng, 9, H)

@@ -378,6 +378,15 @@ def test_on_a_screen_without_boxes_letters_stand_for_them(text, mark, monkeypatc
     assert f"{mark} {text}" in screen.buffer.getvalue().decode("cp1252")
 
 
+def test_a_character_that_the_screen_does_not_have_is_shown_by_its_number(monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", screen)
+    chars = {**CHARS, IDS["6"]: "ね"}
+    assert eval_seq2seq(Answers("62"), ids_of("57+5"), ids_of("_62"), chars, verbose=True)
+    screen.flush()
+    assert "T \\u306d2" in screen.buffer.getvalue().decode("cp1252")
+
+
 @on_both
 def test_the_ids_may_lie_on_a_device():
     question, correct = (np.asarray(ids_of(text)) for text in ("57+5", "_62"))

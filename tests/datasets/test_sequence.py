@@ -151,6 +151,17 @@ def test_get_vocab_speaks_of_what_was_loaded_last(monkeypatch):
     assert eval(question.strip()) == int(answer[1:])
 
 
+def test_a_reader_of_the_book_may_name_the_file_by_keyword():
+    (x_train, _), _ = load_data(file_name="date.txt", seed=3, examples=20)
+    assert x_train.shape == (18, 29)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_cannot_shuffle_is_refused(seed):
+    with pytest.raises(ValueError, match=rf"sequence: expected a seed from 0 to .*, got {seed}$"):
+        load_pairs("addition.txt", seed, 20)
+
+
 def test_the_call_without_a_name_loads_additions():
     (x_train, _), _ = load_data()
     assert x_train.shape == (45_000, 7)

@@ -11,7 +11,7 @@ import pytest
 from common.functions import log_softmax
 from common.layers import LSTM
 from common.np import np, to_cpu
-from common.optimizer import Adam
+from common.optimizer import SGD, Adam
 from common.trainer import Trainer
 from models import AttentionSeq2seq, PeekySeq2seq, Seq2seq
 from tests.builders import D, H, N, T, V, close, floats, generator, ids, same
@@ -194,6 +194,21 @@ def test_rows_of_different_lengths_give_the_mean_of_what_each_gives_alone(name):
     long, short = (float(model.forward(xs[n : n + 1], ts[n : n + 1])) for n in range(2))
     close(loss, numpy.float64((T * long + short) / (T + 1)))
     close(model.forward(xs[1:, :2], ts[1:, :2]), numpy.float64(short))
+
+
+@every_model
+def test_a_trainer_reports_the_mean_over_the_targets_that_count(name):
+    model = model_of(name, pad_id=0)
+    xs, ts = 1 + ids(generator(3), V - 1, 7, S), 1 + ids(generator(4), V - 1, 7, T + 1)
+    for n in range(5):
+        ts[n, 2 + n % 2 :] = 0  # answers of one and of two ids, and of T in the last batch
+    losses = [float(model.forward(xs[n : n + 1], ts[n : n + 1])) for n in range(7)]
+    counts = [int((row[1:] != 0).sum()) for row in ts]
+    trainer = Trainer(model, SGD(0.0), lambda record: None, generator(5))
+    trainer.fit(xs, ts, max_epoch=2, batch_size=2, max_grad=None, eval_interval=None)
+    expected = np.average(losses, weights=counts)
+    assert trainer.loss_list[-1] == pytest.approx(expected, rel=1e-9)
+    assert abs(expected - np.mean(losses)) > 1e-4
 
 
 def test_no_attention_falls_on_padding():
@@ -524,6 +539,8 @@ def test_ids_out_of_range_are_refused(name, bad, error, pad_id):
         ({"beam_size": 0}, "expected beam_size of 1 or more, got 0"),
         ({"sample_size": -1}, "expected sample_size of 0 or more, got -1"),
         ({"start_id": V}, "expected xs in 0..6, got 7"),
+        ({"end_id": V}, "expected end_id in 0..6, got 7"),
+        ({"end_id": -1}, "expected end_id in 0..6, got -1"),
     ],
 )
 def test_what_cannot_be_written_is_refused(arguments, message):

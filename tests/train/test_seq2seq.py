@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from models import AttentionSeq2seq, PeekySeq2seq
 from tests.train.run.interrupting import Broken, break_at
 from train import seq2seq
 from train.run.saved_options import saved_options
-from train.seq2seq import Options, answer, attention_maps, show
+from train.seq2seq import Options, answer, attention_maps, draw_maps, show
 
 QUICK = {"examples": 60, "epochs": 2, "hidden_size": 6, "wordvec_size": 4, "batch_size": 16}
 ALL = ("plain", "peeky", "attention")
@@ -84,6 +85,16 @@ def test_the_weights_that_are_left_answer_as_the_run_did(tmp_path):
     )
 
 
+def test_the_weights_that_are_left_are_for_the_letters_that_the_results_name(tmp_path):
+    out = run(tmp_path / "run", task="date")
+    pairs = load_pairs("date.txt", 1, 60)
+    assert json.loads((out / "results.json").read_text())["letters"] == "".join(pairs.char_to_id)
+    others = replace(pairs, char_to_id=dict.fromkeys(reversed(pairs.char_to_id)))
+    model = seq2seq.build("peeky", others, Options(**QUICK))
+    with pytest.raises(ValueError, match="belong to another vocabulary than the model"):
+        model.load_params(out / "peeky.safetensors")
+
+
 def test_one_seed_writes_one_result(tmp_path):
     first, again, other = (
         written(run(tmp_path / name, seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -132,6 +143,21 @@ def test_a_file_that_has_changed_is_noticed_when_the_run_goes_on(tmp_path, monke
         seq2seq.main(again)
     file_of_additions(tmp_path)
     seq2seq.main(again)
+    assert (out / "results.json").exists()
+
+
+def test_a_run_of_a_file_that_lies_elsewhere_now_goes_on_with_it_there(tmp_path, monkeypatch):
+    path, out = file_of_additions(tmp_path), tmp_path / "run"
+    with monkeypatch.context() as context, pytest.raises(Broken):
+        break_at(context, "train.seq2seq.answer", 2)
+        run(out, data=path, examples=None)
+    again = saved_options("seq2seq", Options, out)
+    moved = path.rename(tmp_path / "moved.txt")
+    with pytest.raises(FileNotFoundError, match=r"--data: there is no such file: .*sums\.txt"):
+        seq2seq.main(again)
+    with pytest.raises(ValueError, match=r"--lr 0\.001, got 0\.1; .* only --data may change"):
+        seq2seq.main(replace(again, data=moved, lr=0.1))
+    seq2seq.main(replace(again, data=moved))
     assert (out / "results.json").exists()
 
 
@@ -221,6 +247,26 @@ def test_answers_are_shown_as_right_or_with_what_is_right(capsys):
     assert third.startswith("  right  ")
     show(pairs, answers, 0)
     assert capsys.readouterr().out == ""
+
+
+def test_a_wide_beam_is_written_for_fewer_questions_at_once(monkeypatch):
+    model, pairs, options = trained(beam_size=250)
+    sizes, write = [], model.generate_batch
+    monkeypatch.setattr(
+        model, "generate_batch", lambda x, *rest: sizes.append(len(x)) or write(x, *rest)
+    )
+    answer(model, pairs.x_test[:3], pairs, options)
+    assert sizes == [2, 1]
+    sizes.clear()
+    answer(model, pairs.x_test[:2], pairs, replace(options, beam_size=501))
+    assert sizes == [1, 1]
+
+
+def test_the_maps_of_long_texts_fit_into_a_figure():
+    maps = [{"read": "ab" * 450, "written": "cd", "right": True, "weights": np.ones((2, 900))}] * 2
+    draw_maps(maps)
+    assert plt.gcf().get_size_inches()[0] == 100
+    plt.close()
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])

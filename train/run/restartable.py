@@ -19,7 +19,7 @@ __all__ = ["RestartableRun", "restartable_run"]
 
 Kept = TypeVar("Kept")
 
-CHANGEABLE = ("file",)  # where the text lies; it is compared with that of the run
+CHANGEABLE = ("file", "data")  # where the text lies; it is compared with that of the run
 
 
 class RestartableRun:
@@ -140,7 +140,8 @@ def restartable_run(
         folder = RunFolder.create(script, subject, options, corpus)
     else:
         folder = RunFolder(options.resume)
-        options = options_to_resume(script, options, CHANGEABLE if corpus else ())
+        given = [name for name in CHANGEABLE if getattr(options, name, None) is not None]
+        options = options_to_resume(script, options, given)
     with OneProcess() as process, folder.locked():
         process.at_once = True
         run = RestartableRun(folder, options)
