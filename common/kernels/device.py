@@ -80,8 +80,8 @@ def choices() -> dict[str, str]:
     return dict(_chosen)
 
 
-def tell_choices(tell: Callable[[str], Any] | None) -> None:
-    """Call ``tell`` with a line for each choice that is made from now on; None for nothing."""
+def tell_choices(tell: Callable[[str], Any]) -> None:
+    """Call ``tell`` with a line for each choice that is made from now on."""
     global _tell
     _tell = tell
 

@@ -148,7 +148,8 @@ class OneProcess:
         """
         kernels.prepare()
         kernels.print_notice()
-        kernels.device.tell_choices(say if verbose else None)
+        if verbose:
+            kernels.device.tell_choices(say)
 
     def use_device(self) -> None:
         """Compute on the GPU of this process from now on.
