@@ -34,8 +34,9 @@ MODELS: dict[str, type[Seq2seq]] = {
 }
 # Okabe and Ito (2008): told apart by colour-blind readers too.
 STYLES = {"plain": ("#E69F00", "o"), "peeky": ("#0072B2", "s"), "attention": ("#009E73", "^")}
-EPOCHS = {"addition": 25, "date": 10}
+EPOCHS = {"addition": 25}
 HIDDEN_SIZES = {"addition": 128}
+LEARNING_RATES = {"addition": 0.001}
 AT_ONCE = 500  # beginnings of answers that are written together
 LARGEST = 100  # inches of a figure
 MAPS = 4  # answers of which the map of weights is drawn
@@ -67,13 +68,13 @@ class Options:
     examples: int | None = None
     """How many pairs are made; 50000 by default."""
     epochs: int | None = None
-    """Number of passes over the pairs; by default 25 for addition, 10 for everything else."""
+    """Number of passes over the pairs; by default 25 for addition, 6 for everything else."""
     wordvec_size: int = 16
     """Width D of the vector of a letter."""
     hidden_size: int | None = None
     """Width H of the LSTMs; by default 128 for addition, 256 for everything else."""
-    lr: float = 0.001
-    """Learning rate of Adam."""
+    lr: float | None = None
+    """Learning rate of Adam; by default 0.001 for addition, 0.003 for everything else."""
     batch_size: int = 128
     """Pairs per update."""
     max_grad: float = 5.0
@@ -101,9 +102,14 @@ class Options:
         """Epochs and H, where none are given those of the task."""
         task = self.subject if self.data is None else ""
         return (
-            EPOCHS.get(task, 10) if self.epochs is None else self.epochs,
+            EPOCHS.get(task, 6) if self.epochs is None else self.epochs,
             HIDDEN_SIZES.get(task, 256) if self.hidden_size is None else self.hidden_size,
         )
+
+    def learning_rate(self) -> float:
+        """That of the task, where none is given."""
+        task = self.subject if self.data is None else ""
+        return LEARNING_RATES.get(task, 0.003) if self.lr is None else self.lr
 
 
 def check(options: Options) -> None:
@@ -114,9 +120,10 @@ def check(options: Options) -> None:
         got = " ".join(options.model) or "none"
         raise ValueError(f"--model: expected one or more of {', '.join(MODELS)}, got {got}")
     for name in ("lr", "max_grad"):
-        if not 0 < getattr(options, name) < math.inf:
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
             flag = name.replace("_", "-")
-            raise ValueError(f"--{flag}: expected a number above 0, got {getattr(options, name)}")
+            raise ValueError(f"--{flag}: expected a number above 0, got {value}")
     if options.data is not None and not options.data.expanduser().exists():
         raise FileNotFoundError(f"--data: there is no such file: {options.data}")
     if options.show < 0:
@@ -172,7 +179,7 @@ def train(kind: str, pairs: Pairs, options: Options, run: RestartableRun) -> dic
     epochs, _ = options.sizes()
     model = build(kind, pairs, options)
     rng = numpy.random.default_rng([options.seed, 1])
-    trainer = Trainer(model, Adam(options.lr), rng=rng)
+    trainer = Trainer(model, Adam(options.learning_rate()), rng=rng)
     records: list[dict[str, float]] = []
 
     def go_on(state: dict[str, Any]) -> None:

@@ -109,9 +109,11 @@ def test_options_change_what_is_learnt(changed, tmp_path):
 
 def test_sizes_that_are_not_given_are_those_of_the_task(tmp_path):
     assert Options().sizes() == (25, 128)
-    assert Options(task="date").sizes() == (10, 256)
-    assert Options(data=tmp_path / "addition.txt").sizes() == (10, 256)
+    assert Options(task="date").sizes() == (6, 256)
+    assert Options(data=tmp_path / "addition.txt").sizes() == (6, 256)
     assert Options(epochs=3, hidden_size=7).sizes() == (3, 7)
+    rates = [Options(task=task).learning_rate() for task in ("addition", "date")]
+    assert [*rates, Options(task="date", lr=0.5).learning_rate()] == [0.001, 0.003, 0.5]
 
 
 # ---- a file of one's own ----
@@ -155,8 +157,8 @@ def test_a_run_of_a_file_that_lies_elsewhere_now_goes_on_with_it_there(tmp_path,
     moved = path.rename(tmp_path / "moved.txt")
     with pytest.raises(FileNotFoundError, match=r"--data: there is no such file: .*sums\.txt"):
         seq2seq.main(again)
-    with pytest.raises(ValueError, match=r"--lr 0\.001, got 0\.1; .* only --data may change"):
-        seq2seq.main(replace(again, data=moved, lr=0.1))
+    with pytest.raises(ValueError, match=r"--max-grad 5\.0, got 0\.1; .* only --data may change"):
+        seq2seq.main(replace(again, data=moved, max_grad=0.1))
     seq2seq.main(replace(again, data=moved))
     assert (out / "results.json").exists()
 
