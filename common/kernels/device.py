@@ -244,11 +244,12 @@ def plan(N: int, H: int, per_unit: int, K: int, multiprocessors: int, memory: in
         rows -= 1
     tiles = _ceil(rows, TILE) * _ceil(columns, TILE)
     work = _ceil(rows * columns * K, SUMS_OF_A_THREAD)
-    threads = min(THREADS, 32 * max(2, _ceil(work, 32), _ceil(tiles, 32)))
     weights, whole = columns * _padded(K), _ceil(K, TILE) * TILE
     room = memory // 4 - weights
+    threads = min(THREADS, 32 * max(2, _ceil(work, 32), _ceil(tiles, 32)))
+    threads = min(threads, room // TILE**2 // 32 * 32)  # each leaves a tile of partial sums
     depth = min(whole, (room // rows - TILE) // 8 * 8)
-    if tiles > threads or room < TILE**2 * threads or depth < min(LEAST_DEPTH, whole):
+    if tiles > threads or depth < min(LEAST_DEPTH, whole):
         return None
     if depth < whole:  # each part in as many fours for every group of threads
         at_once = TILE * (threads // tiles)
