@@ -6,7 +6,6 @@ Each check runs a layer or a pass as models do, at sizes where a kernel is chose
 from __future__ import annotations
 
 import faulthandler
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -246,7 +245,7 @@ def watched(seconds: float) -> Iterator[None]:
 
     Blocks that wait for each other for ever never give the device back, nor the host.
     """
-    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
     try:
         yield
     finally:
