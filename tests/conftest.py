@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 import sys
+import warnings
 
 # The products of the tests are tiny; more threads would only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -39,19 +40,26 @@ def no_chance(monkeypatch):
 @functools.cache
 def has_device():
     """Whether CuPy is here and a device answers."""
-    try:
-        to_gpu(numpy.zeros(1))
-    except RuntimeError:
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy's at its import are no test's
+        try:
+            to_gpu(numpy.zeros(1))
+        except RuntimeError:
+            return False
     return True
 
 
 @pytest.fixture(autouse=True)
 def _device(request, monkeypatch):
-    """For a test marked ``gpu``: a device, or where there is none the double of CuPy."""
+    """For a test marked ``gpu``: a device, or where there is none the double of CuPy.
+
+    With ``TIMELAYERS_DOUBLE=0`` a test that would get the double fails.
+    """
     if request.node.get_closest_marker("gpu") is None or has_device():
         yield
         return
+    if os.environ.get("TIMELAYERS_DOUBLE") == "0":
+        pytest.fail("no CUDA device answers, and TIMELAYERS_DOUBLE=0 asks for one")
     yield from with_double(monkeypatch)
 
 

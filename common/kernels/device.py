@@ -46,8 +46,9 @@ __all__ = [
     "rnn_backward",
     "rnn_forward",
     "softmax_with_loss",
-    "takes_scores",
     "source",
+    "takes_scores",
+    "tell_choices",
 ]
 
 np: Any = array_module  # with what CuPy alone has
@@ -70,8 +71,6 @@ MOST_BLOCKS = 1024  # of a pass whose threads take several elements each
 SUMS_OF_A_THREAD = 64  # multiply-adds in a step; a block of fewer has fewer threads
 
 _chosen: dict[str, str] = {}
-
-
 _tell: Callable[[str], Any] | None = None
 
 
@@ -150,7 +149,7 @@ def _suits(what: str, *arrays: Array) -> bool:
 
 @functools.cache
 def _module(raw_module: Any, file: str, cooperative: bool) -> Any:
-    """``raw_module`` is CuPy's class; the module compiles at its first launch on each device."""
+    """``raw_module`` is CuPy's class; a device compiles when it is first asked for a kernel."""
     return raw_module(code=source(file), options=OPTIONS, enable_cooperative_groups=cooperative)
 
 
@@ -245,11 +244,12 @@ def plan(N: int, H: int, per_unit: int, K: int, multiprocessors: int, memory: in
         rows -= 1
     tiles = _ceil(rows, TILE) * _ceil(columns, TILE)
     work = _ceil(rows * columns * K, SUMS_OF_A_THREAD)
-    threads = min(THREADS, 32 * max(2, _ceil(work, 32), _ceil(tiles, 32)))
     weights, whole = columns * _padded(K), _ceil(K, TILE) * TILE
     room = memory // 4 - weights
+    threads = min(THREADS, 32 * max(2, _ceil(work, 32), _ceil(tiles, 32)))
+    threads = min(threads, room // TILE**2 // 32 * 32)  # each leaves a tile of partial sums
     depth = min(whole, (room // rows - TILE) // 8 * 8)
-    if tiles > threads or room < TILE**2 * threads or depth < min(LEAST_DEPTH, whole):
+    if tiles > threads or depth < min(LEAST_DEPTH, whole):
         return None
     if depth < whole:  # each part in as many fours for every group of threads
         at_once = TILE * (threads // tiles)
@@ -474,7 +474,7 @@ def softmax_with_loss(
     losses, loss = np.empty(R + 1, dtype="float64"), np.empty((), dtype="float64")
     to_n, to_t = (stride // ts.itemsize for stride in ts.strides)
     threads = min(THREADS, max(32, 1 << (V // 8).bit_length()))
-    args = S, b, ts, losses, N, to_n, to_t, ignore_label, V, int(keep_gradient)
+    args = S, b, ts, losses, N, to_n, to_t, int(ignore_label), V, int(keep_gradient)
     _launch_blocks("output", f"softmax_with_loss_{ts.dtype.name}", R, threads, 12, *args)
     _launch_blocks("output", "mean_loss", 1, 32 if R < BLOCK else BLOCK, 8, losses, loss, R)
     return loss, losses

@@ -55,6 +55,7 @@ WORK = {
 def counted(work, model):
     """Launches, waits and uploads of one piece, and which lines asked for them."""
     run, short, long, pieces = WORK[work]
+    run(model, short)  # what is made once in a process, such as the counters of a window
     totals, kinds = [], ("launch", "wait", "upload")
     run(model, short)  # what is asked for once in a process
     for length in (short, long):

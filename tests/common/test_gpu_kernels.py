@@ -10,7 +10,6 @@ from common.optimizer import SGD
 from common.perplexity.protocols import eval_perplexity_exact
 from common.trainer import RnnlmTrainer
 from models import AwdRnnlm, BetterRnnlm, Rnnlm
-from tests.cupy_double import counters
 
 N, T, V = 4, 7, 23
 
@@ -31,19 +30,22 @@ def learned(model):
     return [to_cpu(param) for param in model.params], eval_perplexity_exact(model, corpus[:40], 0)
 
 
-@pytest.mark.usefixtures("waits")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("memory", ["enough", "none"])
 def test_a_model_learns_there_what_it_learns_here(name, memory, monkeypatch):
+    monkeypatch.setattr(config, "GPU", True)
+    monkeypatch.setattr(device, "_chosen", {})
     if memory == "none":  # each step of a window is a product and a kernel
         monkeypatch.setattr(device, "_attributes", lambda device_class, number: (4, 0))
     device._window_kernel.cache_clear()
     there, perplexity = learned(MODELS[name]())
-    asked = counters.report()
-    cell = {"Rnnlm with GRU": "gru", "Rnnlm with RNN": "rnn"}.get(name, "lstm")
-    extent = "window" if memory == "enough" and cell != "rnn" else "step"
-    for kernel in (f"{cell}_{extent}_forward", f"{cell}_{extent}_backward", "softmax_with_loss"):
-        assert kernel in asked
+    chosen = device.choices()
+    cell = {"Rnnlm with GRU": "GRU", "Rnnlm with RNN": "RNN"}.get(name, "LSTM")
+    how = "a window in one launch" if memory == "enough" and cell != "RNN" else "a kernel a step"
+    for way in ("forward", "backward"):
+        assert chosen[f"{cell} {way}"].startswith(how)
+    assert all(word.startswith("a ") for word in chosen.values())  # nothing was left to CuPy
     monkeypatch.setattr(config, "GPU", False)
     here, expected = learned(MODELS[name]())
     for on_device, on_cpu in zip(there, here, strict=True):

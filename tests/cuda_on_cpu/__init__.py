@@ -252,7 +252,8 @@ def _built(text, options, mode=ctypes.DEFAULT_MODE):
 
 def _appended(code):
     """What makes the kernels callable, and gives their shared memory a place."""
-    shared = set(re.findall(r"extern __shared__ (\w+) (\w+)\[\]", code))
+    array = r"extern __shared__ (?:__align__\(\d+\) )?(\w+) (\w+)\[\]"
+    shared = set(re.findall(array, code))
     if len(shared) > 1:
         raise RuntimeError(f"one shared array a module, got {sorted(shared)}")
     yield (

@@ -24,6 +24,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 #define __shared__ __thread /* a block is a thread of the system */
 
 enum { CUDA_ON_CPU_MOST_SHARED = 232448, CUDA_ON_CPU_FENCE = 1 << 16 }; /* bytes */

@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 from common import config, kernels
 from common.np import np, to_gpu
 from common.plotting import save
-from train.benchmark.gpu_checks import Check, checks
+from train.benchmark.gpu_checks import Check, checks, in_one_line, watched
 from train.benchmark.gpu_steps import (
     MODELS,
     CupyEvents,
@@ -49,6 +49,7 @@ from train.run.folder import RunFolder, require_finished
 
 ROOT = Path(__file__).parents[2]
 LEFT_OVER = 20  # seconds to write a checkpoint, or the figure
+PATIENCE = 150  # seconds of the measurements of a model
 SIDES = {
     "time_layers": ("Time Layers", "tab:blue"),
     "torch": ("PyTorch, cuDNN", "tab:orange"),
@@ -97,7 +98,7 @@ class GpuReport:
         checks: of the kernels.
         tests: what pytest said.
         steps: by model and side the milliseconds of every measurement.
-        notes: by model and side why it was not measured.
+        notes: by model and side why it was not measured, or not to the end.
         parts: by model the milliseconds of each part of a step.
     """
 
@@ -117,7 +118,7 @@ class GpuReport:
         lines = [f"{key}: {value}" for key, value in self.machine.items()]
         wrong = [check for check in self.checks if not check.passed]
         lines += ["", f"{len(self.checks) - len(wrong)} of {len(self.checks)} checks passed"]
-        lines += [f"  {c.name}: error {c.error:.1e}, {c.tolerance:.0e} at most" for c in wrong]
+        lines += [f"  {check.name}: {_wrong(check)}" for check in wrong]
         if self.tests:
             lines += ["tests: " + ", ".join(f"{k} {v}" for k, v in self.tests.items())]
         if self.steps:
@@ -142,6 +143,10 @@ class GpuReport:
         _draw_steps(of_steps, self.steps)
         _draw_parts(of_parts, self.parts)
         save(figure, path, dpi=100)
+
+
+def _wrong(check: Check) -> str:
+    return check.failure or f"error {check.error:.1e}, {check.tolerance:.0e} at most"
 
 
 def _names() -> list[str]:
@@ -189,15 +194,28 @@ def _draw_parts(axes: Axes, parts: Mapping[str, Mapping[str, float]]) -> None:
 def measure(
     report: GpuReport, models: Sequence[GpuModel], count: int, repeats: int, with_torch: bool
 ) -> None:
-    """Steps of every model and side, then the parts of our own; fills the report."""
+    """Steps of every model and side, then the parts of our own; fills the report.
+
+    Of a model that raises, the report says why; the others are measured all the same.
+    """
     for model in models:
-        steps = Steps(model)
-        work: dict[str, Any] = {"time_layers": steps}
-        events: dict[str, Events] = {"time_layers": CupyEvents()}
-        if with_torch:
-            _add_torch(report, model, work, events)
-        report.steps[model.name] = milliseconds(work, events, count, repeats)
-        report.parts[model.name] = parts_of_a_step(steps, events["time_layers"], count)
+        try:
+            with watched(PATIENCE):
+                _measure_one(report, model, count, repeats, with_torch)
+        except Exception as error:  # a launch that the driver refuses, or too little memory
+            report.notes.setdefault(model.name, {})["time_layers"] = in_one_line(error)
+
+
+def _measure_one(
+    report: GpuReport, model: GpuModel, count: int, repeats: int, with_torch: bool
+) -> None:
+    steps = Steps(model)
+    work: dict[str, Any] = {"time_layers": steps}
+    events: dict[str, Events] = {"time_layers": CupyEvents()}
+    if with_torch:
+        _add_torch(report, model, work, events)
+    report.steps[model.name] = milliseconds(work, events, count, repeats)
+    report.parts[model.name] = parts_of_a_step(steps, events["time_layers"], count)
 
 
 def _add_torch(
@@ -207,14 +225,18 @@ def _add_torch(
 
     for side, kind in (("torch", gpu_torch.Steps), ("torch_graph", gpu_torch.Graph)):
         try:
-            work[side], events[side] = kind(model), gpu_torch.TorchEvents()
+            steps = kind(model)
+            steps(1)
         except RuntimeError as error:  # not every step can be captured
-            text = " ".join(str(error).split())[:200]
-            report.notes.setdefault(model.name, {})[side] = text
+            report.notes.setdefault(model.name, {})[side] = in_one_line(error)
+        else:
+            work[side], events[side] = steps, gpu_torch.TorchEvents()
 
 
 def run_tests(seconds: float) -> dict[str, Any]:
-    """What pytest says of the tests that are marked gpu, in a process of its own.
+    """What pytest says of the tests that are marked gpu, in a process of its own, on the device.
+
+    A test that takes a minute is named; where a package is missing, the other tests run.
 
     Args:
         seconds: after which they are broken off.
@@ -222,16 +244,19 @@ def run_tests(seconds: float) -> dict[str, Any]:
     if missing := [name for name in ("pytest", "hypothesis") if find_spec(name) is None]:
         return {"not run": f"{' and '.join(missing)} missing"}
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    command += ["--continue-on-collection-errors", "-o", "faulthandler_timeout=60"]
+    env = {**os.environ, "TIMELAYERS_DOUBLE": "0"}
     begin = time.monotonic()
     try:
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=seconds
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=seconds
         )
     except subprocess.TimeoutExpired as error:
-        said = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
-        return {"broken off after": f"{seconds:.0f} s", "said": said[-2000:]}
+        said = b"".join(part for part in (error.stdout, error.stderr) if isinstance(part, bytes))
+        return {"broken off after": f"{seconds:.0f} s", "said": said.decode()[-2000:]}
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", _last(done.stdout))}
-    found = {word: counts[word] for word in ("passed", "failed", "skipped") if word in counts}
+    words = "passed", "failed", "skipped", "error", "errors"
+    found = {word: counts[word] for word in words if word in counts}
     found["seconds"] = round(time.monotonic() - begin)
     if done.returncode:
         found["said"] = (done.stdout + done.stderr)[-2000:]  # type: ignore[assignment]
@@ -329,10 +354,14 @@ def main(options: Options) -> None:
     def keep() -> None:
         run.write_json(options.json or run.results_file, report.as_dict())
 
-    for check in checks(looser=100.0 if options.tf32 else 1.0):
+    def begins(name: str) -> None:  # what hangs is named
+        print(name, end=": ", flush=True)
+
+    for check in checks(looser=100.0 if options.tf32 else 1.0, begins=begins):
         report.checks.append(check)
-        print(f"{'right' if check.passed else 'WRONG'}  {check.error:.1e}  {check.name}")
-    keep()
+        said = f"right, {check.error:.1e}" if check.passed else f"WRONG, {_wrong(check)}"
+        print(said, flush=True)
+        keep()
     measure(report, models, options.count, options.repeats, with_torch)
     keep()
     if options.tests:
@@ -344,3 +373,5 @@ def main(options: Options) -> None:
     print(f"figure saved to {figure_file}")
     if not all(check.passed for check in report.checks):
         raise RuntimeError("a kernel computes wrong numbers on this GPU; see above")
+    if unmeasured := [name for name, notes in report.notes.items() if "time_layers" in notes]:
+        raise RuntimeError(f"not measured on this GPU: {', '.join(unmeasured)}; see above")

@@ -5,6 +5,7 @@ Each check runs a layer or a pass as models do, at sizes where a kernel is chose
 
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +30,11 @@ from common.time_layers import (
 )
 from models import BetterRnnlm
 
-__all__ = ["Check", "checks"]
+__all__ = ["Check", "checks", "in_one_line", "watched"]
 
 Arrays = list[Any]
+
+PATIENCE = 90  # seconds of a check, float64 on the CPU among them
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class Check:
         name: what was computed, and its sizes.
         error: the largest difference from float64, relative to the largest element there.
         tolerance: the largest error that passes.
+        failure: what was raised in place of a result.
     """
 
     name: str
     error: float
     tolerance: float
+    failure: str = ""
 
     @property
     def passed(self) -> bool:
@@ -205,20 +210,51 @@ def cases(width: int = 650, V: int = 10_000) -> dict[str, tuple[Callable[[str], 
     return found
 
 
-def checks(width: int = 650, V: int = 10_000, looser: float = 1.0) -> Iterator[Check]:
+def checks(
+    width: int = 650,
+    V: int = 10_000,
+    looser: float = 1.0,
+    begins: Callable[[str], object] = lambda name: None,
+) -> Iterator[Check]:
     """Compare every case, one after the other; ``config.GPU`` is on.
+
+    A case that raises is one that does not pass; the others are asked all the same.
 
     Args:
         width: as for ``cases``.
         V: likewise.
         looser: what the tolerances are multiplied by, where products round more.
+        begins: is told the name of each before it is computed.
     """
     for name, (run, tolerance) in cases(width, V).items():
-        there = [to_cpu(array) for array in run("float32")]
-        with _on_cpu():
-            here = run("float64")
-        error = max(map(_difference, there, here))
-        yield Check(name, error, looser * tolerance)
+        begins(name)
+        try:
+            with watched(PATIENCE):
+                there = [to_cpu(array) for array in run("float32")]
+                with _on_cpu():
+                    here = run("float64")
+            error, failure = max(map(_difference, there, here)), ""
+        except Exception as raised:  # by the compiler, the driver, or the layer
+            error, failure = float("inf"), in_one_line(raised)
+        yield Check(name, error, looser * tolerance, failure)
+
+
+@contextmanager
+def watched(seconds: float) -> Iterator[None]:
+    """Inside, more than so many seconds end the process, which says in which line it was.
+
+    Blocks that wait for each other for ever never give the device back, nor the host.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def in_one_line(error: Exception) -> str:
+    """Its kind and what it says, shortened."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _difference(found: numpy.ndarray, exact: Any) -> float:

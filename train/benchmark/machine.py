@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy
 
 from common.kernels.threads import usable_cores
+from train.run.folder import version_of
 
 __all__ = ["describe_machine"]
 
@@ -23,7 +23,7 @@ def describe_machine(*packages: str) -> dict[str, str | int]:
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "blas": f"{blas['name']} {blas['version']}",
-        **{name: version(name) for name in (*packages, "time-layers")},
+        **{name: version_of(name) for name in (*packages, "time-layers")},
     }
 
 

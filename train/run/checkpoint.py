@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 from common.files.model_state import holds_generators
 from common.files.tensors import read_checkpoint, write_checkpoint
-from train.run.folder import RunFolder, fixed_options, note_differences, read_results
+from train.run.folder import RunFolder, fixed_options, note_differences, read_results, version_of
 
 __all__ = ["save", "resume"]
 
@@ -35,7 +34,7 @@ def save(training: Any) -> None:
         "seconds": training.seconds(),
         "log": training.run.log_state(),
         "options": fixed_options(options, options.changeable()),
-        "version": version("time-layers"),
+        "version": version_of("time-layers"),
     }
     write_checkpoint(training.run.checkpoint_file, checkpoint)
 

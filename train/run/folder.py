@@ -48,7 +48,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ __all__ = [
     "read_results",
     "require_finished",
     "require_finite",
+    "version_of",
 ]
 
 CALL_OPTIONS = ("resume", "out")  # they say where the run lies, not what it computes
@@ -384,9 +385,17 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
+def version_of(package: str) -> str:
+    """The installed version; a word in its place where ``python -m`` finds the source alone."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def _versions() -> dict[str, str]:
     return {
-        "time-layers": version("time-layers"),
+        "time-layers": version_of("time-layers"),
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }

@@ -19,7 +19,7 @@ typedef struct {
     int targets;
 } part;
 
-extern __shared__ part shared[];
+extern __shared__ __align__(8) part shared[]; /* mean_loss has doubles there */
 
 static __device__ part join(part a, part b)
 {
@@ -98,7 +98,7 @@ extern "C" __global__ void softmax_with_loss_int64(float *S, const float *b, con
     row(S, b, ts, losses, N, to_n, to_t, ignored, V, gradient);
 }
 
-/* loss = (losses[0] + ... + losses[R - 1]) / losses[R]; 0 where no target counts. One warp. */
+/* loss = (losses[0] + ... + losses[R - 1]) / losses[R]; 0 where no target counts. One block. */
 extern "C" __global__ void mean_loss(const double *losses, double *loss, int64_t R)
 {
     double *sums = (double *)shared, sum = 0.0;

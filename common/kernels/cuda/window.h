@@ -24,7 +24,7 @@ enum { TILE = 4, THREADS = 512 }; /* of a block */
     }
 #endif
 
-extern __shared__ float shared[];
+extern __shared__ __align__(16) float shared[]; /* read by float4 */
 
 /* Returns when all blocks have called it; what they wrote before can be read then, by __ldcg.
    `counters` (2,) are 0 before the launch. `met` is how often blocks have arrived, a block's own. */

@@ -9,7 +9,8 @@ needs_nvrtc = pytest.mark.skipif(
     nvrtc.library() is None,
     reason="the wheel nvidia-cuda-nvrtc (time-layers[cuda-check]) is missing",
 )
-OPTIONS = (*device.OPTIONS, "-ftz=true")  # CuPy adds this one
+# The last two are CuPy's.
+OPTIONS = (*device.OPTIONS, "-ftz=true", "--device-as-default-execution-space")
 ARCHITECTURES = [75, 80, 90]
 REGISTERS = 65536  # of a multiprocessor
 WINDOWS = [f"{cell}_window_{way}" for cell in ("lstm", "gru") for way in ("forward", "backward")]

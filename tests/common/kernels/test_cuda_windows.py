@@ -238,6 +238,25 @@ def test_the_models_of_this_project_fit_an_h100_in_one_launch(H, N):
         assert window.units * (window.blocks - 1) < H <= window.units * window.blocks
 
 
+@pytest.mark.parametrize(("per_unit", "K"), [(4, 1150), (1, 4600)])
+def test_where_a_large_layer_leaves_little_room_fewer_threads_take_it(per_unit, K):
+    multiprocessors, memory = 114, H100[1]  # an H100 on PCIe
+    window = device.plan(20, 1150, per_unit, K, multiprocessors, memory)
+    assert window.blocks <= multiprocessors and window.shared <= memory
+    assert window.threads in range(device.THREADS // 2, device.THREADS, 32)
+
+
+@pytest.mark.parametrize("cell", [TimeLSTM, TimeGRU])
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_window_with_little_room_is_that_of_numpy(cell, descending, monkeypatch):
+    N, H, multiprocessors, memory = 20, 64, 2, 46_000 if cell is TimeLSTM else 36_000
+    use(monkeypatch, multiprocessors=multiprocessors, memory=memory, descending=descending)
+    for per_unit, K in ((cell.num_gates, H), (1, cell.num_gates * H)):
+        window = device.plan(N, H, per_unit, K, multiprocessors, memory)
+        assert 0 < window.threads < device.plan(N, H, per_unit, K, multiprocessors, 100_000).threads
+    Case(cell, N, 2, 3, H).check()
+
+
 def test_what_does_not_fit_is_done_step_by_step(monkeypatch):
     assert device.plan(20, 2000, 4, 2000, *H100) is None
     assert device.plan(20, 650, 4, 650, 40, 65_536) is None  # a T4

@@ -15,6 +15,7 @@ from common.kernels import passes
 from train.benchmark import gpu, gpu_checks
 from train.benchmark.gpu_checks import Check, checks
 from train.benchmark.gpu_steps import MODELS, Steps, milliseconds, parts_of_a_step
+from train.benchmark.machine import describe_machine
 
 SMALL = [
     replace(model, D=4, H=4 if model.name == "BetterRnnlm" else 6, N=2, T=3, V=11)
@@ -56,6 +57,33 @@ def test_a_wrong_kernel_fails_its_check(monkeypatch):
     assert failed == ["rows of a table V=400"]
 
 
+@pytest.mark.usefixtures("waits")
+def test_a_kernel_that_cannot_be_launched_fails_its_check_and_no_other(monkeypatch):
+    def refused(arrays):
+        raise RuntimeError("CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE:\ntoo many blocks")
+
+    monkeypatch.setattr(gpu_checks, "norm", refused)
+    begun: list[str] = []
+    found = list(checks(width=12, V=400, begins=begun.append))
+    assert [check.name for check in found] == begun
+    failed = [check for check in found if not check.passed]
+    assert [check.name.split(",")[0] for check in failed] == ["norm and scale"] * 3
+    assert failed[0].failure.startswith("RuntimeError: CUDA_ERROR_COOPERATIVE_LAUNCH_TOO")
+
+
+def test_what_hangs_ends_the_process_and_says_where():
+    code = (
+        "import time\n"
+        "from train.benchmark.gpu_checks import watched\n"
+        "def wait_for_a_block(): time.sleep(60)\n"
+        "with watched(0.1): wait_for_a_block()\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=gpu.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "in wait_for_a_block" in done.stderr
+
+
 def test_what_is_not_a_number_does_not_pass():
     assert not Check("x", float("nan"), 1.0).passed
     assert Check("x", 0.0, 0.0).passed
@@ -85,6 +113,22 @@ def test_the_measured_steps_wait_for_nothing(waits):
     waits.clear()
     steps(5)
     assert waits == []
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_model_that_raises_is_noted_and_the_others_are_measured(monkeypatch):
+    class Refused(Steps):
+        def __init__(self, model):
+            if model.name == "BetterRnnlm":
+                raise MemoryError("5 GiB")
+            super().__init__(model)
+
+    monkeypatch.setattr(gpu, "Steps", Refused)
+    monkeypatch.setattr(gpu, "CupyEvents", Clock)
+    report = gpu.GpuReport({})
+    gpu.measure(report, SMALL, 4, 1, with_torch=False)
+    assert set(report.steps) == {"Rnnlm", "AwdRnnlm"}
+    assert report.notes == {"BetterRnnlm": {"time_layers": "MemoryError: 5 GiB"}}
 
 
 @BY_NAME
@@ -135,6 +179,7 @@ def test_pytest_is_asked_for_the_tests_of_a_gpu_and_its_counts_are_read(monkeypa
     def run(command, **options):
         assert command[1:5] == ["-m", "pytest", "-q", "-m"]
         assert options["timeout"] == 40
+        assert options["env"]["TIMELAYERS_DOUBLE"] == "0"  # the double would pass in its place
         return types.SimpleNamespace(
             returncode=1, stdout="F.\n1 failed, 12 passed, 3 skipped in 2.0s\n", stderr=""
         )
@@ -151,10 +196,10 @@ def test_pytest_is_asked_for_the_tests_of_a_gpu_and_its_counts_are_read(monkeypa
 
 def test_tests_that_take_too_long_are_broken_off(monkeypatch):
     def run(command, timeout, **options):
-        raise subprocess.TimeoutExpired(command, timeout, output=b"....")
+        raise subprocess.TimeoutExpired(command, timeout, output=b"....", stderr=b" in test_x")
 
     monkeypatch.setattr(gpu.subprocess, "run", run)
-    assert gpu.run_tests(40) == {"broken off after": "40 s", "said": "...."}
+    assert gpu.run_tests(40) == {"broken off after": "40 s", "said": ".... in test_x"}
 
 
 # ---- training in pieces ----
@@ -203,6 +248,11 @@ def test_a_training_goes_on_piece_by_piece_until_it_is_finished(tmp_path, monkey
 # ---- the command ----
 
 
+def test_a_machine_where_a_package_is_not_installed_is_described():
+    found = describe_machine("no-such-package")
+    assert found["no-such-package"] == "not installed"
+
+
 @pytest.mark.parametrize("name", ["repeats", "count", "minutes"])
 def test_an_option_out_of_range_is_refused(name):
     with pytest.raises(ValueError, match=f"--{name}"):
@@ -214,7 +264,7 @@ def test_the_command_writes_one_json_and_one_figure(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUPY_TF32", "0")
     monkeypatch.setattr(gpu, "MODELS", SMALL)
-    monkeypatch.setattr(gpu, "checks", lambda looser: checks(12, 400, looser))
+    monkeypatch.setattr(gpu, "checks", lambda **more: checks(12, 400, **more))
     monkeypatch.setattr(gpu, "describe_gpu", lambda with_torch: {"gpu": "a double"})
     monkeypatch.setattr(gpu, "CupyEvents", Clock)
     monkeypatch.setattr(gpu, "run_tests", lambda seconds: {"passed": 1})

@@ -261,7 +261,7 @@ class TestWhatDoesNotFit:
 def test_another_version_is_told(text_file, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     with monkeypatch.context() as context:
-        context.setattr(checkpoint, "version", lambda _: "0.0.1")
+        context.setattr(checkpoint, "version_of", lambda _: "0.0.1")
         rnnlm.main(options_of("rnnlm", text_file, out, epochs=1))
     rnnlm.main(resumed("rnnlm", out, epochs=2))
     assert "note: time-layers 0.0.1 when the run began" in capsys.readouterr().err
