@@ -207,7 +207,7 @@ def _draw_matrix(axes: Axes, matrix: Norms, max_norm: float) -> None:
         axes.plot(steps, clipped, ":", color=BLACK)
         about = f"{name}: × {kept_per_step(norms):.2f} a step"
         if clipped == norms:
-            about += ",\nclipped as well"
+            about += ",\nclipped or not"
         else:
             ends.append((steps[-1], clipped[-1], f"{name}, clipped\nto norm {max_norm:g}", BLACK))
         ends.append((steps[-1], norms[-1], about, color))
