@@ -58,6 +58,7 @@ LECTURE_HALL = {  # letters of a thirtieth of the height, lines as thick as a st
     "axes.labelsize": 15,
     "axes.titlesize": 17,
     "axes.titlelocation": "left",
+    "figure.titlesize": 17,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "xtick.labelsize": 14,

@@ -281,7 +281,7 @@ def draw(corpora: Sequence[Corpus], trained: Sequence[list[Result]]) -> None:
     figure, panels = plt.subplots(
         1,
         len(corpora),
-        figsize=(1.5 + 6 * len(corpora), 6),
+        figsize=(1 + 5.5 * len(corpora), 6.5),
         sharey=True,
         squeeze=False,
         layout="constrained",
@@ -292,9 +292,9 @@ def draw(corpora: Sequence[Corpus], trained: Sequence[list[Result]]) -> None:
     low, high = panels[0, 0].get_ylim()
     panels[0, 0].set_ylim(low / 4, high)  # room for what stands below a line
     starts = max(result.start for result in trained[0])
-    thin = f"; each thin line is one of {starts} random starts, the thick one their median"
+    thin = f"\nthin lines: each of {starts} random starts; thick ones: their median"
     figure.supxlabel(
-        f"the gradient flows back one step, or to the beginning (BPTT){thin * (starts > 1)}"
+        "one step, full BPTT: how far back in a word the gradient flows" + thin * (starts > 1)
     )
 
 

@@ -59,7 +59,8 @@ class Options:
     tanh would do: the gradient explodes. By half of the matrix it vanishes. clip_grads after every
     step bounds the first and cannot restore the second. On the right three language models of equal
     size are trained for some seconds; then the gradient of one prediction's loss is followed back
-    through the states before it. Nothing is learned from steps where it has vanished.
+    through the states before it, in parts of its norm one step back. Nothing is learned from steps
+    where it has vanished.
     """
 
     GROUPS: ClassVar[dict[str, str]] = {
@@ -183,7 +184,7 @@ def draw(matrix: Norms, trained: dict[str, Norms], max_norm: float) -> None:
     """
     import matplotlib.pyplot as plt
 
-    _, (left, right) = plt.subplots(1, 2, figsize=(14, 6.6), layout="constrained")
+    _, (left, right) = plt.subplots(1, 2, figsize=(13, 6.5), layout="constrained")
     for panel in (left, right):
         panel.set_yscale("log")
         panel.set_xlabel("steps back in time")

@@ -112,9 +112,9 @@ def draw(
     from matplotlib.patches import Rectangle
 
     height = max(6.0, 2.5 + 0.6 * len(beginnings))
-    width = 7 + max(7.0, 0.8 * len(words))
+    width = 6 + max(7.0, 0.8 * len(words))
     _, (left, right) = plt.subplots(
-        1, 2, figsize=(width, height), width_ratios=(7, width - 7), layout="constrained"
+        1, 2, figsize=(width, height), width_ratios=(6, width - 6), layout="constrained"
     )
     left.semilogy(range(1, len(costs) + 1), costs, color=BLUE)
     names = [(len(costs), costs[-1], "this run", BLUE)]
@@ -144,6 +144,7 @@ def draw(
     lines = [f"{beginning} …" for beginning in beginnings]
     right.set_yticks(range(len(lines)), lines, parse_math=False)
     right.tick_params(length=0)
+    right.spines[:].set_visible(False)
 
 
 if __name__ == "__main__":

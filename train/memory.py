@@ -241,9 +241,9 @@ def draw(rows: Sequence[tuple[str, str, list[Recitation]]], target: str) -> None
     from matplotlib.colors import ListedColormap
 
     length = len(target)
-    size = max(12.0, 6.5 + 0.14 * length), 2.2 + 0.4 * len(rows)
-    widths = max(5.5, 0.14 * length), 2
-    _, (letters, bars) = plt.subplots(
+    size = max(12.0, 5.6 + 0.13 * length), 2.4 + 0.4 * len(rows)
+    widths = max(6.0, 0.13 * length), 2
+    figure, (letters, bars) = plt.subplots(
         1, 2, sharey=True, width_ratios=widths, figsize=size, layout="constrained"
     )
     style: dict[str, Any] = {"ha": "center", "va": "center", "family": "monospace"}
@@ -275,10 +275,12 @@ def draw(rows: Sequence[tuple[str, str, list[Recitation]]], target: str) -> None
     letters.set_ylim(len(rows) - 0.5, -1.6)
     letters.set_xticks([])
     letters.set_yticks(range(len(rows)), [fed for _, fed, _ in rows])
-    letters.set_title(
-        f"{whole(rows, 'one-hot')} recite the sentence when fed the one-hot row of their own "
-        f"answer;\n{whole(rows, 'raw')} when fed their raw output "
-        "(blue: right, orange: what was said instead)"
+    figure.suptitle(
+        f"{whole(rows, 'one-hot')} recite the sentence when fed the one-hot row of their answer, "
+        f"{whole(rows, 'raw')} when fed\nthe raw answer. "
+        "Blue: the letter is right; orange: what was said instead",
+        x=0.01,
+        ha="left",
     )
     bars.set_title("letters before\na mistake")
     bars.set_xticks([0, length])

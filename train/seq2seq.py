@@ -267,7 +267,7 @@ def draw_accuracies(trained: Mapping[str, dict[str, Any]], title: str) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    _, axes = plt.subplots(figsize=(11, 6), layout="constrained")
+    _, axes = plt.subplots(figsize=(10, 6), layout="constrained")
     ends = []
     for kind, result in trained.items():
         colour, marker = STYLES[kind]
@@ -293,7 +293,7 @@ def draw_maps(maps: Sequence[dict[str, Any]]) -> None:
     figure, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     figure.suptitle(
         "Down the side the answer, letter by letter; dark: what the model looks at for each",
-        fontsize="large",
+        wrap=True,
     )
     for axes in panels.flat[len(maps) :]:
         axes.axis("off")

@@ -153,7 +153,7 @@ def draw(models: Sequence[TrainedModel]) -> None:
     """Draw a new figure: a panel for each model, in their order, then the losses of all five."""
     import matplotlib.pyplot as plt
 
-    figure = plt.figure(figsize=(16, 10), layout="constrained")
+    figure = plt.figure(figsize=(15, 9), layout="constrained")
     above, below = figure.subfigures(2, 1)
     axes = [
         *above.subplots(1, 3, width_ratios=(1, 1, 1.5)),
@@ -264,7 +264,7 @@ def _bits(ax: Axes, trained: TrainedModel) -> None:
     ax.step(steps, t, where="mid", color=BLACK, linewidth=1.5)
     ax.plot(steps, trained.probabilities(x[None])[0, :, 1], "o", color=ORANGE)
     for step, bit in zip(steps, x.argmax(axis=1), strict=True):
-        ax.text(float(step), -0.17, str(bit), ha="center", va="center", fontsize=12)
+        ax.text(float(step), -0.17, str(bit), ha="center", va="center", fontsize=14)
     ax.set(ylim=(-0.28, 1.45), xlim=(0, T + 1), yticks=[0, 0.5, 1], xlabel="bits read")
     ax.set_ylabel("probability of odd")
 

@@ -180,7 +180,7 @@ def draw(traces: dict[str, Trace], input_steps: int) -> None:
     import matplotlib.pyplot as plt
 
     T = traces["rnn"].states.shape[1]
-    figure = plt.figure(figsize=(13, 8.5), layout="constrained")
+    figure = plt.figure(figsize=(12, 8), layout="constrained")
     grid = figure.add_gridspec(2, len(traces))
     below = figure.add_subplot(grid[1, :])
     panels: list[Any] = []

@@ -194,7 +194,7 @@ def draw(runs: Sequence[RunRecord], path: Path) -> None:
         raise ValueError("expected at least one run with a validation to draw, got none")
     corpora = sorted({group[0].corpus for group in groups})
     with readable():
-        figure = Figure(figsize=(12, 0.5 + 6 * len(corpora)), layout="constrained")
+        figure = Figure(figsize=(11, 0.5 + 6 * len(corpora)), layout="constrained")
         panels = figure.subplots(len(corpora), squeeze=False)[:, 0]
         for corpus, axes in zip(corpora, panels, strict=True):
             axes.set_title(TITLES.get(corpus, corpus)).set_parse_math(False)
