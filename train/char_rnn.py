@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 BUILT_IN = {"vector": ["vector"], "ectoaxg": ["vector", *["ectoaxg"] * 14]}
 TITLES = {
     "vector": 'One word: "vector"',
-    "ectoaxg": '"vector" once, "ectoaxg" 14 times: after "ecto"\n'
-    'only what came before it tells "r" from "a"',
+    "ectoaxg": '"vector" once, "ectoaxg" 14 times:\nonly the first letter tells "r" from "a"',
 }
 HIDDEN_SIZES = {"vector": 50}
 RULES = {"one_step": "one step", "full": "full BPTT"}  # how far the gradient flows

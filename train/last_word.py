@@ -137,7 +137,7 @@ def draw(
         right.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=ORANGE, linewidth=5))
     num_right = int((probabilities.argmax(axis=1) == t).sum())
     right.set_title(
-        f"Probability of each last word, in %: {num_right} of {len(t)} right\n"
+        f"{num_right} of {len(t)} last words right: probability in %\n"
         "(framed: the word of the sentence)"
     )
     right.set_xticks(range(len(words)), words, rotation=30, ha="right", parse_math=False)

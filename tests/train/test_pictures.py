@@ -141,11 +141,13 @@ PICTURES = [
 ]
 
 
-@pytest.fixture(params=PICTURES, ids=lambda draw: draw.__name__.removeprefix("of_"))
-def picture(request, monkeypatch):
+@pytest.fixture(
+    scope="module", params=PICTURES, ids=lambda draw: draw.__name__.removeprefix("of_")
+)
+def picture(request):
     """A picture of the gallery, drawn of figures of a moment, laid out."""
     plt.close("all")
-    with readable():
+    with readable(), pytest.MonkeyPatch.context() as monkeypatch:
         figure = request.param(monkeypatch) or plt.gcf()
         figure.draw_without_rendering()
         yield figure

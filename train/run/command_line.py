@@ -27,6 +27,7 @@ __all__ = ["groups_of", "parse", "parse_subcommand"]
 Options = TypeVar("Options")
 
 ANSI = re.compile(r"\033\[[\d;]*m")
+EMPTY = re.compile("│ *│")
 REST = "..."
 
 
@@ -176,11 +177,13 @@ def _flat(options: type[Options], parsed: Any) -> Options:
 class _WrappedLines(io.TextIOBase):
     """Standard output on which a line that the terminal would break in a word ends before it.
 
-    tyro leaves the usage and what a command says about itself in one line each.
+    tyro leaves the usage and what a command says about itself in one line each, and an empty line
+    below a sentence that fills its last one.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._left_out = False  # whether the line that ends now was an empty one in a box
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -196,9 +199,11 @@ class _WrappedLines(io.TextIOBase):
         self._stream.flush()
 
     def write(self, text: str) -> int:
-        """Write; ``text`` ends where a line does."""
-        columns = shutil.get_terminal_size().columns
-        self._stream.write("\n".join(_wrapped(line, columns) for line in text.split("\n")))
+        """Write whole lines, or what ends one."""
+        was_left_out, self._left_out = self._left_out, bool(EMPTY.fullmatch(ANSI.sub("", text)))
+        if not (self._left_out or was_left_out):
+            columns = shutil.get_terminal_size().columns
+            self._stream.write("\n".join(_wrapped(line, columns) for line in text.split("\n")))
         return len(text)
 
 
