@@ -59,6 +59,7 @@ LECTURE_HALL = {  # letters of a thirtieth of the height, lines as thick as a st
     "axes.titlesize": 17,
     "axes.titlelocation": "left",
     "figure.titlesize": 17,
+    "figure.labelsize": 15,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "xtick.labelsize": 14,
@@ -68,6 +69,8 @@ LECTURE_HALL = {  # letters of a thirtieth of the height, lines as thick as a st
     "lines.markersize": 8,
     "grid.alpha": 0.3,
 }
+
+GAP = 2.0  # pixels above and below a name
 
 _said = False  # whether the line about a missing font has been printed
 
@@ -209,11 +212,12 @@ def name_points(axes: Axes, names: Sequence[tuple[float, float, str, str]]) -> N
             color=color,
             parse_math=False,
             annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
         for x, y, name, color in names
     ]
     figure.draw_without_rendering()  # now the layout is known
-    boxes = [text.get_window_extent() for text in texts]
+    boxes = [text.get_window_extent().padded(0, GAP) for text in texts]
     lifted = [0.0] * len(boxes)
     for _ in range(100):
         at_rest = True

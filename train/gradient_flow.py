@@ -210,7 +210,9 @@ def _draw_matrix(axes: Axes, matrix: Norms, max_norm: float) -> None:
         if clipped == norms:
             about += ",\nclipped or not"
         else:
-            ends.append((steps[-1], clipped[-1], f"{name}, clipped\nto norm {max_norm:g}", BLACK))
+            ends.append(
+                (steps[-1], clipped[-1], f"{name}, clipped to\nnorm {max_norm:g} (N = 2)", BLACK)
+            )
         ends.append((steps[-1], norms[-1], about, color))
     name_points(axes, ends)
 

@@ -134,7 +134,9 @@ def draw(
         right.text(column, row, f"{100 * p:.1f}", ha="center", va="center", color=colour)
     for row, column in enumerate(t):
         corner = column - 0.5, row - 0.5
-        right.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=ORANGE, linewidth=5))
+        right.add_patch(
+            Rectangle(corner, 1, 1, fill=False, edgecolor=ORANGE, linewidth=5, clip_on=False)
+        )
     num_right = int((probabilities.argmax(axis=1) == t).sum())
     right.set_title(
         f"{num_right} of {len(t)} last words right: probability in %\n"

@@ -262,7 +262,7 @@ def draw(rows: Sequence[tuple[str, str, list[Recitation]]], target: str) -> None
         lines = name.replace("], ", "],\n") if is_first else ""
         letters.annotate(
             lines,
-            (0, y - 0.45),
+            (0, y - 0.25),
             (-95, 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",

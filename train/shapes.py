@@ -156,14 +156,14 @@ def draw(models: Sequence[TrainedModel]) -> None:
     figure = plt.figure(figsize=(15, 9), layout="constrained")
     above, below = figure.subfigures(2, 1)
     axes = [
-        *above.subplots(1, 3, width_ratios=(1, 1, 1.5)),
-        *below.subplots(1, 3, width_ratios=(1, 1.5, 1.2)),
+        *above.subplots(1, 3, width_ratios=(1.2, 1, 1.5)),
+        *below.subplots(1, 3, width_ratios=(0.9, 1.8, 1.1)),
     ]
     panels = (_people, _pictures, _reviews, _sums, _bits)
     for ax, panel, trained in zip(axes, panels, models, strict=False):
         panel(ax, trained)
         about = trained.task.about.replace("->", "→")
-        ax.set_title(f"{trained.shape}: {trained.accuracy:.1%} right\n{about}")
+        ax.set_title(f"{trained.shape}: {trained.accuracy:.1%} right\n{about}", fontsize="medium")
     _losses(axes[-1], models)
 
 
@@ -278,7 +278,8 @@ def _losses(ax: Axes, models: Sequence[TrainedModel]) -> None:
         ax.plot(done, trained.losses, style, color=colour)
         ends.append((100.0, trained.losses[-1], trained.shape.replace(", ", ",\n"), colour))
     ax.set_yscale("log")
-    ax.set(xlabel="training done, %", ylabel="loss", title="How all five learn")
+    ax.set(xlabel="training done, %", ylabel="loss")
+    ax.set_title("How all five learn", fontsize="medium")
     ax.grid()
     name_points(ax, ends)
 

@@ -178,6 +178,7 @@ def follow(kind: str, x: Array, parameters: dict[str, Array], da_last: Array) ->
 def draw(traces: dict[str, Trace], input_steps: int) -> None:
     """Draw the hidden states above, a panel for each cell, and the gradient norms of all below."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     T = traces["rnn"].states.shape[1]
     figure = plt.figure(figsize=(12, 8), layout="constrained")
@@ -200,6 +201,7 @@ def draw(traces: dict[str, Trace], input_steps: int) -> None:
         )
         panel.set_title(kind.upper(), color=COLORS[kind], fontweight="bold")
         panel.tick_params(labelleft=not panels[1:])
+        panel.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         for name, norms in trace.norms.items():
             below.plot(
                 range(len(norms)),
