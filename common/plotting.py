@@ -52,7 +52,9 @@ BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY = "#CC79A7", "#56B4E9"
 PALETTE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)  # in the order in which lines take them
 
-LECTURE_HALL = {  # letters of a thirtieth of the height, lines as thick as a stroke of a letter
+LECTURE_HALL: dict[
+    Any, Any
+] = {  # letters of a thirtieth of the height, lines as thick as a stroke of a letter
     "figure.figsize": (10, 6),
     "font.size": 15,
     "axes.labelsize": 15,

@@ -310,7 +310,7 @@ def _draw_list(axes: Axes, corpus: Corpus, trained: list[Result]) -> None:
         axes.annotate(
             f"{name}: {right} of {len(starts) * len(starts[0].samples)} samples right",
             (iterations[-1], median[-1]),
-            (0, 24 if rule == "one_step" else -8),
+            (0, 36 if rule == "one_step" else -8),
             textcoords="offset points",
             color=COLORS[rule],
             ha="right",

@@ -154,7 +154,7 @@ def draw(models: Sequence[TrainedModel]) -> None:
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(15, 9), layout="constrained")
-    above, below = figure.subfigures(2, 1)
+    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
     axes = [
         *above.subplots(1, 3, width_ratios=(1.2, 1, 1.5)),
         *below.subplots(1, 3, width_ratios=(0.9, 1.8, 1.1)),

@@ -43,9 +43,7 @@ def parse(options: type[Options], program: str | None, defaults: Options | None)
         return _flat(options, tyro.cli(_command_line(options, defaults), prog=program))
 
 
-def parse_subcommand(
-    commands: Mapping[str, type[Options]], program: str | None
-) -> tuple[str, Options]:
+def parse_subcommand(commands: Mapping[str, type], program: str | None) -> tuple[str, Any]:
     """The name of the command that the command line names first, and its options.
 
     Args:
@@ -54,7 +52,7 @@ def parse_subcommand(
     """
     made = {name: _command_line(options, None) for name, options in commands.items()}
     with redirect_stdout(_WrappedLines(sys.stdout)):
-        parsed = tyro.extras.subcommand_cli_from_dict(made, prog=program)
+        parsed = tyro.extras.subcommand_cli_from_dict({**made}, prog=program)
     (name,) = (name for name, options in made.items() if isinstance(parsed, options))
     return name, _flat(commands[name], parsed)
 
