@@ -214,7 +214,6 @@ def name_points(axes: Axes, names: Sequence[tuple[float, float, str, str]]) -> N
             color=color,
             parse_math=False,
             annotation_clip=False,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
         for x, y, name, color in names
     ]

@@ -203,13 +203,14 @@ def draw(runs: Sequence[RunRecord], path: Path) -> None:
 
 
 def _draw_corpus(groups: Sequence[Sequence[RunRecord]], axes: Axes) -> None:
-    ends = []
+    names = []
+    longest = max(run.curve[-1][0] / 60 for group in groups for run in group)
     for group, color in zip(groups, itertools.cycle(PALETTE)):
         for run in group:
             minutes = [seconds / 60 for seconds, _, _ in run.curve]
             valid = [valid for *_, valid in run.curve]
             axes.plot(minutes, valid, "o-", markersize=6, linewidth=2, color=color)
-        ends.append((minutes[-1], valid[-1], _label(group), color))
+        names.append((longest, valid[-1], _label(group), color))  # right of all lines
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis, subs in ((axes.xaxis, (1, 2, 5)), (axes.yaxis, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))):
@@ -219,7 +220,7 @@ def _draw_corpus(groups: Sequence[Sequence[RunRecord]], axes: Axes) -> None:
     axes.set_xlabel("minutes of training")
     axes.set_ylabel("validation perplexity")
     axes.grid(which="both")
-    name_points(axes, ends)
+    name_points(axes, names)
 
 
 def _label(group: Sequence[RunRecord]) -> str:
