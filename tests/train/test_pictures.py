@@ -141,9 +141,7 @@ PICTURES = [
 ]
 
 
-@pytest.fixture(
-    scope="module", params=PICTURES, ids=lambda draw: draw.__name__.removeprefix("of_")
-)
+@pytest.fixture(scope="module", params=PICTURES, ids=lambda draw: draw.__name__.removeprefix("of_"))
 def picture(request):
     """A picture of the gallery, drawn of figures of a moment, laid out."""
     plt.close("all")

@@ -166,10 +166,8 @@ def _sentences(options: type) -> dict[str, str]:
 
 def _flat(options: type[Options], parsed: Any) -> Options:
     """The options of which ``parsed`` holds the values, by group or not."""
-    values: dict[str, Any] = {}
-    for name, value in vars(parsed).items():
-        values |= vars(value) if is_dataclass(value) else {name: value}
-    return options(**values)
+    parts = [vars(getattr(parsed, group)) for group in groups_of(options)] or [vars(parsed)]
+    return options(**{name: value for part in parts for name, value in part.items()})
 
 
 class _WrappedLines(io.TextIOBase):

@@ -233,6 +233,19 @@ def test_groups_change_no_name_and_no_value(monkeypatch):
     assert got == compare.Options((Path("a"), Path("b")), split="valid")
 
 
+def test_an_option_of_several_numbers_stays_one(monkeypatch):
+    @dataclass(frozen=True)
+    class Whole:
+        """A command."""
+
+        kinds: Kinds
+        """The kinds."""
+        GROUPS: ClassVar[dict[str, str]] = {}
+
+    got = read(Whole, monkeypatch, "--kinds.rate", "3", "--kinds.names", "a", "b c")
+    assert got == Whole(Kinds(rate=3.0, names=("a", "b c")))
+
+
 def test_a_subcommand_is_read_by_the_options_of_its_own(monkeypatch, capsys):
     kinds = {"speed": speed.Options, "models": rnnlm.Options, "perplexity": perplexity.Options}
     for arguments, expected in [
