@@ -1,9 +1,13 @@
-"""What a person sees of a run: how far it is, its curve, figures on a screen or in a file."""
+"""What a person sees of a run: how far it is, its curve, figures on a screen or in a file.
+
+Every figure is drawn inside ``readable()`` and takes its colours from here.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import os
 import shutil
@@ -21,10 +25,16 @@ from common.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontEntry, FontProperties
 
-__all__ = ["Status", "draw_curve", "perplexity_curve", "progress", "save", "say", "show_or_save"]
+__all__ = [
+    *("Status", "progress", "say"),
+    *("BLACK", "BLUE", "GREEN", "GREY", "ORANGE", "PALETTE", "PURPLE", "RED", "SKY"),
+    *("color_scale", "name_points", "readable"),
+    *("draw_curve", "perplexity_curve", "save", "show_or_save"),
+]
 
 Points = Sequence[tuple[float, float]]
 
@@ -35,6 +45,34 @@ STATUS_LINE = (
 )
 PLAIN_BAR = "| {desc}: {percentage:.0f} % of {total_fmt}{unit}, {remaining} left"
 SOON, LATE = 2.0, 60.0  # seconds between two lines: at least, at most
+
+# Okabe and Ito (2008): told apart by colour-blind readers too.
+BLACK, GREY = "#000000", "#767676"
+BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+PURPLE, SKY = "#CC79A7", "#56B4E9"
+PALETTE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)  # in the order in which lines take them
+
+LECTURE_HALL: dict[
+    Any, Any
+] = {  # letters of a thirtieth of the height, lines as thick as a stroke of a letter
+    "figure.figsize": (10, 6),
+    "font.size": 15,
+    "axes.labelsize": 15,
+    "axes.titlesize": 17,
+    "axes.titlelocation": "left",
+    "figure.titlesize": 17,
+    "figure.labelsize": 15,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 14,
+    "ytick.labelsize": 14,
+    "legend.fontsize": 14,
+    "lines.linewidth": 3,
+    "lines.markersize": 8,
+    "grid.alpha": 0.3,
+}
+
+GAP = 2.0  # pixels above and below a name
 
 _said = False  # whether the line about a missing font has been printed
 
@@ -140,6 +178,62 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def readable() -> contextlib.AbstractContextManager[None]:
+    """Inside, figures are made to be read from the last row of a lecture hall, in one palette."""
+    import matplotlib
+    from cycler import cycler
+
+    return matplotlib.rc_context({**LECTURE_HALL, "axes.prop_cycle": cycler(color=PALETTE)})
+
+
+def color_scale(*colors: str) -> Colormap:
+    """The colours between two or more, such as from white to blue."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("", colors)
+
+
+def name_points(axes: Axes, names: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write names beside points, such as the ends of lines, where there would be a legend.
+
+    Names that would lie on each other move apart. Call it when all else is drawn.
+
+    Args:
+        axes: their scales stay as they are.
+        names: x, y, name and colour of each.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    texts = [
+        axes.annotate(
+            name,
+            (x, y),
+            (10, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+            parse_math=False,
+            annotation_clip=False,
+        )
+        for x, y, name, color in names
+    ]
+    figure.draw_without_rendering()  # now the layout is known
+    boxes = [text.get_window_extent().padded(0, GAP) for text in texts]
+    lifted = [0.0] * len(boxes)
+    for _ in range(100):
+        at_rest = True
+        for i, j in itertools.combinations(sorted(range(len(boxes)), key=lambda k: names[k][1]), 2):
+            below, above = (boxes[k].translated(0, lifted[k]) for k in (i, j))
+            overlap = below.y1 - above.y0
+            if overlap > 0.5 and below.x0 < above.x1 and above.x0 < below.x1:
+                lifted[i], lifted[j] = lifted[i] - overlap / 2, lifted[j] + overlap / 2
+                at_rest = False
+        if at_rest:
+            break
+    for text, pixels in zip(texts, lifted, strict=True):
+        text.set_position((10, pixels * 72 / figure.dpi))
+
+
 def draw_curve(
     records: Sequence[Mapping[str, float]],
     valid: Points = (),
@@ -160,8 +254,9 @@ def draw_curve(
         title: what stands above.
     """
     train, rate = ([(r["step"], r[name]) for r in records] for name in ("perplexity", "lr"))
-    perplexity_curve(train, valid, ylim, bits, rate=rate, title=title)
-    show_or_save(path)
+    with readable():
+        perplexity_curve(train, valid, ylim, bits, rate=rate, title=title)
+        show_or_save(path)
 
 
 def perplexity_curve(
@@ -187,18 +282,18 @@ def perplexity_curve(
     if rate:
         plt.clf()
         axes, lowest = plt.gcf().subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        lowest.plot(*zip(*rate, strict=True), color="black", linewidth=1)
+        lowest.plot(*zip(*rate, strict=True), color=BLACK)
         lowest.set_ylim(0, 1.1 * max(value for _, value in rate) or 1)
-        lowest.set_ylabel("learning rate", fontsize="small")
+        lowest.set_ylabel("learning rate")
         lowest.grid(alpha=0.3)
     if ylim is not None:
         axes.set_ylim(*ylim)
     elif train or valid:  # before a peak of 1e300 could ask for a scale of its own
         _use_log_scale(axes, *_range_that_matters(train, valid))
     if train:
-        axes.plot(*zip(*train, strict=True), label="train", linewidth=1)
+        axes.plot(*zip(*train, strict=True), label="train", color=BLUE, linewidth=1.5)
     if valid:
-        axes.plot(*zip(*valid, strict=True), "o-", label="validation", markersize=4)
+        axes.plot(*zip(*valid, strict=True), "o-", label="validation", color=RED)
     axes.set_title(title)
     lowest.set_xlabel("iterations")
     axes.set_ylabel("perplexity")
@@ -241,6 +336,8 @@ def _use_log_scale(axes: Axes, low: float, high: float) -> None:
 def show_or_save(path: str | os.PathLike | None = None) -> None:
     """Save the current figure to ``path``; if None, show it, or save curve.png without a screen.
 
+    What is saved is told by the name of its file, such as "curve saved to runs/a/curve.png".
+
     Raises:
         OSError, ValueError: as ``save`` does.
     """
@@ -254,7 +351,7 @@ def show_or_save(path: str | os.PathLike | None = None) -> None:
     path = "curve.png" if path is None else path
     save(plt.gcf(), path, dpi=120, bbox_inches="tight")
     plt.close()
-    print(f"curve saved to {path}")
+    print(f"{Path(path).stem} saved to {path}")
 
 
 def save(figure: Figure, path: str | os.PathLike, **how: Any) -> None:

@@ -45,6 +45,11 @@ SHORT = {  # what helps where the text is read a few times only
 class Options(CellOptions):
     """Train AwdRnnlm (Merity et al. 2018); a preset is a set of options for a budget of time."""
 
+    GROUPS: ClassVar[dict[str, str]] = {
+        **CellOptions.GROUPS,
+        "training": CellOptions.GROUPS["training"] + " sampled_classes whole_epochs",
+        "run": "preset " + CellOptions.GROUPS["run"],
+    }
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "full": {},
         "cpu10": {

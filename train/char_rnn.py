@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy
 
 from common.np import Array, Scalar, np
 from common.optimizer import SGD
-from common.plotting import progress, show_or_save
+from common.plotting import BLACK, BLUE, RED, progress, readable, show_or_save
 from common.util import clip_grads_value
 from datasets import text
 from datasets.corpus import Corpus, corpus_from_tokens
@@ -27,13 +27,17 @@ from train.run.command import run_command
 from train.run.options import check_counts
 from train.run.restartable import RestartableRun, restartable_run
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 BUILT_IN = {"vector": ["vector"], "ectoaxg": ["vector", *["ectoaxg"] * 14]}
+TITLES = {
+    "vector": 'One word: "vector"',
+    "ectoaxg": '"vector" once, "ectoaxg" 14 times:\nonly the first letter tells "r" from "a"',
+}
 HIDDEN_SIZES = {"vector": 50}
 RULES = {"one_step": "one step", "full": "full BPTT"}  # how far the gradient flows
-COLORS = {
-    "one_step": "#D55E00",
-    "full": "#0072B2",
-}  # for colour-blind readers too
+COLORS = {"one_step": RED, "full": BLUE}
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,20 @@ class Options:
     with full backpropagation through time. Both then write words that begin with the prompt.
     """
 
+    GROUPS: ClassVar[dict[str, str]] = {
+        "corpus": "corpus words file",
+        "model": "hidden_size",
+        "training": "starts iterations lr max_grad",
+        "run": "prompt samples seed out resume",
+    }
+
     corpus: Literal["both", "vector", "ectoaxg"] = "both"
     """vector (that one word), ectoaxg (vector once and ectoaxg fourteen times: after "ecto" only
     what comes before it decides the next letter), or both, one after the other."""
     words: tuple[str, ...] | None = None
-    """Your own words instead of the built-in lists."""
+    """Your own words; by default those of a built-in list."""
     file: Path | None = None
-    """Your own UTF-8 text file instead of the built-in lists, one word or sentence a line."""
+    """Your own UTF-8 text file, one word or sentence a line; by default a built-in list."""
     prompt: str = ""
     """Beginning of every sample; by default the first letter of the first word."""
     samples: int = 10
@@ -70,7 +81,8 @@ class Options:
     out: Path | None = None
     """Folder of the run; runs/char_rnn-CORPUS-NUMBER if not named."""
     resume: Path | None = None
-    """Resume the run in this folder with its own options; finished trainings are kept."""
+    """Resume the run in this folder with its own options; finished trainings are kept. By default
+    a new run begins."""
 
 
 @dataclass(frozen=True)
@@ -261,35 +273,78 @@ def report(words: list[str], trained: list[Result]) -> dict[str, Any]:
     return results
 
 
-def draw(axes: Any, corpus: Corpus, trained: list[Result]) -> None:
-    """Draw the loss curves: a thin line for each start, a thick one for the median of a rule."""
+def draw(corpora: Sequence[Corpus], trained: Sequence[list[Result]]) -> None:
+    """Draw a new figure with the losses of every start by both rules, a panel for each list."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(
+        1,
+        len(corpora),
+        figsize=(1 + 5.5 * len(corpora), 6.5),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, corpus, results in zip(panels[0], corpora, trained, strict=True):
+        _draw_list(axes, corpus, results)
+    panels[0, 0].set_ylabel("loss per word")
+    low, high = panels[0, 0].get_ylim()
+    panels[0, 0].set_ylim(low / 4, high)  # room for what stands below a line
+    starts = max(result.start for result in trained[0])
+    thin = f"\nthin lines: each of {starts} random starts; thick ones: their median"
+    figure.supxlabel(
+        "one step, full BPTT: how far back in a word the gradient flows" + thin * (starts > 1)
+    )
+
+
+def _draw_list(axes: Axes, corpus: Corpus, trained: list[Result]) -> None:
+    """Draw the losses of one list; what a line is stands at its end."""
     for rule, name in RULES.items():
         starts = [result for result in trained if result.rule == rule]
         curves = numpy.array([result.losses for result in starts])
         iterations = numpy.arange(1, curves.shape[1] + 1)
-        right = sum(result.right for result in starts)
-        label = f"{name}: {right} of {len(starts) * len(starts[0].samples)} samples right"
-        axes.plot(iterations, curves.T, color=COLORS[rule], linewidth=0.6, alpha=0.6)
+        axes.plot(iterations, curves.T, color=COLORS[rule], linewidth=1.2, alpha=0.7)
         median = numpy.median(curves, axis=0)
-        axes.plot(iterations, median, color=COLORS[rule], linewidth=2.5, label=label)
+        axes.plot(iterations, median, color=COLORS[rule])
+        right = sum(result.right for result in starts)
+        axes.annotate(
+            f"{name}: {right} of {len(starts) * len(starts[0].samples)} samples right",
+            (iterations[-1], median[-1]),
+            (0, 36 if rule == "one_step" else -8),
+            textcoords="offset points",
+            color=COLORS[rule],
+            ha="right",
+            va="bottom" if rule == "one_step" else "top",
+        )
     floor = last_letter_loss(to_sequences(corpus))
     if floor > 0:
-        label = "least loss knowing only the last letter"
-        axes.axhline(floor, color="black", linewidth=1, linestyle=":", label=label)
-    counts = Counter(words_of(corpus)).most_common()[::-1]
-    listed = ", ".join(word if count == 1 else f"{count} × {word}" for word, count in counts[:4])
-    shortened = len(listed) > 50 or len(counts) > 4
-    axes.set_title(listed[:50] + " ..." * shortened, parse_math=False)
+        axes.axhline(floor, color=BLACK, linewidth=2, linestyle=":")
+        axes.annotate(
+            "the best that knows\nonly the last letter",
+            (len(median), floor),
+            (0, -10),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+        )
+    axes.set_title(title(corpus.name, words_of(corpus)), parse_math=False)
     axes.set_yscale("log")
     axes.set_xlabel("iterations")
-    axes.grid(alpha=0.3)
-    axes.legend(title="gradient through", fontsize="small")
+    axes.grid()
+
+
+def title(name: str, words: Sequence[str]) -> str:
+    """What a built-in list is about; of any other the words, each with how often it comes."""
+    if words == BUILT_IN.get(name):
+        return TITLES[name]
+    counts = Counter(words).most_common()[::-1]
+    line = ", ".join(word if count == 1 else f"{count} × {word}" for word, count in counts[:4])
+    shortened = len(line) > 45 or len(counts) > 4
+    return line[:45] + " ..." * shortened
 
 
 def main(options: Options) -> None:
     """Run the command."""
-    import matplotlib.pyplot as plt
-
     check_counts(options, "samples", "starts", "iterations", "hidden_size")
     if options.file is not None:
         options = replace(options, file=options.file.expanduser().absolute())
@@ -301,22 +356,14 @@ def main(options: Options) -> None:
     subject = "-".join(corpus.name for corpus in corpora)
     text_of_run = corpora[0] if options.file is not None else None
     with restartable_run("char_rnn", subject, options, text_of_run) as run:
-        _, panels = plt.subplots(
-            1,
-            len(corpora),
-            figsize=(4.4 * len(corpora), 3.4),
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
-        )
-        panels[0, 0].set_ylabel("loss per word")
-        results = {}
-        for corpus, hidden_size, axes in zip(corpora, hidden_sizes, panels[0], strict=True):
-            trained = train_starts(corpus, hidden_size, options, run)
-            results[corpus.name] = report(words_of(corpus), trained)
-            draw(axes, corpus, trained)
+        results, trained = {}, []
+        for corpus, hidden_size in zip(corpora, hidden_sizes, strict=True):
+            trained.append(train_starts(corpus, hidden_size, options, run))
+            results[corpus.name] = report(words_of(corpus), trained[-1])
         run.folder.write_json(run.folder.results_file, results)
-        show_or_save(run.folder.curve_file)
+        with readable():
+            draw(corpora, trained)
+            show_or_save(run.folder.path / "char_rnn.png")
 
 
 if __name__ == "__main__":

@@ -475,10 +475,10 @@ class Options:
     """Check every layer, cell and model against central differences in float64, a line each."""
 
     only: str = ""
-    """Check only those whose name contains this."""
+    """Check only those whose name contains this; by default all."""
     cell: str | None = None
     """Check only this cell, alone and in every layer and model that takes any: module:Class for
-    your own, or a name as for the training scripts."""
+    your own, or a name as for the training scripts; by default all of them."""
     verbose: bool = False
     """Print the worst element of every array."""
 

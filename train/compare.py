@@ -24,7 +24,7 @@ from common.perplexity.paired_bootstrap import (
     paired_bootstrap,
 )
 from common.perplexity.per_token import token_losses
-from common.plotting import show_or_save
+from common.plotting import BLACK, readable, show_or_save
 from datasets.corpus import Corpus
 from datasets.vocabulary import UNK, Vocabulary
 from train.benchmark.report import aligned
@@ -235,32 +235,31 @@ def draw(kinds: dict[str, list[Group]], labels: Sequence[str], text: str) -> Non
     import matplotlib.pyplot as plt
 
     rows = [len(groups) for groups in kinds.values()]
-    with plt.style.context("seaborn-v0_8-colorblind"):
-        figure, panels = plt.subplots(
-            len(kinds),
-            figsize=(7.6, 2 + 0.3 * sum(rows)),
-            height_ratios=rows,
-            sharex=True,
-            layout="constrained",
-        )
-        for panel, (title, groups) in zip(panels, kinds.items(), strict=True):
-            for k, label in enumerate(labels[1:]):
-                differences = [group.differences[k] for group in groups]
-                ys = numpy.arange(len(groups)) + 0.5 * ((k + 0.5) / (len(labels) - 1) - 0.5)
-                (points,) = panel.plot([d.ratio for d in differences], ys, "o", label=label)
-                for y, difference in zip(ys, differences, strict=True):
-                    if math.isfinite(difference.wins):
-                        panel.hlines(y, *difference.ratio_interval, color=points.get_color())
-            panel.axvline(1, color="black", linewidth=1)
-            names = [f"{group.name} ({group.tokens:,})" for group in groups]
-            panel.set_yticks(range(len(groups)), names)
-            panel.set_ylim(len(groups) - 0.5, -0.5)
-            panel.set_title(title, loc="left", fontsize=10)
-            panel.grid(alpha=0.3, axis="x")
-        panels[-1].set_xlabel("perplexity divided by that of the first run: left of 1 is better")
-        handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center")
-        figure.suptitle(f"Compared with {labels[0]}, {INTERVAL}s\n{text}", fontsize=11)
+    figure, panels = plt.subplots(
+        len(kinds),
+        figsize=(12, 3 + 0.5 * sum(rows)),
+        height_ratios=rows,
+        sharex=True,
+        layout="constrained",
+    )
+    for panel, (title, groups) in zip(panels, kinds.items(), strict=True):
+        for k, label in enumerate(labels[1:]):
+            differences = [group.differences[k] for group in groups]
+            ys = numpy.arange(len(groups)) + 0.5 * ((k + 0.5) / (len(labels) - 1) - 0.5)
+            (points,) = panel.plot([d.ratio for d in differences], ys, "o", label=label)
+            for y, difference in zip(ys, differences, strict=True):
+                if math.isfinite(difference.wins):
+                    panel.hlines(y, *difference.ratio_interval, color=points.get_color())
+        panel.axvline(1, color=BLACK)
+        names = [f"{group.name} ({group.tokens:,})" for group in groups]
+        panel.set_yticks(range(len(groups)), names)
+        panel.set_ylim(len(groups) - 0.5, -0.5)
+        panel.set_title(title)
+        panel.grid(axis="x")
+    panels[-1].set_xlabel("perplexity divided by that of the first run: left of 1 is better")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", labelcolor="linecolor")
+    figure.suptitle(f"Compared with {labels[0]}, {INTERVAL}s\n{text}")
 
 
 def main(options: Options) -> None:
@@ -317,8 +316,9 @@ def main(options: Options) -> None:
         **{kind: [record(group, vocabulary) for group in kinds[kind]] for kind in kinds},
     }
     run.write_json(run.results_file, results)
-    draw({titles[kind]: groups for kind, groups in kinds.items()}, labels, text)
-    show_or_save(run.path / "compare.png")
+    with readable():
+        draw({titles[kind]: groups for kind, groups in kinds.items()}, labels, text)
+        show_or_save(run.path / "compare.png")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from common import kernels
 from common.np import Array
@@ -34,6 +34,12 @@ class Options(SavedRunOptions):
     """Perplexity by dynamic evaluation (Krause et al. 2018): after each segment, which is scored
     first, the weights take a step along its gradient. Prints validation and test, and keeps them in
     the run's results.json under a name of their own."""
+
+    GROUPS: ClassVar[dict[str, str]] = {
+        "corpus": "corpus data_dir",
+        "training": "rule lr decay epsilon time_size statistics_batch statistics_windows",
+        "run": "run tune tune_tokens gpu",
+    }
 
     tune: bool = False
     """Try three learning rates with three decays on the validation text, and more while the best

@@ -29,9 +29,9 @@ class Options:
     temperature: float = 1.0
     """Below 1 plays safe, above 1 takes risks."""
     top_k: int | None = None
-    """Draw from the k most likely tokens only."""
+    """Draw from the k most likely tokens only; by default from all."""
     top_p: float | None = None
-    """Draw from the fewest tokens whose probabilities reach p."""
+    """Draw from the fewest tokens whose probabilities reach p; by default from all."""
     greedy: bool = False
     """Always take the most likely token."""
     allow_unk: bool = False

@@ -7,15 +7,28 @@ python -m train.gradient_flow --keep-bias 0    # gates that keep half of the sta
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy
 
 from common.np import Array, np
 from common.optimizer import Adam
-from common.plotting import Status, show_or_save
+from common.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    Status,
+    name_points,
+    readable,
+    show_or_save,
+)
 from common.trainer import Record, RnnlmTrainer
 from common.util import clip_grads, eval_perplexity_exact
 from datasets import load_corpus
@@ -25,11 +38,15 @@ from train.run.command import run_command
 from train.run.folder import RunFolder, require_finite
 from train.run.options import check_counts
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 FIXED_VOCABULARIES = ("ptb", "markov")
 MAX_VOCAB = 1000
 EXAMPLES = 32  # texts over which the norms are averaged, or fewer where there are fewer
 
 CELLS = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
+COLORS = {"RNN": BLUE, "LSTM": GREEN, "GRU": RED}
 
 Norms = dict[str, list[float]]
 
@@ -42,8 +59,16 @@ class Options:
     tanh would do: the gradient explodes. By half of the matrix it vanishes. clip_grads after every
     step bounds the first and cannot restore the second. On the right three language models of equal
     size are trained for some seconds; then the gradient of one prediction's loss is followed back
-    through the states before it. Nothing is learned from steps where it has vanished.
+    through the states before it, in parts of its norm one step back. Nothing is learned from steps
+    where it has vanished.
     """
+
+    GROUPS: ClassVar[dict[str, str]] = {
+        "corpus": "corpus max_vocab",
+        "model": "hidden_size keep_bias",
+        "training": "epochs time_size lr max_norm",
+        "run": "seed out",
+    }
 
     corpus: str = "pydoc"
     """pydoc (English prose that ships with Python), the path of your own UTF-8 text file, or ptb or
@@ -145,37 +170,67 @@ def gradient_norms(model: LanguageModel, xs: Array, ts: Array, time_size: int) -
     return norms
 
 
-def draw(matrix: Norms, trained: dict[str, Norms]) -> None:
-    """Draw the norms of the matrix on the left, those of the trained models on the right."""
+def kept_per_step(norms: Sequence[float]) -> float:
+    """By what the norm is multiplied from one step back to the next, in the geometric mean."""
+    return (norms[-1] / norms[0]) ** (1 / (len(norms) - 1)) if norms[0] > 0 else 0.0
+
+
+def draw(matrix: Norms, trained: dict[str, Norms], max_norm: float) -> None:
+    """Draw the norms of the matrix on the left, those of the trained models on the right.
+
+    On the right all begin at 1, one step back: how fast they fall is what matters. An LSTM's
+    begin lower than an RNN's, since on its first step the gradient goes through the output gate
+    and the tanh of the cell state; after that it stays inside that state.
+    """
     import matplotlib.pyplot as plt
 
-    with plt.style.context("seaborn-v0_8-colorblind"):
-        colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-        _, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained")
-        for k, (name, norms) in enumerate(matrix.items()):
-            clipped = name.endswith("clipped")
-            left.plot(
-                range(1, len(norms) + 1),
-                norms,
-                ":" if clipped else "-",
-                color="black" if clipped else colors[3 + k],
-                linewidth=1.5 if clipped else 3,
-                label="clipped" if clipped else name,
+    _, (left, right) = plt.subplots(1, 2, figsize=(13, 6.5), layout="constrained")
+    for panel in (left, right):
+        panel.set_yscale("log")
+        panel.set_xlabel("steps back in time")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid()
+    left.set_title("One matrix, again and again:\nthe gradient explodes, or it vanishes")
+    left.set_ylabel("norm of dh / N")
+    _draw_matrix(left, matrix, max_norm)
+    right.set_title("Trained language models:\nwhat is left of the gradient of a prediction")
+    right.set_ylabel("norm, 1 at the first step back")
+    _draw_trained(right, trained)
+
+
+def _draw_matrix(axes: Axes, matrix: Norms, max_norm: float) -> None:
+    """The norms with and without clipping; black dots lie on the line where it changes nothing."""
+    ends = []
+    for name, color in {"Wh": PURPLE, "Wh / 2": ORANGE}.items():
+        norms, clipped = matrix[name], matrix[f"{name}, clipped"]
+        steps = range(1, len(norms) + 1)
+        axes.plot(steps, norms, color=color, linewidth=5)
+        axes.plot(steps, clipped, ":", color=BLACK)
+        about = f"{name}: × {kept_per_step(norms):.2f} a step"
+        if clipped == norms:
+            about += ",\nclipped or not"
+        else:
+            ends.append(
+                (steps[-1], clipped[-1], f"{name}, clipped to\nnorm {max_norm:g} (N = 2)", BLACK)
             )
-        for (cell, flows), color in zip(trained.items(), colors, strict=False):
-            for name, norms in flows.items():
-                steps = range(len(flows["dh"]) - len(norms), len(flows["dh"]))  # dc: from 1
-                line = "-" if name == "dh" else "--"
-                right.plot(steps, norms, line, color=color, linewidth=2, label=f"{cell} {name}")
-        left.set_title("one matrix, again and again", fontsize=12)
-        left.set_ylabel("norm of dh / N", fontsize=12)
-        right.set_title("trained language models", fontsize=12)
-        right.set_ylabel("norm, mean over texts", fontsize=12)
-        for panel in (left, right):
-            panel.set_yscale("log")
-            panel.set_xlabel("steps back in time", fontsize=12)
-            panel.xaxis.get_major_locator().set_params(integer=True)
-            panel.legend(fontsize=10)
+        ends.append((steps[-1], norms[-1], about, color))
+    name_points(axes, ends)
+
+
+def _draw_trained(axes: Axes, trained: dict[str, Norms]) -> None:
+    """The norms of each state, in parts of the first step back."""
+    ends = []
+    for cell, flows in trained.items():
+        T = len(flows["dh"]) - 1
+        for name, norms in flows.items():
+            relative = [norm / (norms[-T] or 1.0) for norm in norms[-T:]]
+            line = "-" if name == list(flows)[-1] else "--"  # of an LSTM dc is what lasts
+            axes.plot(range(1, T + 1), relative, line, color=COLORS[cell])
+            about = f"{cell} {name}" if len(flows) > 1 else cell
+            if T > 1:
+                about += f": keeps\n{kept_per_step(relative):.0%} a step"
+            ends.append((T, relative[-1], about, COLORS[cell]))
+    name_points(axes, ends)
 
 
 def log(run: RunFolder, cell: str, status: Status, record: Record) -> None:
@@ -257,8 +312,9 @@ def main(options: Options) -> None:
         print(f"{k:<6}" + "".join(row))
 
     run.write_json(run.results_file, results)
-    draw(matrix, trained)
-    show_or_save(run.path / "gradient_flow.png")
+    with readable():
+        draw(matrix, trained, options.max_norm)
+        show_or_save(run.path / "gradient_flow.png")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy
 from common.functions import softmax
 from common.np import np, to_cpu
 from common.optimizer import Adam
-from common.plotting import show_or_save
+from common.plotting import BLUE, ORANGE, RED, color_scale, name_points, readable, show_or_save
 from common.trainer import Record, Trainer
 from datasets.toy import last_words
 from models.shapes import ManyToOne
@@ -93,15 +93,10 @@ def main(options: Options) -> None:
         "seconds": seconds,
     }
     run.write_json(run.results_file, results)
-    draw(
-        costs,
-        PUBLISHED_COSTS if options.sentences == SENTENCES else {},
-        beginnings,
-        words,
-        t,
-        probabilities,
-    )
-    show_or_save(run.curve_file)
+    published = PUBLISHED_COSTS if options.sentences == SENTENCES else {}
+    with readable():
+        draw(costs, published, beginnings, words, t, probabilities)
+        show_or_save(run.path / "last_word.png")
 
 
 def draw(
@@ -114,30 +109,44 @@ def draw(
 ) -> None:
     """Draw the cost of every step, and the probability (sentences, V) of every last word."""
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
 
-    height = max(3.6, 1.6 + 0.45 * len(beginnings))
-    width = 5 + max(5.0, 0.6 * len(words))
+    height = max(6.0, 2.5 + 0.6 * len(beginnings))
+    width = 6 + max(7.0, 0.8 * len(words))
     _, (left, right) = plt.subplots(
-        1, 2, figsize=(width, height), width_ratios=(5, width - 5), layout="constrained"
+        1, 2, figsize=(width, height), width_ratios=(6, width - 6), layout="constrained"
     )
-    left.semilogy(range(1, len(costs) + 1), costs, color="#0072B2", label="this run")
+    left.semilogy(range(1, len(costs) + 1), costs, color=BLUE)
+    names = [(len(costs), costs[-1], "this run", BLUE)]
     if published_costs:
-        left.plot(
-            *zip(*published_costs.items(), strict=True), "D", color="#D55E00", label="published"
-        )
-        left.legend()
-    left.set(xlabel="steps", ylabel="cost", title="cost, all sentences in each step")
-    left.grid(alpha=0.3, which="both")
+        left.plot(*zip(*published_costs.items(), strict=True), "D", color=RED)
+        steps, cost = list(published_costs.items())[-1]
+        names.append((steps, cost, "a published\nprogram", RED))
+    left.set(
+        xlabel="steps", ylabel="cost of all sentences", title=f"Cost {costs[-1]:.2g} at the end"
+    )
+    left.grid()
+    name_points(left, names)
 
-    right.imshow(probabilities, "Blues", vmin=0, vmax=1, aspect="auto")
+    right.imshow(probabilities, color_scale("white", BLUE), vmin=0, vmax=1, aspect="auto")
     for (row, column), p in numpy.ndenumerate(probabilities):
         colour = "white" if p > 0.5 else "black"
-        right.text(column, row, f"{p:.3f}", ha="center", va="center", color=colour, fontsize=8)
-    right.scatter(t, numpy.arange(len(t)) + 0.32, 18, "#E69F00", marker="^")
-    right.set(title="probability of the last word (▲ the right one)")
-    lines = [f"{beginning} …" for beginning in beginnings]
+        right.text(column, row, f"{100 * p:.1f}", ha="center", va="center", color=colour)
+    for row, column in enumerate(t):
+        corner = column - 0.5, row - 0.5
+        right.add_patch(
+            Rectangle(corner, 1, 1, fill=False, edgecolor=ORANGE, linewidth=5, clip_on=False)
+        )
+    num_right = int((probabilities.argmax(axis=1) == t).sum())
+    right.set_title(
+        f"{num_right} of {len(t)} last words right: probability in %\n"
+        "(framed: the word of the sentence)"
+    )
     right.set_xticks(range(len(words)), words, rotation=30, ha="right", parse_math=False)
+    lines = [f"{beginning} …" for beginning in beginnings]
     right.set_yticks(range(len(lines)), lines, parse_math=False)
+    right.tick_params(length=0)
+    right.spines[:].set_visible(False)
 
 
 if __name__ == "__main__":

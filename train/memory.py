@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy
 
 from common.np import np
 from common.optimizer import Adam
-from common.plotting import progress, show_or_save
+from common.plotting import BLACK, ORANGE, SKY, progress, readable, show_or_save
 from common.trainer import Record, Trainer
 from datasets.vocabulary import build_vocab, encode_tokens
 from models.memory import ConcatReciter, Reciter
@@ -27,7 +27,7 @@ from train.run.restartable import RestartableRun, restartable_run
 SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz ?!.,:;"
 START, END = "<start>", "<end>"
-RIGHT, WRONG = "#9ecae1", "#f4a261"  # for colour-blind readers too
+RIGHT, WRONG = SKY, ORANGE
 CHECK_EVERY = 20  # epochs between checks whether the whole sentence is recited
 
 
@@ -39,6 +39,13 @@ class Options:
     likeliest letter. The three published variants also recite with the raw output as the next
     input.
     """
+
+    GROUPS: ClassVar[dict[str, str]] = {
+        "corpus": "sentence alphabet",
+        "model": "hidden_size",
+        "training": "starts epochs lr",
+        "run": "seed out resume",
+    }
 
     sentence: str = SENTENCE
     """The sentence."""
@@ -58,7 +65,8 @@ class Options:
     out: Path | None = None
     """Folder of the run; runs/memory-NUMBER if not named."""
     resume: Path | None = None
-    """Resume the run in this folder with its own options; finished trainings are kept."""
+    """Resume the run in this folder with its own options; finished trainings are kept. By default
+    a new run begins."""
 
 
 @dataclass(frozen=True)
@@ -222,40 +230,70 @@ def report(variant: Variant, networks: list[Network], rows: dict[str, list[Recit
         )
 
 
-def draw(rows: list[tuple[str, list[Recitation]]], target: str) -> None:
-    """Draw the mistakes of the median start of each row, and beside them the letters before one."""
+def draw(rows: Sequence[tuple[str, str, list[Recitation]]], target: str) -> None:
+    """Draw the mistakes of the median start of each row, and beside them the letters before one.
+
+    Args:
+        rows: name of the variant, what it was fed with, and the recitation of each start.
+        target: the sentence with its end mark.
+    """
     import matplotlib.pyplot as plt
     from matplotlib.colors import ListedColormap
 
-    length, style = len(target), {"ha": "center", "va": "center", "family": "monospace"}
-    size = (max(10, 3 + length / 10), 1 + 0.25 * len(rows))
-    _, (letters, bars) = plt.subplots(
-        1, 2, sharey=True, width_ratios=[5, 1], figsize=size, layout="constrained"
+    length = len(target)
+    size = max(12.0, 5.6 + 0.13 * length), 2.4 + 0.4 * len(rows)
+    widths = max(6.0, 0.13 * length), 2
+    figure, (letters, bars) = plt.subplots(
+        1, 2, sharey=True, width_ratios=widths, figsize=size, layout="constrained"
     )
+    style: dict[str, Any] = {"ha": "center", "va": "center", "family": "monospace"}
+    style |= {"fontsize": 14, "parse_math": False}
     for x, letter in enumerate(target):
-        letters.text(x, -1, letter, fontsize=7, weight="bold", **style)
+        letters.text(x, -1, letter, weight="bold", **style)
     right = numpy.full((len(rows), length), numpy.nan)
-    for y, (_, row) in enumerate(rows):
+    for y, (name, _, row) in enumerate(rows):
         for x, letter in enumerate(median(row).said):
             right[y, x] = letter == target[x]
             if letter != target[x]:
-                letters.text(x, y, letter, fontsize=6, **style)
+                letters.text(x, y, letter, **style)
         bars.barh(y, median(row).given_back, color=RIGHT)
-        bars.plot([r.given_back for r in row], [y] * len(row), "k.", markersize=4)
+        bars.plot([r.given_back for r in row], [y] * len(row), ".", color=BLACK)
+        is_first = y == 0 or rows[y - 1][0] != name
+        lines = name.replace("], ", "],\n") if is_first else ""
+        letters.annotate(
+            lines,
+            (0, y - 0.25),
+            (-95, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            annotation_clip=False,
+        )
     letters.imshow(right, cmap=ListedColormap([WRONG, RIGHT]), vmin=0, vmax=1, aspect="auto")
-    letters.hlines(numpy.arange(len(rows) - 1) + 0.5, -0.5, length - 0.5, "white", linewidth=3)
-    letters.set_ylim(len(rows) - 0.5, -1.5)
+    letters.hlines(numpy.arange(len(rows) - 1) + 0.5, -0.5, length - 0.5, "white")
+    letters.set_ylim(len(rows) - 0.5, -1.6)
     letters.set_xticks([])
-    letters.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
-    letters.set_title(
-        "fed its own answers, one-hot or raw; blue: right, orange: said instead",
-        fontsize=9,
+    letters.set_yticks(range(len(rows)), [fed for _, fed, _ in rows])
+    figure.suptitle(
+        f"{whole(rows, 'one-hot')} recite the sentence when fed the one-hot row of their answer, "
+        f"{whole(rows, 'raw')} when fed\nthe raw answer. "
+        "Blue: the letter is right; orange: what was said instead",
+        x=0.01,
+        ha="left",
     )
-    bars.set_title("before a mistake", fontsize=9)
+    bars.set_title("letters before\na mistake")
     bars.set_xticks([0, length])
+    bars.set_xlabel("dots: random starts")
     for axes in (letters, bars):
         axes.spines[:].set_visible(False)
         axes.tick_params(axis="y", length=0)
+
+
+def whole(rows: Sequence[tuple[str, str, list[Recitation]]], fed: str) -> str:
+    """How many of the networks that were fed so have recited everything, as "5 of 6"."""
+    recited = [median(row) for _, kind, row in rows if kind == fed]
+    return f"{sum(r.right == len(r.said) for r in recited)} of {len(recited)}"
 
 
 def main(options: Options) -> None:
@@ -269,7 +307,7 @@ def main(options: Options) -> None:
             f"  fed back  before the first mistake  right  recited by the median start"
         )
         networks: list[Network] = []
-        drawn: list[tuple[str, list[Recitation]]] = []
+        drawn: list[tuple[str, str, list[Recitation]]] = []
         for variant in VARIANTS:
             starts = progress(range(1, options.starts + 1), unit=" starts", desc=variant.name)
             trained = [train_or_load(variant, k, ids, letters, options, run) for k in starts]
@@ -280,12 +318,12 @@ def main(options: Options) -> None:
                 ]
             report(variant, trained, rows)
             networks += trained
-            labels = [f"{variant.name}: {next(iter(rows))}", *list(rows)[1:]]
-            drawn += zip(labels, rows.values(), strict=True)
+            drawn += [(variant.name, fed, row) for fed, row in rows.items()]
         results = {"networks": [asdict(network) for network in networks]}
         run.folder.write_json(run.folder.results_file, results)
-        draw(drawn, options.sentence + "$")
-        show_or_save(run.folder.curve_file)
+        with readable():
+            draw(drawn, options.sentence + "$")
+            show_or_save(run.folder.path / "memory.png")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,25 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy
 
 from common.np import to_cpu
 from common.optimizer import Adam
-from common.plotting import progress, say, show_or_save
+from common.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    RED,
+    color_scale,
+    name_points,
+    progress,
+    readable,
+    say,
+    show_or_save,
+)
 from common.trainer import Record, Trainer
 from datasets.sequence import Pairs, load_pairs
 from models.seq2seq import AttentionSeq2seq, PeekySeq2seq, Seq2seq
@@ -32,8 +44,7 @@ MODELS: dict[str, type[Seq2seq]] = {
     "peeky": PeekySeq2seq,
     "attention": AttentionSeq2seq,
 }
-# Okabe and Ito (2008): told apart by colour-blind readers too.
-STYLES = {"plain": ("#E69F00", "o"), "peeky": ("#0072B2", "s"), "attention": ("#009E73", "^")}
+STYLES = {"plain": (ORANGE, "o"), "peeky": (BLUE, "s"), "attention": (GREEN, "^")}
 EPOCHS = {"addition": 25}
 HIDDEN_SIZES = {"addition": 128}
 LEARNING_RATES = {"addition": 0.001}
@@ -51,12 +62,19 @@ class Options:
     model, and for the attention model a map of what it looked at.
     """
 
+    GROUPS: ClassVar[dict[str, str]] = {
+        "corpus": "task data examples reverse",
+        "model": "model score wordvec_size hidden_size",
+        "training": "epochs batch_size lr max_grad",
+        "run": "beam_size show seed gpu out resume",
+    }
+
     task: Literal["addition", "date"] = "addition"
     """addition (two numbers of up to three digits: 57+5 to 62) or date (13 forms: SEP 27, 1994 to
     1994-09-27); both are made."""
     data: Path | None = None
-    """Your own UTF-8 file instead, source_target on each line; nine of ten lines are learnt from.
-    Both sides are filled up with blanks."""
+    """Your own UTF-8 file, source_target on each line; by default the pairs of --task. Nine of ten
+    lines are learnt from. Both sides are filled up with blanks."""
     model: tuple[Literal["plain", "peeky", "attention"], ...] = ("peeky",)
     """plain (the decoder begins from the encoder's last state), peeky (it sees that state at every
     step), attention (it looks at all of the encoder's states); several are compared."""
@@ -66,7 +84,7 @@ class Options:
     """How attention compares two states: dot and general of Luong et al. (2015), additive of
     Bahdanau et al. (2015)."""
     examples: int | None = None
-    """How many pairs are made; 50000 by default."""
+    """How many pairs are made; by default 50,000."""
     epochs: int | None = None
     """Number of passes over the pairs; by default 25 for addition, 6 for everything else."""
     wordvec_size: int = 16
@@ -91,7 +109,7 @@ class Options:
     """Folder of the run; runs/seq2seq-TASK-NUMBER if not named."""
     resume: Path | None = None
     """Resume the run in this folder with its own options, after the last epoch that has ended;
-    --data may say where its file lies now."""
+    --data may say where its file lies now. By default a new run begins."""
 
     @property
     def subject(self) -> str:
@@ -249,18 +267,19 @@ def draw_accuracies(trained: Mapping[str, dict[str, Any]], title: str) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    _, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    _, axes = plt.subplots(figsize=(10, 6), layout="constrained")
+    ends = []
     for kind, result in trained.items():
         colour, marker = STYLES[kind]
         points = [(record["epoch"], record["accuracy"]) for record in result["epochs"]]
-        label = f"{kind}, {points[-1][1]:.1%} at the end"
-        axes.plot(*zip(*points, strict=True), marker=marker, color=colour, ms=4, label=label)
+        axes.plot(*zip(*points, strict=True), marker=marker, color=colour)
+        ends.append((*points[-1], f"{kind}: {points[-1][1]:.1%}", colour))
     axes.set(xlabel="epochs", ylabel="answers right", ylim=(-0.03, 1.03))
     axes.set_title(title, parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.grid(alpha=0.3)
-    axes.legend()
+    axes.grid()
+    name_points(axes, ends)
 
 
 def draw_maps(maps: Sequence[dict[str, Any]]) -> None:
@@ -269,19 +288,25 @@ def draw_maps(maps: Sequence[dict[str, Any]]) -> None:
 
     rows, columns = len(maps[0]["written"]), len(maps[0]["read"])
     down, across = -(-len(maps) // 2), min(2, len(maps))
-    size = across * (0.5 + 0.17 * columns), down * (0.6 + 0.19 * rows)
+    size = across * (0.8 + 0.19 * columns), 0.8 + down * (0.7 + 0.25 * rows)
     size = min(size[0], LARGEST), min(size[1], LARGEST)
-    _, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    figure.suptitle(
+        "Down the side the answer, letter by letter; dark: what the model looks at for each",
+        wrap=True,
+    )
     for axes in panels.flat[len(maps) :]:
         axes.axis("off")
     for axes, answered in zip(panels.flat, maps, strict=False):
-        axes.imshow(answered["weights"], "Greys", vmin=0, vmax=1, aspect="auto")
+        scale = color_scale("white", BLUE)
+        axes.imshow(answered["weights"], scale, vmin=0, vmax=1, aspect="auto")
         letters = {"family": "monospace", "parse_math": False}
         axes.set_xticks(range(columns), answered["read"], **letters)
-        colour = "black" if answered["right"] else "#D55E00"
+        colour = BLACK if answered["right"] else RED
         axes.set_yticks(range(rows), answered["written"], color=colour, **letters)
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
+        axes.spines[:].set_visible(True)
 
 
 def main(options: Options) -> None:
@@ -322,12 +347,15 @@ def main(options: Options) -> None:
             )
         about = {"pairs": pairs.hash(), "letters": "".join(pairs.char_to_id)}
         run.folder.write_json(run.folder.results_file, {**about, "models": results})
-        for result in trained.values():
-            if result["maps"]:
-                draw_maps(result["maps"])
-                show_or_save(run.folder.path / "attention.png")
-        draw_accuracies(trained, f"{options.subject}{', read from the end' * options.reverse}")
-        show_or_save(run.folder.curve_file)
+        read = ", read from the end" * options.reverse
+        title = f"{options.subject}{read}: answers to {len(pairs.x_test):,} new questions"
+        with readable():
+            for result in trained.values():
+                if result["maps"]:
+                    draw_maps(result["maps"])
+                    show_or_save(run.folder.path / "seq2seq_attention.png")
+            draw_accuracies(trained, title)
+            show_or_save(run.folder.path / "seq2seq.png")
 
 
 if __name__ == "__main__":

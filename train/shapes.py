@@ -19,7 +19,19 @@ from common.base_model import BaseModel
 from common.functions import softmax
 from common.np import np, to_cpu
 from common.optimizer import Adam
-from common.plotting import progress, show_or_save
+from common.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    RED,
+    SKY,
+    color_scale,
+    name_points,
+    progress,
+    readable,
+    show_or_save,
+)
 from common.time_layers import TimeGRU
 from common.trainer import Trainer
 from datasets import toy
@@ -30,10 +42,6 @@ from train.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Okabe and Ito (2008): told apart by colour-blind readers too.
-BLACK, ORANGE, SKY = "#000000", "#E69F00", "#56B4E9"
-GREEN, BLUE, RED = "#009E73", "#0072B2", "#D55E00"
 
 
 @dataclass(frozen=True)
@@ -145,14 +153,18 @@ def draw(models: Sequence[TrainedModel]) -> None:
     """Draw a new figure: a panel for each model, in their order, then the losses of all five."""
     import matplotlib.pyplot as plt
 
-    _, axes = plt.subplots(2, 3, figsize=(12, 7.2), layout="constrained")
+    figure = plt.figure(figsize=(15, 9), layout="constrained")
+    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    axes = [
+        *above.subplots(1, 3, width_ratios=(1.2, 1, 1.5)),
+        *below.subplots(1, 3, width_ratios=(0.9, 1.8, 1.1)),
+    ]
     panels = (_people, _pictures, _reviews, _sums, _bits)
-    for ax, panel, trained in zip(axes.flat, panels, models, strict=False):
+    for ax, panel, trained in zip(axes, panels, models, strict=False):
         panel(ax, trained)
         about = trained.task.about.replace("->", "→")
-        share = f"{trained.accuracy:.1%} of {len(trained.task.x_test):,} right"
-        ax.set_title(f"{trained.shape} ({share})\n{about}", fontsize=11)
-    _losses(axes.flat[5], models)
+        ax.set_title(f"{trained.shape}: {trained.accuracy:.1%} right\n{about}", fontsize="medium")
+    _losses(axes[-1], models)
 
 
 def _mark(right: bool) -> dict[str, Any]:
@@ -166,14 +178,16 @@ def _people(ax: Axes, trained: TrainedModel) -> None:
     body_mass, age = toy.body_mass_and_age(task.x_test[shown])
     answers = trained.probabilities(task.x_test[shown]).argmax(axis=1)
     wrong = answers != task.t_test[shown]
-    for k, (colour, marker) in enumerate(((BLUE, "v"), (GREEN, "o"), (RED, "^"))):
+    places = (BLUE, "v", 15.5), (GREEN, "o", 23.5), (RED, "^", 32.5)
+    for k, (colour, marker, middle) in enumerate(places):
         chosen = answers == k
-        ax.scatter(body_mass[chosen], age[chosen], 14, colour, marker=marker, label=task.answers[k])
-    ax.scatter(body_mass[wrong], age[wrong], 70, facecolor="none", edgecolor=BLACK, label="wrong")
+        ax.scatter(body_mass[chosen], age[chosen], 30, colour, marker=marker)
+        ax.text(middle, 81, task.answers[k], color=colour, ha="center", va="bottom")
+    ax.scatter(body_mass[wrong], age[wrong], 200, facecolor="none", edgecolor=BLACK, linewidth=3)
     grid = numpy.meshgrid(numpy.linspace(12, 38, 521), numpy.linspace(20, 80, 601))
-    ax.contour(*grid, toy.pressure_rule(*grid), [0.5, 1.5], colors=BLACK, linewidths=1)
-    ax.set(xlim=(12, 38), xlabel="body mass index, kg / m²", ylabel="age, years")
-    ax.legend(loc="upper right", fontsize=8, framealpha=0.9)
+    ax.contour(*grid, toy.pressure_rule(*grid), [0.5, 1.5], colors=BLACK, linewidths=2)
+    ax.set(xlim=(12, 38), ylim=(20, 87), ylabel="age, years")
+    ax.set(xlabel="body mass index, kg / m²\n(line: the rule, circle: wrong)")
 
 
 def _pictures(ax: Axes, trained: TrainedModel) -> None:
@@ -186,7 +200,7 @@ def _pictures(ax: Axes, trained: TrainedModel) -> None:
         written = "".join(task.answers[k] for k in answer).strip()
         left, bottom = 4.6 * (place % 5), -7.6 * (place // 5)
         extent = (left, left + 3, bottom, bottom + 5)
-        ax.imshow(x.reshape(5, 3), "Greys", aspect="auto", extent=extent)
+        ax.imshow(x.reshape(5, 3), color_scale("white", BLACK), aspect="auto", extent=extent)
         mark = _mark(written == name)
         ax.text(left + 1.5, bottom - 0.9, written, ha="center", va="center", **mark)
     ax.set(xlim=(-0.5, 22), ylim=(-9.6, 5.6))
@@ -195,33 +209,34 @@ def _pictures(ax: Axes, trained: TrainedModel) -> None:
 
 def _reviews(ax: Axes, trained: TrainedModel) -> None:
     """Held-out reviews; the colour of a word is the model's answer to the review up to it."""
-    task, shown = trained.task, 6
+    task, shown = trained.task, 5
     x = task.x_test[:shown]
     T = x.shape[1]
     opinions = numpy.stack([trained.probabilities(x[:, : t + 1]) for t in range(T)], axis=1)
-    ax.imshow(opinions[..., 2] - opinions[..., 0], "PuOr", vmin=-1.6, vmax=1.6, aspect="auto")
+    so_far = opinions[..., 2] - opinions[..., 0]
+    ax.imshow(so_far, color_scale(ORANGE, "white", SKY), vmin=-1, vmax=1, aspect="auto")
     for n in range(shown):
         for t in range(T):
             word = task.inputs[x[n, t].argmax()]
-            ax.text(t, n, word, ha="center", va="center", fontsize=9)
+            ax.text(t, n, word, ha="center", va="center")
         answer = opinions[n, -1].argmax()
         mark = _mark(answer == task.t_test[n])
-        ax.text(T - 0.3, n, task.answers[answer], va="center", fontsize=9, **mark)
-    ax.set(xlim=(-0.5, T + 1.4), xlabel="orange: negative so far, violet: positive so far")
+        ax.text(T - 0.3, n, task.answers[answer], va="center", **mark)
+    ax.set(xlim=(-0.5, T + 1.6), xlabel="after each word: orange negative, blue positive")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 
 
 def _sums(ax: Axes, trained: TrainedModel) -> None:
     """Held-out sums: the text that is read, then the answer; a darker cell is more probable."""
-    task, shown = trained.task, 7
+    task, shown = trained.task, 6
     x = task.x_test[:shown]
     T, S = x.shape[1], task.t_test.shape[1]
     p = trained.probabilities(x)
     grid = numpy.full((shown, T + 1 + S), numpy.nan)
     grid[:, :T] = 0
     grid[:, T + 1 :] = p.max(axis=2)
-    ax.imshow(grid, "Blues", vmin=0, vmax=2, aspect="auto")
+    ax.imshow(grid, color_scale("white", SKY), vmin=0, vmax=1, aspect="auto")
     for n in range(shown):
         for t in range(T):
             ax.text(t, n, task.inputs[x[n, t].argmax()], ha="center", va="center")
@@ -231,7 +246,7 @@ def _sums(ax: Axes, trained: TrainedModel) -> None:
             ax.text(T + 1 + s, n, task.answers[k], ha="center", va="center", **mark)
         number = "".join(task.answers[k] for k in reversed(ids)).strip()
         ax.text(T + S + 0.8, n, f"= {number}", va="center")
-    ax.set(xlim=(-0.5, T + S + 2.5), yticks=[], xticks=[(T - 1) / 2, T + (S + 1) / 2])
+    ax.set(xlim=(-0.5, T + S + 2.8), yticks=[], xticks=[(T - 1) / 2, T + (S + 1) / 2])
     ax.set_xticklabels(["read", "written,\nones first"])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -243,28 +258,30 @@ def _bits(ax: Axes, trained: TrainedModel) -> None:
     x, t = task.x_test[0], task.t_test[0]
     T = len(x)
     steps = numpy.arange(1, T + 1)
-    ax.axvspan(0.5, task.x.shape[1] + 0.5, color=SKY, alpha=0.25, lw=0)
-    ax.text(task.x.shape[1] / 2 + 0.5, 1.13, "as long as\nlearnt from", ha="center", fontsize=8)
-    ax.step(steps, t, where="mid", color=BLACK, linewidth=1, label="the truth")
-    ax.plot(steps, trained.probabilities(x[None])[0, :, 1], "o", color=ORANGE, ms=4, label="model")
+    ax.axvspan(0.5, task.x.shape[1] + 0.5, color=SKY, alpha=0.3, lw=0)
+    ax.text(task.x.shape[1] / 2 + 0.5, 1.1, "as long as\nlearnt from", ha="center")
+    ax.text(T + 0.5, 1.1, "line: the truth, dots: the model", ha="right")
+    ax.step(steps, t, where="mid", color=BLACK, linewidth=1.5)
+    ax.plot(steps, trained.probabilities(x[None])[0, :, 1], "o", color=ORANGE)
     for step, bit in zip(steps, x.argmax(axis=1), strict=True):
-        ax.text(float(step), -0.17, str(bit), ha="center", va="center", fontsize=7)
-    ax.set(ylim=(-0.28, 1.4), xlim=(0, T + 1), yticks=[0, 0.5, 1], xlabel="bits read")
-    ax.set_ylabel("probability that the ones are odd")
-    ax.legend(loc="upper right", ncols=2, fontsize=8)
+        ax.text(float(step), -0.17, str(bit), ha="center", va="center", fontsize=14)
+    ax.set(ylim=(-0.28, 1.45), xlim=(0, T + 1), yticks=[0, 0.5, 1], xlabel="bits read")
+    ax.set_ylabel("probability of odd")
 
 
 def _losses(ax: Axes, models: Sequence[TrainedModel]) -> None:
     """The mean loss of each model in each epoch."""
+    ends = []
     styles = zip((BLUE, GREEN, ORANGE, RED, BLACK), ("-", "--", "-.", ":", "-"), strict=True)
     for trained, (colour, style) in zip(models, styles, strict=True):
         done = 100 * numpy.arange(1, len(trained.losses) + 1) / len(trained.losses)
-        ax.plot(done, trained.losses, style, color=colour, label=trained.shape)
+        ax.plot(done, trained.losses, style, color=colour)
+        ends.append((100.0, trained.losses[-1], trained.shape.replace(", ", ",\n"), colour))
     ax.set_yscale("log")
     ax.set(xlabel="training done, %", ylabel="loss")
-    ax.set_title("how all five learn", fontsize=11)
-    ax.grid(alpha=0.3, which="both")
-    ax.legend(fontsize=8)
+    ax.set_title("How all five learn", fontsize="medium")
+    ax.grid()
+    name_points(ax, ends)
 
 
 def main(options: Options) -> None:
@@ -293,8 +310,9 @@ def main(options: Options) -> None:
         for trained in models
     }
     run.write_json(run.results_file, results)
-    draw(models)
-    show_or_save(run.curve_file)
+    with readable():
+        draw(models)
+        show_or_save(run.path / "shapes.png")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ import numpy
 from common import step_by_step
 from common.gradient_check import Report, check_gradients
 from common.np import Array, np, to_cpu
-from common.plotting import show_or_save
+from common.plotting import BLACK, BLUE, GREEN, RED, color_scale, readable, show_or_save
 from train.published_values import STEP_BY_STEP, TOLERANCE, Case
 from train.run.command import run_command
 from train.run.folder import RunFolder
 from train.run.options import check_counts
 
 KINDS = ("rnn", "lstm", "gru")
+COLORS = {"rnn": BLUE, "lstm": GREEN, "gru": RED}
 GATES = {"rnn": "", "lstm": "fico", "gru": "rzc"}
 RESULTS = {
     "rnn_cell_forward": ("a_next", "yt"),
@@ -177,52 +178,52 @@ def follow(kind: str, x: Array, parameters: dict[str, Array], da_last: Array) ->
 def draw(traces: dict[str, Trace], input_steps: int) -> None:
     """Draw the hidden states above, a panel for each cell, and the gradient norms of all below."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     T = traces["rnn"].states.shape[1]
-    with plt.style.context("seaborn-v0_8-colorblind"):
-        colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-        figure = plt.figure(figsize=(7.4, 5), layout="constrained")
-        grid = figure.add_gridspec(2, len(traces))
-        below = figure.add_subplot(grid[1, :])
-        panels: list[Any] = []
-        for (kind, trace), color in zip(traces.items(), colors, strict=False):
-            panel = figure.add_subplot(grid[0, len(panels)])
-            panels.append(panel)
-            n_a = len(trace.states)
-            order = trace.states[:, min(input_steps, T) - 1].argsort()
-            image = panel.imshow(
-                trace.states[order],
-                extent=(0.5, T + 0.5, 0.5, n_a + 0.5),
-                vmin=-1,
-                vmax=1,
-                cmap="RdBu_r",
-                aspect="auto",
-                interpolation="nearest",
-            )
-            panel.set_title(kind.upper(), fontsize=14, color=color, fontweight="bold")
-            panel.tick_params(labelleft=not panels[1:])
-            for name, norms in trace.norms.items():
-                below.plot(
-                    range(len(norms)),
-                    norms,
-                    color=color,
-                    linewidth=2.5,
-                    linestyle="-" if name == "da" else "--",
-                    label=f"{kind.upper()} {name}",
-                )
-        for panel in (*panels, below):
-            panel.axvline(input_steps + 0.5, color="black", linestyle=":", linewidth=1.5)
-        panels[0].set_ylabel("hidden unit", fontsize=12)
-        figure.colorbar(image, ax=panels, label="state a", ticks=[-1, 0, 1])
-        below.set_yscale("log")
-        below.set_xlim(0, T)
-        below.set_xlabel("time step (the loss reads the last)", fontsize=12)
-        below.set_ylabel("gradient norm", fontsize=12)
-        below.legend(fontsize=11, loc="lower right")
-        figure.suptitle(
-            f"{input_steps} steps of noise, then silence: what is kept, and what gradient returns",
-            fontsize=12,
+    figure = plt.figure(figsize=(12, 8), layout="constrained")
+    grid = figure.add_gridspec(2, len(traces))
+    below = figure.add_subplot(grid[1, :])
+    panels: list[Any] = []
+    for kind, trace in traces.items():
+        panel = figure.add_subplot(grid[0, len(panels)])
+        panels.append(panel)
+        n_a = len(trace.states)
+        order = trace.states[:, min(input_steps, T) - 1].argsort()
+        image = panel.imshow(
+            trace.states[order],
+            extent=(0.5, T + 0.5, 0.5, n_a + 0.5),
+            vmin=-1,
+            vmax=1,
+            cmap=color_scale(RED, "white", BLUE),
+            aspect="auto",
+            interpolation="nearest",
         )
+        panel.set_title(kind.upper(), color=COLORS[kind], fontweight="bold")
+        panel.tick_params(labelleft=not panels[1:])
+        panel.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        for name, norms in trace.norms.items():
+            below.plot(
+                range(len(norms)),
+                norms,
+                color=COLORS[kind],
+                linestyle="-" if name == "da" else "--",
+                label=f"{kind.upper()} {name}: {norms[0]:.1g} at the first step",
+            )
+    for panel in (*panels, below):
+        panel.axvline(input_steps + 0.5, color=BLACK, linestyle=":")
+    panels[0].set_ylabel("hidden unit")
+    figure.colorbar(image, ax=panels, label="state a", ticks=[-1, 0, 1])
+    below.set_yscale("log")
+    below.set_xlim(0, T)
+    below.set_xlabel("time step")
+    below.set_ylabel("gradient norm")
+    below.set_title("How much of the gradient of the last state comes back")
+    below.grid()
+    below.legend(loc="lower right", labelcolor="linecolor")
+    figure.suptitle(
+        f"What a cell holds: {input_steps} steps of noise (to the dotted line), then silence"
+    )
 
 
 def print_rows(rows: list[Row]) -> None:
@@ -295,8 +296,9 @@ def main(options: Options) -> None:
         "gradient_norms": {kind: trace.norms for kind, trace in traces.items()},
     }
     run.write_json(run.results_file, results)
-    draw(traces, options.input_steps)
-    show_or_save(run.path / "step_by_step.png")
+    with readable():
+        draw(traces, options.input_steps)
+        show_or_save(run.path / "step_by_step.png")
     if not ok:
         sys.exit(1)
 

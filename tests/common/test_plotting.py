@@ -5,9 +5,18 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib import font_manager
+from matplotlib.colors import to_rgba
 
 from common import plotting
-from common.plotting import draw_curve, perplexity_curve, show_or_save
+from common.plotting import (
+    PALETTE,
+    color_scale,
+    draw_curve,
+    name_points,
+    perplexity_curve,
+    readable,
+    show_or_save,
+)
 
 TRAIN = [(1, 100.0), (20, 50.0), (40, 20.0)]
 
@@ -153,6 +162,50 @@ def test_a_folder_that_is_missing_is_an_os_error(tmp_path):
     perplexity_curve(TRAIN)
     with pytest.raises(OSError):
         show_or_save(tmp_path / "missing" / "curve.png")
+
+
+# ---- one palette, and names in place of legends ----
+
+
+def test_figures_are_readable_inside_and_as_they_were_outside():
+    before = dict(plt.rcParams)
+    with readable():
+        assert plt.rcParams["font.size"] > before["font.size"]
+        lines = [plt.plot([0, k])[0] for k in range(len(PALETTE))]
+    assert [line.get_color() for line in lines] == list(PALETTE)
+    assert dict(plt.rcParams) == before
+
+
+def test_a_scale_goes_through_its_colours():
+    colours = color_scale("#000000", "#ffffff", PALETTE[0])
+    assert colours(0.0)[:3] == (0, 0, 0) and colours(1.0) == to_rgba(PALETTE[0])
+    assert min(colours(0.5)[:3]) > 0.98
+
+
+@pytest.mark.parametrize("heights", [(1.0,), (1.0, 1.0), (1.0, 1.01, 0.99, 5.0), (2.0, 1.0, 2.0)])
+def test_names_stand_beside_their_points_and_not_on_each_other(heights):
+    figure, axes = plt.subplots(layout="constrained")
+    axes.plot([0, 1], [0.5, 6])
+    names = [(1.0, y, f"the name ${k}", PALETTE[k]) for k, y in enumerate(heights)]
+    limits = axes.get_xlim(), axes.get_ylim()
+    name_points(axes, names)
+    assert (axes.get_xlim(), axes.get_ylim()) == limits
+    figure.canvas.draw()
+    assert [text.get_text() for text in axes.texts] == [name for *_, name, _ in names]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    for k, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1  # the layout leaves room
+        assert box.x0 > axes.transData.transform((1.0, 0))[0]
+        assert all(box.y1 < other.y0 + 2 or other.y1 < box.y0 + 2 for other in boxes[:k])
+    order = sorted(range(len(heights)), key=lambda k: heights[k])
+    places = [boxes[k].y0 for k in order]
+    assert places == sorted(places)
+
+
+def test_what_is_saved_is_told_by_its_name(tmp_path, capsys):
+    plt.plot([1, 2])
+    show_or_save(tmp_path / "shapes.png")
+    assert capsys.readouterr().out == f"shapes saved to {tmp_path / 'shapes.png'}\n"
 
 
 # ---- characters that the font of a text lacks ----

@@ -24,7 +24,7 @@ def test_both_corpora_leave_losses_samples_and_one_figure(tmp_path, capsys):
         "log.jsonl",
         "checkpoint.safetensors",
         "results.json",
-        "curve.png",
+        "char_rnn.png",
     }
     results = json.loads((out / "results.json").read_text())
     for corpus in ("vector", "ectoaxg"):
@@ -40,7 +40,7 @@ def test_both_corpora_leave_losses_samples_and_one_figure(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "vector: words 1, alphabet 7, hidden units 50" in printed
     assert "ectoaxg: words 15, alphabet 10, hidden units 30" in printed
-    assert printed.endswith(f"curve saved to {out / 'curve.png'}\n")
+    assert printed.endswith(f"char_rnn saved to {out / 'char_rnn.png'}\n")
 
 
 def test_both_rules_begin_from_the_same_weights(tmp_path):

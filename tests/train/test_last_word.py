@@ -28,10 +28,10 @@ def test_three_sentences_end_right_at_a_cost_below_that_which_was_published(tmp_
     for step, cost in results["costs"].items():
         assert f"step {step}  cost {cost:.6f}" in printed
     assert "i like -> dog (9" in printed
-    assert printed.endswith(f"curve saved to {out / 'curve.png'}\n")
-    names = {"config.json", "log.jsonl", "weights.safetensors", "results.json", "curve.png"}
+    assert printed.endswith(f"last_word saved to {out / 'last_word.png'}\n")
+    names = {"config.json", "log.jsonl", "weights.safetensors", "results.json", "last_word.png"}
     assert names == {path.name for path in out.iterdir()}
-    assert (out / "curve.png").stat().st_size < 80_000
+    assert (out / "last_word.png").stat().st_size < 80_000
 
 
 @pytest.mark.slow

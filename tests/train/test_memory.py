@@ -19,7 +19,7 @@ def run(tmp_path, **options):
 
 def test_every_variant_leaves_its_numbers_and_one_figure_shows_them(tmp_path, capsys):
     out = run(tmp_path)
-    names = {"config.json", "log.jsonl", "checkpoint.safetensors", "results.json", "curve.png"}
+    names = {"config.json", "log.jsonl", "checkpoint.safetensors", "results.json", "memory.png"}
     assert {path.name for path in out.iterdir()} == names
     networks = json.loads((out / "results.json").read_text())["networks"]
     assert len(networks) == 2 * len(VARIANTS)
@@ -36,7 +36,7 @@ def test_every_variant_leaves_its_numbers_and_one_figure_shows_them(tmp_path, ca
     assert "14 letters with the end mark ($), alphabet 10, hidden units 12" in printed
     assert all(f"{variant.name}: loss" in printed for variant in VARIANTS)
     assert "published" not in printed  # that was another sentence
-    assert printed.endswith(f"curve saved to {out / 'curve.png'}\n")
+    assert printed.endswith(f"memory saved to {out / 'memory.png'}\n")
 
 
 def test_one_seed_writes_one_result(tmp_path):

@@ -44,7 +44,7 @@ def test_three_models_leave_accuracies_weights_and_figures(task, tmp_path, capsy
     out = run(tmp_path / "run", task=task, model=ALL, reverse=True)
     assert {path.name for path in out.iterdir()} == {
         *("config.json", "log.jsonl", "checkpoint.safetensors", "results.json"),
-        *("curve.png", "attention.png"),
+        *("seq2seq.png", "seq2seq_attention.png"),
         *(f"{kind}.safetensors" for kind in ALL),
     }
     models = json.loads((out / "results.json").read_text())["models"]
@@ -66,12 +66,12 @@ def test_three_models_leave_accuracies_weights_and_figures(task, tmp_path, capsy
     for kind in ALL:
         assert f"{kind}: epoch 2 of 2, loss " in printed and f"\n{kind}: 0.00% right, " in printed
     assert printed.count("  WRONG  ") == 3 * 2 * 5
-    assert printed.endswith(f"curve saved to {out / 'curve.png'}\n")
+    assert printed.endswith(f"seq2seq saved to {out / 'seq2seq.png'}\n")
 
 
 def test_without_attention_there_is_no_map(tmp_path):
     out = run(tmp_path / "run", model=("plain",))
-    assert not (out / "attention.png").exists() and (out / "curve.png").exists()
+    assert not (out / "seq2seq_attention.png").exists() and (out / "seq2seq.png").exists()
 
 
 def test_the_weights_that_are_left_answer_as_the_run_did(tmp_path):
@@ -186,7 +186,7 @@ def test_a_run_that_is_broken_off_goes_on_after_its_last_epoch(call, tmp_path, m
     for kind in ("peeky", "attention"):
         weights = f"{kind}.safetensors"
         assert (out / weights).read_bytes() == (whole / weights).read_bytes()
-    assert (out / "attention.png").exists()
+    assert (out / "seq2seq_attention.png").exists()
 
 
 def count_epochs(monkeypatch):
@@ -203,11 +203,11 @@ def count_epochs(monkeypatch):
 def test_a_finished_run_repeats_its_report_and_keeps_its_options(tmp_path, monkeypatch, capsys):
     out = run(tmp_path / "run", model=("attention",))
     before = written(out)
-    (out / "attention.png").unlink()
+    (out / "seq2seq_attention.png").unlink()
     again = saved_options("seq2seq", Options, out)
     done = count_epochs(monkeypatch)
     seq2seq.main(again)
-    assert done == [] and written(out) == before and (out / "attention.png").exists()
+    assert done == [] and written(out) == before and (out / "seq2seq_attention.png").exists()
     assert "the run is finished; this repeats its report" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"--epochs 2, got 3; a run goes on with its own options"):
         seq2seq.main(replace(again, epochs=3))

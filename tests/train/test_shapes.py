@@ -18,9 +18,9 @@ def test_a_short_run_prints_a_table_and_leaves_a_picture(tmp_path, capsys):
         assert 0 <= result["accuracy"] <= 1
         (line,) = (line for line in printed.splitlines() if line.startswith(f"{shape}  "))
         assert result["task"] in line and f"{result['accuracy']:.1%}" in line
-    assert printed.endswith(f"curve saved to {out / 'curve.png'}\n")
-    assert {path.name for path in out.iterdir()} == {"config.json", "results.json", "curve.png"}
-    assert (out / "curve.png").stat().st_size < 80_000
+    assert printed.endswith(f"shapes saved to {out / 'shapes.png'}\n")
+    assert {path.name for path in out.iterdir()} == {"config.json", "results.json", "shapes.png"}
+    assert (out / "shapes.png").stat().st_size < 120_000
 
 
 def test_effort_is_a_share_of_the_epochs():

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 from common import config, kernels
 from common.np import np, to_gpu
-from common.plotting import save
+from common.plotting import BLACK, BLUE, GREY, PALETTE, PURPLE, RED, readable, save
 from train.benchmark.gpu_checks import Check, checks, in_one_line, watched
 from train.benchmark.gpu_steps import (
     MODELS,
@@ -51,10 +51,11 @@ ROOT = Path(__file__).parents[2]
 LEFT_OVER = 20  # seconds to write a checkpoint, or the figure
 PATIENCE = 150  # seconds of the measurements of a model
 SIDES = {
-    "time_layers": ("Time Layers", "tab:blue"),
-    "torch": ("PyTorch, cuDNN", "tab:orange"),
-    "torch_graph": ("PyTorch, CUDA graph", "tab:red"),
+    "time_layers": ("Time Layers", BLUE),
+    "torch": ("PyTorch, cuDNN", RED),
+    "torch_graph": ("PyTorch, CUDA graph", PURPLE),
 }
+PARTS = (*PALETTE, GREY, BLACK)  # of a step, one colour each
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Options:
     tests: bool = True
     """Run the tests that are marked gpu."""
     only: str = ""
-    """Measure only models whose name contains this."""
+    """Measure only models whose name contains this; by default all."""
     json: Path | None = None
     """Write all results to this file; results.json of the run if not given."""
     figure: Path | None = None
@@ -86,7 +87,8 @@ class Options:
     epochs: int = 40
     """For --train."""
     data_dir: Path | None = None
-    """For --train: folder with the files of the Penn Treebank."""
+    """For --train: folder with the files of the Penn Treebank, if $TIMELAYERS_DATA does not name
+    it."""
 
 
 @dataclass
@@ -138,11 +140,12 @@ class GpuReport:
 
     def draw(self, path: Path) -> None:
         """Save a figure: steps beside PyTorch's, and what they are made of."""
-        figure = Figure(figsize=(11, 4.5), layout="constrained")
-        of_steps, of_parts = figure.subplots(1, 2)
-        _draw_steps(of_steps, self.steps)
-        _draw_parts(of_parts, self.parts)
-        save(figure, path, dpi=100)
+        with readable():
+            figure = Figure(figsize=(16, 7.5), layout="constrained")
+            of_steps, of_parts = figure.subplots(1, 2)
+            _draw_steps(of_steps, self.steps)
+            _draw_parts(of_parts, self.parts)
+            save(figure, path, dpi=100)
 
 
 def _wrong(check: Check) -> str:
@@ -163,10 +166,10 @@ def _draw_steps(axes: Axes, steps: Mapping[str, Mapping[str, list[float]]]) -> N
     axes.set_yticks(range(len(steps)), list(steps))
     axes.invert_yaxis()
     axes.set_xlabel("ms a training step")
-    axes.grid(axis="x", alpha=0.3)
+    axes.grid(axis="x")
     axes.set_axisbelow(True)
     if steps:
-        axes.legend(fontsize="small")
+        axes.legend()
 
 
 def _draw_parts(axes: Axes, parts: Mapping[str, Mapping[str, float]]) -> None:
@@ -181,14 +184,14 @@ def _draw_parts(axes: Axes, parts: Mapping[str, Mapping[str, float]]) -> None:
         left, total = 0.0, sum(shares.values()) or 1.0
         for kind, value in shares.items():
             label = None if kind in colors else kind
-            color = colors.setdefault(kind, f"C{len(colors) % 10}")
+            color = colors.setdefault(kind, PARTS[len(colors) % len(PARTS)])
             axes.barh(row, value / total, 0.6, left=left, color=color, label=label)
             left += value / total
     axes.set_yticks(range(len(parts)), list(parts))
     axes.invert_yaxis()
     axes.set_xlabel("share of a step")
     if parts:
-        axes.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+        axes.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def measure(

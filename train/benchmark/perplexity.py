@@ -6,6 +6,7 @@ python -m train.benchmark perplexity runs/rnnlm-ptb-1 --keep rnnlm-ptb
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from common.plotting import save
+from common.plotting import PALETTE, name_points, readable, save
 from train.benchmark.report import aligned
 from train.benchmark.run_records import (
     ADAPTIVE_EVALUATIONS,
@@ -45,10 +46,10 @@ class Options:
     training. Only --keep measures something: how fast this machine multiplies, in GFLOP/s."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Folders of finished runs to show along with the records."""
+    """Folders of finished runs to show along with the records; by default none."""
     keep: str | None = None
     """Keep the run given as the record results/KEEP.json, with the GFLOP/s of this machine: keep a
-    run where it was trained, while nothing else runs."""
+    run where it was trained, while nothing else runs. By default nothing is kept."""
     device: str | None = None
     """What the runs given were trained on, such as "CPU, 2 cores"; CPU or GPU if not given."""
     results: Path = Path("results")
@@ -57,7 +58,7 @@ class Options:
     """Print the table as Markdown."""
     figure: Path | None = None
     """Draw validation perplexity against time, a panel for each corpus, such as
-    docs/perplexity.png."""
+    docs/perplexity.png; by default none is drawn."""
 
 
 def plain_text(runs: Sequence[RunRecord]) -> str:
@@ -192,22 +193,24 @@ def draw(runs: Sequence[RunRecord], path: Path) -> None:
     if not groups:
         raise ValueError("expected at least one run with a validation to draw, got none")
     corpora = sorted({group[0].corpus for group in groups})
-    figure = Figure(figsize=(8, 0.5 + 4.5 * len(corpora)), layout="constrained")
-    panels = figure.subplots(len(corpora), squeeze=False)[:, 0]
-    for corpus, axes in zip(corpora, panels, strict=True):
-        _draw_corpus([group for group in groups if group[0].corpus == corpus], axes)
-        axes.set_title(TITLES.get(corpus, corpus)).set_parse_math(False)
-    save(figure, path, dpi=100)
+    with readable():
+        figure = Figure(figsize=(11, 0.5 + 6 * len(corpora)), layout="constrained")
+        panels = figure.subplots(len(corpora), squeeze=False)[:, 0]
+        for corpus, axes in zip(corpora, panels, strict=True):
+            axes.set_title(TITLES.get(corpus, corpus)).set_parse_math(False)
+            _draw_corpus([group for group in groups if group[0].corpus == corpus], axes)
+        save(figure, path, dpi=100)
 
 
 def _draw_corpus(groups: Sequence[Sequence[RunRecord]], axes: Axes) -> None:
-    for k, group in enumerate(groups):
-        label = _label(group)
+    names = []
+    longest = max(run.curve[-1][0] / 60 for group in groups for run in group)
+    for group, color in zip(groups, itertools.cycle(PALETTE)):
         for run in group:
             minutes = [seconds / 60 for seconds, _, _ in run.curve]
             valid = [valid for *_, valid in run.curve]
-            axes.plot(minutes, valid, "o-", markersize=3, color=f"C{k}", label=label)
-            label = "_"  # one entry in the legend for all seeds
+            axes.plot(minutes, valid, "o-", markersize=6, linewidth=2, color=color)
+        names.append((longest, valid[-1], _label(group), color))  # right of all lines
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis, subs in ((axes.xaxis, (1, 2, 5)), (axes.yaxis, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))):
@@ -216,17 +219,16 @@ def _draw_corpus(groups: Sequence[Sequence[RunRecord]], axes: Axes) -> None:
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("minutes of training")
     axes.set_ylabel("validation perplexity")
-    axes.grid(alpha=0.3, which="both")
-    for text in axes.legend(fontsize="small").get_texts():
-        text.set_parse_math(False)  # a $ in a name is a $
+    axes.grid(which="both")
+    name_points(axes, names)
 
 
 def _label(group: Sequence[RunRecord]) -> str:
-    """Model, budget and figure, such as "AwdRnnlm, 50 min on CPU, 2 cores: test 82.65"."""
+    """Model, figure and budget, such as "AwdRnnlm: test 82.65 after 50 min on CPU, 2 cores"."""
     first = group[0]
     seeds = f", {len(group)} seeds" if len(group) > 1 else ""
     time, test = _duration(_mean(group, "seconds")), _spread(group, "test_exact")
-    return f"{first.model}, {time} on {first.device}{seeds}: test {test}"
+    return f"{first.model}: test {test}\n{time} on {first.device}{seeds}"
 
 
 def main(options: Options) -> None:

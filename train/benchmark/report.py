@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from common.plotting import save
+from common.plotting import BLACK, BLUE, GREY, ORANGE, RED, readable, save
 from train.benchmark.workloads import Workload
 
 __all__ = ["Curve", "Report", "Result", "aligned"]
@@ -23,10 +23,10 @@ HEAD = (
     *("floor", "reached", "by PyTorch"),
 )
 LABELS_AND_COLORS = {
-    "time_layers": ("Time Layers", "tab:blue"),
-    "torch": ("PyTorch", "tab:orange"),
-    "torch_as_is": ("PyTorch untuned", "navajowhite"),
-    "book": ("the book's way", "tab:gray"),
+    "time_layers": ("Time Layers", BLUE),
+    "torch": ("PyTorch", RED),
+    "torch_as_is": ("PyTorch untuned", ORANGE),
+    "book": ("the book's way", GREY),
 }
 
 
@@ -185,15 +185,17 @@ class Report:
 
     def draw(self, path: Path) -> None:
         """Save a figure of the results and of the curves, whichever there are."""
-        figure = Figure(figsize=(11, 5.5), layout="constrained")
-        halves = figure.subfigures(1, bool(self.results) + bool(self.curves), squeeze=False)[0]
-        if self.results:
-            self._draw_bars(halves[0].subplots())
-        if self.curves:
-            halves[-1].suptitle("Cost of a step of Rnnlm")
-            for k, curve in enumerate(self.curves, start=1):
-                _draw_curve(halves[-1].add_subplot(2, 2, k), curve)
-        save(figure, path, dpi=100)
+        with readable():
+            figure = Figure(figsize=(16, 9), layout="constrained")
+            halves = bool(self.results) + bool(self.curves)
+            parts = figure.subfigures(1, halves, squeeze=False)[0]
+            if self.results:
+                self._draw_bars(parts[0].subplots())
+            if self.curves:
+                parts[-1].suptitle("A step of Rnnlm against each of its sizes, ms")
+                for k, curve in enumerate(self.curves, start=1):
+                    _draw_curve(parts[-1].add_subplot(2, 2, k), curve)
+            save(figure, path, dpi=100)
 
     def _draw_bars(self, axes: Axes) -> None:
         """Each side's median relative to PyTorch's, one row a workload; the floor as a tick."""
@@ -207,40 +209,38 @@ class Report:
             floor = self.floor(result)
             if floor is not None:
                 span = row - 0.45, row + 0.45
-                label = "floor: the products at their peak"
-                axes.plot([floor / torch] * 2, span, "k", linewidth=1.5, label=label)
+                label = "the products alone"
+                axes.plot([floor / torch] * 2, span, color=BLACK, label=label)
         axes.set_yticks(range(len(self.results)), [each.workload.name for each in self.results])
         axes.invert_yaxis()
         axes.set_xscale("log")
         ticks = (0.1, 0.25, 0.5, 1, 2, 4)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
-        axes.set_xlabel("relative to PyTorch: less is better")
-        axes.grid(axis="x", alpha=0.3)
+        axes.set_title("Time and memory in parts of PyTorch's: less is better")
+        axes.grid(axis="x")
         axes.set_axisbelow(True)
         handles, labels = axes.get_legend_handles_labels()
         once = dict(zip(labels, handles, strict=True))
         axes.legend(
             once.values(),
             once.keys(),
-            fontsize="small",
-            ncols=2,
-            loc="upper center",
-            bbox_to_anchor=(0.4, -0.1),
+            ncols=3,
+            loc="upper right",
+            bbox_to_anchor=(1, -0.05),
         )
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
     _, color = LABELS_AND_COLORS["time_layers"]
-    axes.loglog(curve.sizes, curve.costs, "o-", markersize=4, color=color)
+    axes.loglog(curve.sizes, curve.costs, "o-", color=color)
     labels = [f"{size / 1000:g}k" if size >= 1000 else str(size) for size in curve.sizes]
-    axes.set_xticks(curve.sizes, labels, fontsize="small")
+    axes.set_xticks(curve.sizes, labels)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.minorticks_off()
-    axes.set_title(f"{curve.letter}, as {curve.letter}^{curve.exponent:.2f}", fontsize="medium")
-    axes.set_ylabel("ms/step", fontsize="small")
-    axes.grid(alpha=0.3)
+    axes.set_title(f"{curve.letter}: as {curve.letter}^{curve.exponent:.2f}", parse_math=False)
+    axes.grid()
 
 
 def _number(x: float | None) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.plotting import save
+from common.plotting import BLACK, GREY, PALETTE, readable, save
 from train.benchmark.workloads import Sizes
 
 if TYPE_CHECKING:
@@ -145,42 +145,46 @@ def draw(
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    figure = Figure(figsize=(4.2 * (len(networks) + 1), 7.5), layout="constrained")
-    axes = figure.subplots(2, len(networks) + 1)
-    measured = f"measured: {P} processes on this machine, no network"
-    for column, network in enumerate(networks):
-        above, below = axes[:, column]
-        above.set_title(f"computed: {network}", fontsize="medium")
-        for k, (plan, (low, efficiency, high)) in enumerate(zip(plans, efficiencies, strict=True)):
-            _draw_plan(above, below, plan, network, f"C{k}")
-            error = [[efficiency - low], [high - efficiency]]
-            beside = P * 1.05 ** (k - (len(plans) - 1) / 2)  # or one marker would hide the others
-            above.errorbar([beside], [efficiency], error, fmt="D", color=f"C{k}", mec="black")
-            below.plot([P], [1e3 * plan.compute / efficiency], "D", color=f"C{k}", mec="black")
-        above.axhline(1, color="black", linewidth=0.8)
-        above.set_ylim(0, 1.15)
-        below.sharey(axes[1, 0])
-        below.set_yscale("log")
-        below.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        below.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        below.yaxis.set_minor_formatter(NullFormatter())
-        for panel in (above, below):
-            panel.set_xscale("log", base=2)
-            panel.set_xticks(PROCESSES, map(str, PROCESSES))
-            panel.set_xlabel("processes P")
-            panel.grid(alpha=0.3, which="both")
-    axes[0, 0].set_ylabel("weak scaling: time of one / time of P")
-    axes[1, 0].set_ylabel("ms of a step, weak scaling")
-    _draw_sums(axes[0, -1], sums, networks, P)
-    axes[1, -1].axis("off")
-    axes[1, -1].plot([], [], "D", color="white", mec="black", label=measured)
-    handles, labels = axes[1, 0].get_legend_handles_labels()
-    more_handles, more_labels = axes[1, -1].get_legend_handles_labels()
-    axes[1, -1].legend(
-        handles + more_handles, labels + more_labels, loc="upper left", fontsize="small"
-    )
-    figure.supxlabel(ASSUMPTIONS, fontsize="small", wrap=True)
-    save(figure, path, dpi=100)
+    with readable():
+        figure = Figure(figsize=(6 * (len(networks) + 1), 12), layout="constrained")
+        axes = figure.subplots(2, len(networks) + 1)
+        for column, network in enumerate(networks):
+            above, below = axes[:, column]
+            above.set_title(f"Computed:\n{network}")
+            for k, (plan, measured) in enumerate(zip(plans, efficiencies, strict=True)):
+                low, efficiency, high = measured
+                color = PALETTE[k % len(PALETTE)]
+                _draw_plan(above, below, plan, network, color)
+                error = [[efficiency - low], [high - efficiency]]
+                beside = P * 1.05 ** (k - (len(plans) - 1) / 2)  # or one would hide the others
+                above.errorbar([beside], [efficiency], error, fmt="D", color=color, mec=BLACK)
+                ms = 1e3 * plan.compute / efficiency
+                below.plot([P], [ms], "D", color=color, mec=BLACK)
+            above.axhline(1, color=BLACK, linewidth=1)
+            above.set_ylim(0, 1.15)
+            below.sharey(axes[1, 0])
+            below.set_yscale("log")
+            below.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            below.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            below.yaxis.set_minor_formatter(NullFormatter())
+            for panel in (above, below):
+                panel.set_xscale("log", base=2)
+                panel.set_xticks(PROCESSES, map(str, PROCESSES))
+                panel.set_xlabel("processes P")
+                panel.grid(which="both")
+        axes[0, 0].set_ylabel("weak scaling: time of one / time of P")
+        axes[1, 0].set_ylabel("ms of a step, weak scaling")
+        _draw_sums(axes[0, -1], sums, networks, P)
+        axes[1, -1].axis("off")
+        handles, labels = axes[1, 0].get_legend_handles_labels()
+        (diamond,) = axes[1, -1].plot([], [], "D", color="white", mec=BLACK)
+        axes[1, -1].legend(
+            [*handles, diamond],
+            [*labels, f"measured: {P} processes on\nthis machine, no network"],
+            loc="upper left",
+        )
+        figure.supxlabel(ASSUMPTIONS, wrap=True)
+        save(figure, path, dpi=100)
 
 
 def _draw_plan(above: Axes, below: Axes, plan: Plan, network: Network, color: str) -> None:
@@ -196,14 +200,14 @@ def _draw_sums(axes: Axes, sums: dict[int, Quartiles], networks: Sequence[Networ
     """Seconds to add up an array against its bytes."""
     kib = [size / 1024 for size in sums]
     ms = [1e3 * median for _, median, _ in sums.values()]
-    axes.loglog(kib, ms, "D", color="gray", mec="black")
+    axes.loglog(kib, ms, "D", color=GREY, mec=BLACK)
     for network, style in zip(networks, ("--", ":"), strict=True):
         computed = [1e3 * network.sum_seconds(P, size) for size in sums]
-        axes.plot(kib, computed, style, color="gray", label=f"computed: {network}")
-    axes.set_title(f"adding up over {P} processes", fontsize="medium")
-    axes.set_xticks(kib, [f"{size:g}" for size in kib], fontsize="small")
+        axes.plot(kib, computed, style, color=GREY, label=f"computed: {network}")
+    axes.set_title(f"Adding up over {P} processes\n(diamonds: measured here)")
+    axes.set_xticks(kib, [f"{size:g}" for size in kib], rotation=45)
     axes.minorticks_off()
     axes.set_xlabel("KiB")
     axes.set_ylabel("ms")
-    axes.legend(fontsize="small")
-    axes.grid(alpha=0.3)
+    axes.legend()
+    axes.grid()

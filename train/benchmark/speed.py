@@ -43,7 +43,8 @@ class Options:
     repeats: int = 20
     """Pairs of measurements of each workload."""
     only: str = ""
-    """Measure only workloads whose name contains this, such as "Rnnlm step", "memory", "cost"."""
+    """Measure only workloads whose name contains this, such as "Rnnlm step", "memory", "cost"; by
+    default all."""
     threads: int | None = None
     """Threads that each side may use; all cores if not given. PyTorch may choose fewer."""
     quick: bool = False

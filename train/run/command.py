@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy
-import tyro
 
 from common import config
 from common.np import to_gpu
 from common.processes import connected
+from train.run.command_line import parse, parse_subcommand
 from train.run.process import Stopped, is_first, number_started, this_process
 from train.run.saved_options import saved_options
 
@@ -40,17 +40,15 @@ def run_command(main: Callable[[Options], None], options: type[Options]) -> None
     """
     with _command():
         defaults = this_process().from_first(lambda: _defaults(options))
-        _run(main, tyro.cli(options, prog=_program(), default=defaults))
+        _run(main, parse(options, _program(), defaults))
 
 
 def run_subcommands(commands: dict[str, tuple[Callable[[Any], None], type]]) -> None:
     """``run_command`` for a script of several commands: a main and its options by name."""
-    mains = {options: main for main, options in commands.values()}
     with _command():
-        parsed = tyro.extras.subcommand_cli_from_dict(
-            {name: options for name, (_, options) in commands.items()}, prog=_program()
-        )
-        _run(mains[type(parsed)], parsed)
+        kinds = {name: options for name, (_, options) in commands.items()}
+        name, parsed = parse_subcommand(kinds, _program())
+        _run(commands[name][0], parsed)
 
 
 def _defaults(options: type[Options]) -> Options | None:

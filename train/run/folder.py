@@ -6,7 +6,7 @@ log.jsonl            one line for each report and each validation
 checkpoint.safetensors  everything that the rest of the run depends on, while it trains and after
 weights.safetensors  the best weights so far
 results.json         the final figures; there once the run is finished
-curve.png            the picture
+curve.png            the picture; of a script that trains no language model SCRIPT.png
 events.out.tfevents.*  the log for TensorBoard, with --tensorboard
 run.lock             there while a process writes into the folder; names the process
 

@@ -34,7 +34,7 @@ class ImportOptions:
     level: Literal["word", "char"] = "word"
     """How your own text file is cut into tokens."""
     max_vocab: int | None = None
-    """How many of the commonest tokens of your own text file were kept."""
+    """How many of the commonest tokens of your own text file were kept; by default all."""
     gpu: bool = False
     """Compute on the GPU."""
     out: Path | None = None

@@ -41,6 +41,15 @@ class LanguageModelOptions(ABC):
     """Options of every language-model script; the defaults are the book's."""
 
     on_processes: ClassVar[bool] = True  # whether several processes can share the work
+    GROUPS: ClassVar[dict[str, str]] = {
+        "corpus": "corpus data_dir level max_vocab",
+        "model": "wordvec_size hidden_size ...",
+        "training": "epochs stop_after batch_size time_size optimizer lr lr_schedule warmup "
+        "lr_decay weight_decay max_grad average average_window average_decay random_offset "
+        "random_sizes unigram_bias",
+        "run": "seed gpu out start_from resume checkpoint_every on_nan log_interval verbose "
+        "tensorboard",
+    }
 
     corpus: str = "pydoc"
     """pydoc (English prose that ships with Python), ptb (Penn Treebank), markov (a random source
@@ -54,7 +63,8 @@ class LanguageModelOptions(ABC):
     """What a token of your own text is: a word (split on blanks, <eos> at the end of a line) or a
     char(acter)."""
     max_vocab: int | None = None
-    """Keep this many of the commonest tokens of your own text or of pydoc; the rest are <unk>."""
+    """Keep this many of the commonest tokens of your own text or of pydoc, the rest are <unk>; by
+    default 2,000 of pydoc, of your own text all."""
     wordvec_size: int = 100
     """Width D of the word vectors."""
     hidden_size: int = 100
@@ -62,7 +72,8 @@ class LanguageModelOptions(ABC):
     epochs: int = 4
     """How often the training text is read."""
     stop_after: int | None = None
-    """Stop after so many epochs in a row without a better validation (early stopping)."""
+    """Stop after so many epochs in a row without a better validation (early stopping); by default
+    all epochs are done."""
     batch_size: int = 20
     """Parallel streams N."""
     time_size: int = 35
@@ -119,12 +130,14 @@ class LanguageModelOptions(ABC):
     """Folder of the run; runs/SCRIPT-CORPUS-NUMBER if not named."""
     start_from: Path | None = None
     """Begin with the best weights of the run in this folder, output biases and all, and with its
-    words (fine-tuning): words of the new text that it does not have become <unk>."""
+    words (fine-tuning): words of the new text that it does not have become <unk>. By default the
+    weights are drawn."""
     resume: Path | None = None
     """Go on with the run in this folder, as if it had never stopped, or with more --epochs if it
-    is finished. Its options are taken from there; only --epochs (where the learning rate does not
-    depend on it), --stop-after, --corpus and --data-dir (where the same text lies now),
-    --checkpoint-every, --on-nan, --tensorboard and --verbose may change."""
+    is finished; by default a new run begins. Its options are taken from there; only --epochs
+    (where the learning rate does not depend on it), --stop-after, --corpus and --data-dir (where
+    the same text lies now), --checkpoint-every, --on-nan, --tensorboard and --verbose may
+    change."""
 
     @abstractmethod
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> LanguageModel:

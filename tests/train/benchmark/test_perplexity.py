@@ -185,7 +185,7 @@ class TestSeeds:
         assert "132.00" in plain
         assert cache.startswith("Rnnlm, seed 1 + neural cache  ptb ") and "117.25" in cache
 
-    def test_a_figure_has_one_entry_for_all_seeds_and_a_panel_for_each_corpus(
+    def test_a_figure_has_one_name_for_all_seeds_and_a_panel_for_each_corpus(
         self, tmp_path, monkeypatch
     ):
         runs = self.group(tmp_path)
@@ -194,13 +194,12 @@ class TestSeeds:
         monkeypatch.setattr(perplexity, "save", lambda figure, path, dpi: figures.append(figure))
         draw([*runs, record_of_run(other)], tmp_path / "figure.png")
         mine, ptb = figures[0].axes
-        assert (mine.get_title(), ptb.get_title()) == ("cost $5$", "Penn Treebank")
-        labels = [
-            [text.get_text() for text in axes.get_legend().get_texts()] for axes in (mine, ptb)
-        ]
-        assert labels == [
-            ["Rnnlm, 7 min on CPU: test 134.78"],
-            ["Rnnlm, 4 min on CPU, 3 seeds: test 132.00 ± 2.65"],
+        titles = [axes.get_title(loc="left") for axes in (mine, ptb)]
+        assert titles == ["cost $5$", "Penn Treebank"]
+        names = [[text.get_text() for text in axes.texts] for axes in (mine, ptb)]
+        assert names == [
+            ["Rnnlm: test 134.78\n7 min on CPU"],
+            ["Rnnlm: test 132.00 ± 2.65\n4 min on CPU, 3 seeds"],
         ]
         assert (
             len(ptb.get_lines()) == 3 and len({line.get_color() for line in ptb.get_lines()}) == 1

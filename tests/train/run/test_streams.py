@@ -13,6 +13,7 @@ from tests.builders import PATIENCE
 from tests.train.processes import ROOT, TEXT, new_run
 from train import rnnlm
 from train.run import command as module
+from train.run import command_line
 from train.run.command import Output, run_command
 
 NEEDS_FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
@@ -121,7 +122,7 @@ def broken_import(options):
 
 
 def test_ctrl_c_while_the_options_are_read_ends_without_a_word(started, monkeypatch, capsys):
-    monkeypatch.setattr(module.tyro, "cli", interrupt)
+    monkeypatch.setattr(command_line.tyro, "cli", interrupt)
     with pytest.raises(SystemExit) as ended:
         run_command(lambda options: None, rnnlm.Options)
     assert ended.value.code == 130 and started == [130]
