@@ -67,7 +67,7 @@ def describe(S: Array, ts: Array, k: int) -> Description:
         compiled.describe(*at, R, V, k, threads)
     else:
         most, came = S.max(axis=1), S[np.arange(R), ts]
-        above = (S > came[:, None]).sum(axis=1)
+        above = (came[:, None] < S).sum(axis=1)
         distance = most[:, None] - S
         weights = np.exp(-distance)
         total = weights.sum(axis=1, dtype="float64")

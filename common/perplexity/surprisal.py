@@ -133,8 +133,10 @@ def _described(scores: Array, ts: Array, losses: Array | None, k: int) -> tuple[
     if losses is None:
         losses = log_sums - scores[rows, np.asarray(ts)]
     best_losses = log_sums[:, None] - scores[rows[:, None], best]
-    losses, entropy, best_losses = (
-        numpy.maximum(to_cpu(nats).astype("float64"), 0) / math.log(2)  # rounding may leave -1e-7
-        for nats in (losses, entropy, best_losses)
-    )
+    losses, entropy, best_losses = map(_bits, (losses, entropy, best_losses))
     return losses, entropy, to_cpu(rank), to_cpu(best), best_losses
+
+
+def _bits(nats: Array) -> numpy.ndarray:
+    """From nats to bits, on the CPU; of what is certain rounding may have left -1e-7 or -0."""
+    return abs(numpy.maximum(to_cpu(nats).astype("float64"), 0)) / math.log(2)
