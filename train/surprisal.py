@@ -101,9 +101,9 @@ def in_windows(
         start = 0
         while start < len(ids):
             window = ids[start : start + size]
-            ends = numpy.flatnonzero(window == end) if end is not None else ()
-            length = int(ends[0]) + 1 if len(ends) else len(window)
-            if length < size and not len(ends) and not piece.pauses:
+            ends = [] if end is None else numpy.flatnonzero(window == end).tolist()
+            length = ends[0] + 1 if ends else len(window)
+            if length < size and not ends and not piece.pauses:
                 break
             yield tokens[start : start + length], window[:length]
             start += length

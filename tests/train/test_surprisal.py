@@ -242,7 +242,7 @@ def test_options_that_cannot_work_are_refused(options, message, printed):
 
 def test_windows_are_full_but_where_the_text_pauses_or_a_sentence_ends():
     def piece(*ids, pauses=False):
-        return SimpleNamespace(tokens=[str(i) for i in ids], ids=np.array(ids), pauses=pauses)
+        return SimpleNamespace(tokens=[str(i) for i in ids], ids=np.array(ids, int), pauses=pauses)
 
     def cut(*pieces, end=None):
         found = list(in_windows(pieces, 3, end))
