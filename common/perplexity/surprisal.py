@@ -103,6 +103,7 @@ def _predictions(model: Any, xs: Array, ts: Array, best: int, first: int) -> Pre
     """Those of one window, whose first target is number ``first`` of the text."""
     output = model.loss_layer if isinstance(model.loss_layer, TimeOutputWithLoss) else None
     hs = model.run(getattr(model, "layers_below_loss", model.layers), xs, train_flg=False)
+    model.loss_layer.train_flg = False
     V = len(output.output.params[1]) if output else hs.shape[2]
     parts = []
     num_parts = -(-ts.size * V // ROOM)

@@ -14,6 +14,7 @@ from common.kernels.passes import add_rows, subtract_at
 from common.np import Array, Scalar, array_of, np, on_device
 
 SAFE_SUMS = (1e-20, 1e30)  # far from 0 and from overflow, in the backward pass too
+_Losses = tuple[Array, "Scores | CompiledScores", Array]
 
 
 class TimeAffine(Layer):
@@ -171,14 +172,12 @@ class TimeOutputWithLoss(Layer):
             return loss
         xs, ts, counts, of_targets, log_p = self.begin(xs, ts)
         num_targets = np.maximum(counts.sum(), 1)
-        losses, scores, sums = self._losses(xs, ts, log_p, self.train_flg)
+        losses, scores, sums = self._losses(xs, ts, log_p)
         if self.train_flg:
             self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, shape)
         return np.where(counts, losses, 0).sum(dtype="float64") / num_targets
 
-    def _losses(
-        self, xs: Array, ts: Array, log_p: Array, keep: bool, into: Array | None = None
-    ) -> tuple[Array, Scores | CompiledScores, Array]:
+    def _losses(self, xs: Array, ts: Array, log_p: Array, into: Array | None = None) -> _Losses:
         """The loss of each row, and S with its sums; the scores, without exp, go ``into``.
 
         ``log_p`` has the scores of the targets, and is changed.
@@ -186,7 +185,7 @@ class TimeOutputWithLoss(Layer):
         arrays = self.output.params, self.output.grads, self.workspace
         scores: Scores | CompiledScores = compiled_scores(len(xs), *arrays) or Scores(*arrays)
         # On a GPU a shift is faster than looking.
-        sums = None if on_device(xs) else scores.exponentials(xs, keep, into)
+        sums = None if on_device(xs) else scores.exponentials(xs, self.train_flg, into)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
         if sums is not None and SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
             log_p -= np.log(sums)
@@ -199,7 +198,9 @@ class TimeOutputWithLoss(Layer):
         return np.maximum(-log_p, 0), scores, sums
 
     def losses_and_scores(self, xs: Array, ts: Array) -> tuple[Array, Array]:
-        """The losses (N T,) whose mean an evaluation is, and all scores (N T, V), time first.
+        """The losses (N T,) whose mean ``forward`` would be, and all scores (N T, V), time first.
+
+        No backward pass may follow; without ``train_flg`` there is no room for one either.
 
         Args:
             xs: inputs (N, T, H) of the output layer.
@@ -208,9 +209,9 @@ class TimeOutputWithLoss(Layer):
         Raises:
             ValueError: where shapes do not fit or a target is out of range.
         """
-        xs, ts, counts, _, log_p = self.begin(xs, ts)
+        xs, ts, counts, _, log_p = self.begin(xs, ts)  # which empties the cache
         scores = np.empty((len(xs), len(self.output.params[1])), dtype=xs.dtype)
-        losses, _, _ = self._losses(xs, ts, log_p, False, scores)
+        losses, _, _ = self._losses(xs, ts, log_p, scores)
         return np.where(counts, losses, 0), scores
 
     def backward(self, dout: float = 1) -> Array:
