@@ -43,8 +43,10 @@ static void exponentiate(int64_t count, const float *restrict bias, float *restr
 }
 
 /* scores (rows, columns) = s + bias; rows of `scores` lie V apart */
-static void keep_scores(int64_t rows, int64_t columns, const float *bias, const float *s,
-                        float *scores, int64_t V)
+static inline __attribute__((always_inline)) void keep_scores(int64_t rows, const int64_t columns,
+                                                              const float *restrict bias,
+                                                              const float *restrict s,
+                                                              float *restrict scores, int64_t V)
 {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t c = 0; c < columns; c++) scores[i * V + c] = s[i * PANEL + c] + bias[c];
@@ -71,7 +73,9 @@ static void output_forward_part(team *t, int index)
                 left x = {o->X + r * H, H, 1, 0, H, 1};
                 float *s = o->S == NULL ? passing : o->S + (p * R + r) * PANEL;
                 tile(rows, PANEL, x, panel, s);
-                if (o->scores != NULL)
+                if (o->scores != NULL && columns == PANEL)
+                    keep_scores(rows, PANEL, bias, s, o->scores + r * o->V + first, o->V);
+                else if (o->scores != NULL)
                     keep_scores(rows, columns, bias, s, o->scores + r * o->V + first, o->V);
                 exponentiate(rows * PANEL, bias, s, part + r * PANEL);
             }
