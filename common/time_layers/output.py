@@ -5,6 +5,8 @@ R = T N rows, H inputs, V classes: X (R, H), W (H, V), b (V,), S (R, V).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 
 from common import kernels
@@ -177,21 +179,21 @@ class TimeOutputWithLoss(Layer):
             self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, shape)
         return np.where(counts, losses, 0).sum(dtype="float64") / num_targets
 
-    def _losses(self, xs: Array, ts: Array, log_p: Array, into: Array | None = None) -> _Losses:
-        """The loss of each row, and S with its sums; the scores, without exp, go ``into``.
+    def _losses(self, xs: Array, ts: Array, log_p: Array, keep_scores: bool = False) -> _Losses:
+        """The loss of each row, and S with its sums and, if wanted, the scores themselves.
 
         ``log_p`` has the scores of the targets, and is changed.
         """
         arrays = self.output.params, self.output.grads, self.workspace
         scores: Scores | CompiledScores = compiled_scores(len(xs), *arrays) or Scores(*arrays)
         # On a GPU a shift is faster than looking.
-        sums = None if on_device(xs) else scores.exponentials(xs, self.train_flg, into)
+        sums = None if on_device(xs) else scores.exponentials(xs, self.train_flg, keep_scores)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
         if sums is not None and SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
             log_p -= np.log(sums)
         else:
             scores = shifted = Scores(*arrays)
-            sums, of_largest = shifted.shifted_exponentials(xs, ts, into)
+            sums, of_largest = shifted.shifted_exponentials(xs, ts, keep_scores)
             log_p = of_largest - np.log(sums)
         # Without a shift, log_p and the sums come from products that round differently: the loss of
         # a certain target may come out as -1e-6.
@@ -200,7 +202,7 @@ class TimeOutputWithLoss(Layer):
     def losses_and_scores(self, xs: Array, ts: Array) -> tuple[Array, Array]:
         """The losses (N T,) whose mean ``forward`` would be, and all scores (N T, V), time first.
 
-        No backward pass may follow; without ``train_flg`` there is no room for one either.
+        The scores lie in the workspace, until the next pass. No backward pass may follow.
 
         Args:
             xs: inputs (N, T, H) of the output layer.
@@ -210,9 +212,8 @@ class TimeOutputWithLoss(Layer):
             ValueError: where shapes do not fit or a target is out of range.
         """
         xs, ts, counts, _, log_p = self.begin(xs, ts)  # which empties the cache
-        scores = np.empty((len(xs), len(self.output.params[1])), dtype=xs.dtype)
-        losses, _, _ = self._losses(xs, ts, log_p, scores)
-        return np.where(counts, losses, 0), scores
+        losses, scores, _ = self._losses(xs, ts, log_p, keep_scores=True)
+        return np.where(counts, losses, 0), scores.scores
 
     def backward(self, dout: float = 1) -> Array:
         """Write dW and db of the output layer; return dxs (N, T, H)."""
@@ -260,6 +261,8 @@ class Scores:
         workspace: where S is.
     """
 
+    scores: Any = None  # X W + b, where it is wanted
+
     def __init__(
         self, params: list[Array], grads: list[Array], workspace: kernels.Workspace
     ) -> None:
@@ -270,14 +273,14 @@ class Scores:
         self._shifted = False
         self._targets: Array = np.zeros(0, dtype=int)
 
-    def exponentials(self, X: Array, keep: bool = True, scores: Array | None = None) -> Array:
-        """Compute S = exp(X W + b); return its row sums (R,). ``scores`` takes X W + b."""
+    def exponentials(self, X: Array, keep: bool = True, scores: bool = False) -> Array:
+        """Compute S = exp(X W + b) and, if wanted, ``scores`` X W + b; return the row sums (R,)."""
         self._shifted = False
         self._score(X, scores)
         return self._exponentiate(self.b)
 
     def shifted_exponentials(
-        self, X: Array, ts: Array, scores: Array | None = None
+        self, X: Array, ts: Array, scores: bool = False
     ) -> tuple[Array, Array]:
         """S = exp(X W + b - m), where m, each row's largest score, brings the largest to 1.
 
@@ -292,12 +295,11 @@ class Scores:
         of_targets = self.S[np.arange(len(ts)), ts].astype("float64") - shifts
         return self._exponentiate(-shifts[:, None]), of_targets
 
-    def _score(self, X: Array, scores: Array | None) -> None:
+    def _score(self, X: Array, scores: bool) -> None:
         self._turn = self.workspace.begin()
         self.S = self.workspace.empty((len(X), len(self.b)), self.W.dtype)
         kernels.product(X, self.W, out=self.S)
-        if scores is not None:
-            np.add(self.S, self.b, out=scores)
+        self.scores = self.S + self.b if scores else None
 
     def _exponentiate(self, added: Array) -> Array:
         """S := exp(S + added), (V,) or (R, 1); return the row sums."""
