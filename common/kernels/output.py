@@ -6,6 +6,7 @@ R rows, H inputs, V classes: X (R, H), W (H, V), b (V,), S (R, V).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from common import kernels
 from common.kernels import SMALL_PRODUCT, Library, Workspace, address, device, in_order
@@ -39,6 +40,8 @@ class CompiledScores:
         library: the kernels.
     """
 
+    scores: Any = None  # X W + b, where it is wanted
+
     def __init__(
         self,
         params: Sequence[Array],
@@ -60,12 +63,14 @@ class CompiledScores:
     def _panels(self, columns: int) -> int:
         return -(-columns // self.columns)
 
-    def exponentials(self, X: Array, keep: bool = True) -> Array:
+    def exponentials(self, X: Array, keep: bool = True, scores: bool = False) -> Array:
         """Compute S = exp(X W + b); return its row sums (R,).
 
         Args:
             X: (R, H).
             keep: whether ``products`` will be asked for; the sums alone need no room for S.
+            scores: whether X W + b is wanted too, as ``scores`` (R, V), until the workspace has
+                another turn.
         """
         (R, H), V = X.shape, len(self.b)
         panels, threads = self._panels(V), self._threads(R)
@@ -73,9 +78,10 @@ class CompiledScores:
         self._turn = self.workspace.begin()
         room = (panels, R, self.columns)
         self.S = self.workspace.empty(room, self.W.dtype) if keep else None
+        self.scores = self.workspace.empty((R, V), self.W.dtype) if scores else None
         sums = np.empty((-(-panels // self.chunk), R))
         work = np.empty((threads, H + R, self.columns), dtype=X.dtype)
-        X_at, W_at, *rest = map(address, (X, self.W, self.b, self.S, sums, work))
+        X_at, W_at, *rest = map(address, (X, self.W, self.b, self.S, sums, self.scores, work))
         self.library.output_forward(X_at, W_at, *self.strides, *rest, R, H, V, threads)
         return sums.sum(axis=0)
 
