@@ -153,7 +153,7 @@ def loss_increases(
     losses, increases = numpy.empty(len(ts)), numpy.empty((len(ts), len(kept)))
     with (
         evaluation(model),
-        progress(total=len(ts), unit=" targets", desc=f"{perturbation}, then read") as bar,
+        progress(total=len(ts), unit=" targets", desc="changed words") as bar,
     ):
         for rows in windows(len(ts), STREAMS):
             model.reset_state()
