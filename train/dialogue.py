@@ -229,11 +229,8 @@ class Dialogue:
         if value:
             self.sampling = replace(self.sampling, **{field: read(value)})
         else:
-            print(
-                {None: "off", False: "off", True: "on"}.get(
-                    now := getattr(self.sampling, field), now
-                )
-            )
+            now = getattr(self.sampling, field)
+            print("on" if now is True else "off" if now in (None, False) else now)
 
     def _set_length(self, value: str) -> None:
         if value:
@@ -310,7 +307,7 @@ def _is_on(value: str) -> bool:
     return value == "on"
 
 
-# The commands that change how the model chooses: the field of ``Sampling``, and its value by a text.
+# The commands that change how the model chooses: the field of ``Sampling``, and what a text means.
 SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "temperature": ("temperature", partial(_number, float)),
     "top-k": ("top_k", partial(_number_or_off, int)),
