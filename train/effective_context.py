@@ -53,6 +53,7 @@ KEPT = (  # numbers of words that are left as they are
 )
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # steps back of which the table has the norm
 CHANGES = {"replace": "replaced by others", "shuffle": "shuffled", "drop": "dropped"}
+LEAST_SHARE, LEAST_INCREASE = 1e-6, 1e-3  # what is less is below the picture
 UNITS = {"word": "words", "char": "characters", "symbol": "symbols"}
 
 
@@ -298,46 +299,56 @@ def as_csv(looks: Sequence[Look]) -> str:
 def draw(looks: Sequence[Look], perturb: str, unit: str) -> None:
     """Draw the gradients on the left, the increases of the loss on the right.
 
-    On the left all begin at 1: how fast they fall is what matters. A gradient by a vector is the
-    larger the shorter the vectors are, which differs from model to model.
+    On the left all begin at 1, since a gradient by a vector is the larger the shorter the model's
+    vectors are: how fast it falls is what matters. The names say from where on each is below 1 %.
     """
     import matplotlib.pyplot as plt
 
-    _, (left, right) = plt.subplots(1, 2, figsize=(15, 7), layout="constrained")
+    _, (left, right) = plt.subplots(1, 2, figsize=(16, 7.2), layout="constrained")
     left.set_title(f"What is left of the gradient\nat the {unit[:-1]} k steps back")
     left.set_xlabel("steps back k")
     left.set_ylabel("norm of d loss(t) / d x(t-k), 1 at k = 0")
     _draw_gradients(left, looks)
     right.set_title(f"What it costs when all but the last k\n{unit} are {CHANGES[perturb]}")
     right.set_xlabel(f"{unit} k that stay as they are")
-    right.set_ylabel("increase of the loss, nats")
-    _draw_increases(right, looks)
-
-
-LEAST_SHARE = 1e-6  # of a gradient; what is less is out of the picture
+    right.set_ylabel("increase of the loss in nats")
+    _draw_increases(right, looks, unit)
 
 
 def _draw_gradients(axes: Axes, looks: Sequence[Look]) -> None:
+    """The mean norms, in parts of the first."""
     axes.set_yscale("log")
     axes.grid()
+    axes.axhline(0.01, color=BLACK, linestyle=":", linewidth=2)
     ends = []
     for look, color in zip(looks, _colors(looks), strict=True):
         share = numpy.asarray(look.gradient) / (look.gradient[0] or 1.0)
         inside = first_below(share, LEAST_SHARE) or len(share)
         axes.plot(range(inside), share[:inside], color=color)
-        ends.append((inside - 1, float(share[inside - 1]), look.name, color))
+        about = f"{look.name}: {_or_more(look.gradient_reach, len(share) - 1)}"
+        ends.append((inside - 1, float(share[inside - 1]), about, color))
     name_points(axes, ends)
 
 
-def _draw_increases(axes: Axes, looks: Sequence[Look]) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.grid()
+def _draw_increases(axes: Axes, looks: Sequence[Look], unit: str) -> None:
+    """The mean increases with their standard errors, and a line where perplexity is 1 % higher."""
+    from matplotlib.ticker import NullLocator
+
     kept = looks[0].kept
+    axes.set_xscale("log")
+    axes.set_yscale("log", nonpositive="clip")
+    ticks = [k for k in kept if str(k)[0] in "125" and str(k)[1:].strip("0") == ""]
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid()
     axes.axhline(ONE_PERCENT, color=BLACK, linestyle=":", linewidth=2)
+    axes.annotate("1 % more perplexity", (1, ONE_PERCENT), (0, 6), textcoords="offset points")
     ends = []
     for look, color in zip(looks, _colors(looks), strict=True):
         axes.errorbar(kept, look.increase, look.increase_error, color=color, marker="o")
+        about = f"{look.name}: {_or_more(look.effective_context, kept[-1])} {unit}"
+        ends.append((kept[-1], max(look.increase[-1], LEAST_INCREASE), about, color))
+    axes.set_ylim(bottom=LEAST_INCREASE)
     name_points(axes, ends)
 
 
