@@ -299,15 +299,16 @@ def as_csv(looks: Sequence[Look]) -> str:
 def draw(looks: Sequence[Look], perturb: str, unit: str) -> None:
     """Draw the gradients on the left, the increases of the loss on the right.
 
-    On the left all begin at 1, since a gradient by a vector is the larger the shorter the model's
-    vectors are: how fast it falls is what matters. The names say from where on each is below 1 %.
+    On the left the largest of each model is 1, since a gradient by a vector is the larger the
+    shorter the model's vectors are: how fast it falls is what matters. The names say from where on
+    it is below 1 %.
     """
     import matplotlib.pyplot as plt
 
     _, (left, right) = plt.subplots(1, 2, figsize=(16, 7.2), layout="constrained")
     left.set_title(f"What is left of the gradient\nat the {unit[:-1]} k steps back")
     left.set_xlabel("steps back k")
-    left.set_ylabel("norm of d loss(t) / d x(t-k), 1 at k = 0")
+    left.set_ylabel("norm of d loss(t) / d x(t-k), the largest is 1")
     _draw_gradients(left, looks)
     right.set_title(f"What it costs when all but the last k\n{unit} are {CHANGES[perturb]}")
     right.set_xlabel(f"{unit} k that stay as they are")
@@ -316,13 +317,13 @@ def draw(looks: Sequence[Look], perturb: str, unit: str) -> None:
 
 
 def _draw_gradients(axes: Axes, looks: Sequence[Look]) -> None:
-    """The mean norms, in parts of the first."""
+    """The mean norms, in parts of the largest."""
     axes.set_yscale("log")
     axes.grid()
     axes.axhline(0.01, color=BLACK, linestyle=":", linewidth=2)
     ends = []
     for look, color in zip(looks, _colors(looks), strict=True):
-        share = numpy.asarray(look.gradient) / (look.gradient[0] or 1.0)
+        share = numpy.asarray(look.gradient) / (max(look.gradient) or 1.0)
         inside = first_below(share, LEAST_SHARE) or len(share)
         axes.plot(range(inside), share[:inside], color=color)
         about = f"{look.name}: {_or_more(look.gradient_reach, len(share) - 1)}"

@@ -158,10 +158,10 @@ def test_tables_have_a_column_a_model_and_say_where_the_end_is_not_reached():
     head, *rows = (line.split() for line in gradient_table(looks))
     assert head == ["steps", "back", "RNN", "LSTM"]
     assert rows[0] == ["0", "4.00e+00", "4.00e+00"]
-    assert rows[-1] == "below 1 % from 2 more than 2".split()
+    assert rows[-1] == ["below", "1", "%", "from", "2", "more", "than", "2"]
     head, *rows = (line.split() for line in increase_table(looks, "words"))
     assert rows[0] == ["1", "+0.5000", "±", "0.0010", "+0.5000", "±", "0.0010"]
-    assert rows[-2] == "effective context 3 more than 3".split()
+    assert rows[-2] == ["effective", "context", "3", "more", "than", "3"]
     assert rows[-1] == ["perplexity", "99.50", "99.50"]
 
 
