@@ -20,7 +20,7 @@ from models.language_model import (
     sample_id,
 )
 
-__all__ = ["Sampling", "Writer"]
+__all__ = ["Sampling", "Writer", "probabilities"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Writer:
 
     def write(
         self, length: int, sampling: Sampling, rng: numpy.random.Generator
-    ) -> Iterator[tuple[int, float]]:
+    ) -> Iterator[tuple[int, numpy.ndarray]]:
         """Let the model add ``length`` ids, or as many as are asked for.
 
         Args:
@@ -97,8 +97,8 @@ class Writer:
             rng: what they are drawn from.
 
         Yields:
-            Each id, which is in the text by then, and its probability by the model, before
-            ``sampling`` has changed anything.
+            Each id, which is in the text by then, and the scores (V,) that the model gave to all,
+            before ``sampling`` has changed anything.
 
         Raises:
             ValueError: for an id out of range, or where no id can be chosen.
@@ -115,7 +115,7 @@ class Writer:
                 chosen, scores = next(stream)
                 self._ids.append(chosen)
                 self._num_read = len(self._ids) - 1
-                yield chosen, float(_probabilities(scores)[chosen])
+                yield chosen, scores
 
     def next_probabilities(self) -> numpy.ndarray:
         """Probabilities of the ids that may come next, float64 (V,); the text stays as it is."""
@@ -126,7 +126,7 @@ class Writer:
             _, scores = next(self.model.stream(unread, likeliest_id))
         finally:
             self.model.set_state(state)
-        return _probabilities(scores)
+        return probabilities(scores)
 
     def back(self) -> bool:
         """Take away what was added last, by ``read`` or by ``write``; False where there is nothing.
@@ -156,5 +156,6 @@ class Writer:
         self._num_read = mark.num_read
 
 
-def _probabilities(scores: numpy.ndarray) -> numpy.ndarray:
+def probabilities(scores: numpy.ndarray) -> numpy.ndarray:
+    """softmax(scores) in float64, (V,) as they are."""
     return numpy.exp(log_softmax(scores.astype("float64")))

@@ -17,7 +17,7 @@ import tyro
 from common import kernels
 from datasets.text import read_lines
 from datasets.vocabulary import UNK, Vocabulary
-from models.writer import Sampling, Writer
+from models.writer import Sampling, Writer, probabilities
 from train.dialogue import Dialogue, say_unknown, shown, unknown_tokens
 from train.run.command import run_command
 from train.run.options import check_counts
@@ -111,18 +111,9 @@ def sample_stream(seed: int, number: int) -> numpy.random.Generator:
     return numpy.random.default_rng(seed if number == 0 else [seed, number])
 
 
-def describe(
-    prompt: str, text: str, tokens: list[tuple[int, float]], vocabulary: Vocabulary
-) -> dict[str, Any]:
-    """What ``--json`` prints of a text."""
-    return {
-        "prompt": prompt,
-        "text": text,
-        "tokens": [
-            {"token": vocabulary.words[i], "id": i, "probability": probability}
-            for i, probability in tokens
-        ],
-    }
+def described(token: str, number: int, scores: numpy.ndarray) -> dict[str, Any]:
+    """What ``--json`` prints of a token, from the scores (V,) that the model gave to all."""
+    return {"token": token, "id": number, "probability": float(probabilities(scores)[number])}
 
 
 def main(options: Options) -> None:
@@ -144,15 +135,21 @@ def main(options: Options) -> None:
     for number in range(options.count):
         writer, rng = Writer(model, vocabulary.first_id), sample_stream(options.seed, number)
         writer.read(ids)
-        tokens = list(writer.write(options.length, sampling, rng))
+        added = writer.write(options.length, sampling, rng)
+        if options.count > 1 and not options.json:
+            print(f"--- {number + 1} of {options.count} ---")
+        if options.json or options.show_probabilities:
+            tokens = [described(vocabulary.words[i], i, scores) for i, scores in added]
+        else:
+            for _ in added:
+                pass
         text = vocabulary.decode(writer.ids)
         if options.json:
-            print(json.dumps(describe(prompt, text, tokens, vocabulary)), flush=True)
-            continue
-        if options.count > 1:
-            print(f"--- {number + 1} of {options.count} ---")
-        if options.show_probabilities:
-            text = "\n".join(f"{p:.6f}  {shown(vocabulary.words[i])}" for i, p in tokens)
+            text = json.dumps({"prompt": prompt, "text": text, "tokens": tokens})
+        elif options.show_probabilities:
+            text = "\n".join(
+                f"{each['probability']:.6f}  {shown(each['token'])}" for each in tokens
+            )
         print(text, flush=True)
 
 
