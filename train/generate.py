@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy
 import tyro
@@ -94,7 +94,7 @@ def check_options(options: Options) -> None:
 
 
 def read_prompt(options: Options, vocabulary: Vocabulary) -> str:
-    """The text to continue; what the model does not know of it is said on stderr.
+    """The text to continue.
 
     Raises:
         FileNotFoundError, ValueError: as ``datasets.text.read_lines`` does.
@@ -106,14 +106,39 @@ def read_prompt(options: Options, vocabulary: Vocabulary) -> str:
     return prompt
 
 
+def sampling_of(options: Options, vocabulary: Vocabulary) -> Sampling:
+    """How the tokens are chosen."""
+    unk = vocabulary.word_to_id.get(UNK)
+    skip_ids = () if unk is None or options.allow_unk else (unk,)
+    return Sampling(options.temperature, options.top_k, options.top_p, options.greedy, skip_ids)
+
+
 def sample_stream(seed: int, number: int) -> numpy.random.Generator:
     """What text ``number``, from 0, is drawn from; the first is what the seed alone gives."""
     return numpy.random.default_rng(seed if number == 0 else [seed, number])
 
 
-def described(token: str, number: int, scores: numpy.ndarray) -> dict[str, Any]:
-    """What ``--json`` prints of a token, from the scores (V,) that the model gave to all."""
-    return {"token": token, "id": number, "probability": float(probabilities(scores)[number])}
+def answer(
+    options: Options,
+    vocabulary: Vocabulary,
+    writer: Writer,
+    prompt: str,
+    rng: numpy.random.Generator,
+) -> str:
+    """Let the model go on; what is printed of that."""
+    added = writer.write(options.length, sampling_of(options, vocabulary), rng)
+    if not (options.json or options.show_probabilities):
+        for _ in added:
+            pass
+        return vocabulary.decode(writer.ids)
+    tokens = [
+        {"token": vocabulary.words[i], "id": i, "probability": float(probabilities(scores)[i])}
+        for i, scores in added
+    ]
+    if options.json:
+        text = vocabulary.decode(writer.ids)
+        return json.dumps({"prompt": prompt, "text": text, "tokens": tokens})
+    return "\n".join(f"{each['probability']:.6f}  {shown(each['token'])}" for each in tokens)
 
 
 def main(options: Options) -> None:
@@ -121,36 +146,21 @@ def main(options: Options) -> None:
     check_options(options)
     model, vocabulary = open_model(options.run)
     kernels.print_notice()
-    unk = vocabulary.word_to_id.get(UNK)
-    skip_ids = () if unk is None or options.allow_unk else (unk,)
-    sampling = Sampling(options.temperature, options.top_k, options.top_p, options.greedy, skip_ids)
     prompt = read_prompt(options, vocabulary)
     if options.interactive:
         writer, rng = Writer(model, vocabulary.first_id), sample_stream(options.seed, 0)
+        sampling = sampling_of(options, vocabulary)
         Dialogue(writer, vocabulary, sampling, options.length, rng).run(prompt)
         return
-    ids = vocabulary.encode(prompt)
     if unknown := unknown_tokens(prompt, vocabulary):
         say_unknown(unknown)
+    ids = vocabulary.encode(prompt)
     for number in range(options.count):
-        writer, rng = Writer(model, vocabulary.first_id), sample_stream(options.seed, number)
-        writer.read(ids)
-        added = writer.write(options.length, sampling, rng)
         if options.count > 1 and not options.json:
             print(f"--- {number + 1} of {options.count} ---")
-        if options.json or options.show_probabilities:
-            tokens = [described(vocabulary.words[i], i, scores) for i, scores in added]
-        else:
-            for _ in added:
-                pass
-        text = vocabulary.decode(writer.ids)
-        if options.json:
-            text = json.dumps({"prompt": prompt, "text": text, "tokens": tokens})
-        elif options.show_probabilities:
-            text = "\n".join(
-                f"{each['probability']:.6f}  {shown(each['token'])}" for each in tokens
-            )
-        print(text, flush=True)
+        writer, rng = Writer(model, vocabulary.first_id), sample_stream(options.seed, number)
+        writer.read(ids)
+        print(answer(options, vocabulary, writer, prompt, rng), flush=True)
 
 
 if __name__ == "__main__":
