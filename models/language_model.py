@@ -26,6 +26,7 @@ from common.time_layers import (
 __all__ = [
     "Choice",
     "LanguageModel",
+    "Written",
     "check_sampling",
     "likeliest_id",
     "recurrent",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 Choice = Callable[[numpy.ndarray], int]  # the id that is written, by the scores (V,) of all
+Written = tuple[int, numpy.ndarray]  # that id, and the scores
 
 PROMPT_WINDOW = 500  # steps of a prompt that are read at once
 BLOCK = 128  # ids whose weights are summed before one of them is looked for
@@ -245,8 +247,8 @@ class LanguageModel(BaseModel):
         return ids
 
     def stream(
-        self, ids: Sequence[int], choose: Choice, skip_ids: Collection[int] = ()
-    ) -> Iterator[tuple[int, numpy.ndarray]]:
+        self, ids: list[int], choose: Choice, skip_ids: Collection[int]
+    ) -> Iterator[Written]:
         """Read ``ids`` from the state in which the model is, then write one after the other.
 
         Args:

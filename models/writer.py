@@ -15,6 +15,7 @@ from common.functions import log_softmax
 from models.language_model import (
     Choice,
     LanguageModel,
+    Written,
     check_sampling,
     likeliest_id,
     sample_id,
@@ -88,7 +89,7 @@ class Writer:
 
     def write(
         self, length: int, sampling: Sampling, rng: numpy.random.Generator
-    ) -> Iterator[tuple[int, numpy.ndarray]]:
+    ) -> Iterator[Written]:
         """Let the model add ``length`` ids, or as many as are asked for.
 
         Args:
@@ -123,7 +124,7 @@ class Writer:
         state = self.model.get_state()
         unread = self._ids[self._num_read :] or [self.first_id]
         try:
-            _, scores = next(self.model.stream(unread, likeliest_id))
+            _, scores = next(self.model.stream(unread, likeliest_id, ()))
         finally:
             self.model.set_state(state)
         return probabilities(scores)

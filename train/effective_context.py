@@ -53,7 +53,8 @@ KEPT = (  # numbers of words that are left as they are
 )
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # steps back of which the table has the norm
 CHANGES = {"replace": "replaced by others", "shuffle": "shuffled", "drop": "dropped"}
-LEAST_SHARE, LEAST_INCREASE = 1e-6, 1e-3  # what is less is below the picture
+LEAST_SHARE, LEAST_INCREASE = 1e-6, 3e-3  # what is less is not drawn, or as if it were that
+ABOVE: dict[str, Any] = {"textcoords": "offset points", "va": "bottom"}  # of a line
 UNITS = {"word": "words", "char": "characters", "symbol": "symbols"}
 
 
@@ -321,35 +322,57 @@ def _draw_gradients(axes: Axes, looks: Sequence[Look]) -> None:
     axes.set_yscale("log")
     axes.grid()
     axes.axhline(0.01, color=BLACK, linestyle=":", linewidth=2)
+    axes.annotate(
+        "1 %", (1, 0.01), (-2, 5), xycoords=("axes fraction", "data"), ha="right", **ABOVE
+    )
     ends = []
     for look, color in zip(looks, _colors(looks), strict=True):
         share = numpy.asarray(look.gradient) / (max(look.gradient) or 1.0)
         inside = first_below(share, LEAST_SHARE) or len(share)
         axes.plot(range(inside), share[:inside], color=color)
-        about = f"{look.name}: {_or_more(look.gradient_reach, len(share) - 1)}"
+        about = f"{look.name}: {_or_more(look.gradient_reach, len(share) - 1)} steps"
         ends.append((inside - 1, float(share[inside - 1]), about, color))
     name_points(axes, ends)
 
 
 def _draw_increases(axes: Axes, looks: Sequence[Look], unit: str) -> None:
-    """The mean increases with their standard errors, and a line where perplexity is 1 % higher."""
+    """The mean increases with their standard errors, to where perplexity is less than 1 % higher.
+
+    What is smaller is lost in the noise.
+    """
     from matplotlib.ticker import NullLocator
 
     kept = looks[0].kept
     axes.set_xscale("log")
     axes.set_yscale("log", nonpositive="clip")
+    axes.set_xlim(0.9, kept[-1] * 1.1)
+    axes.set_ylim(LEAST_INCREASE / 2, 2 * max(look.increase[0] for look in looks))
     ticks = [k for k in kept if str(k)[0] in "125" and str(k)[1:].strip("0") == ""]
     axes.set_xticks(ticks, map(str, ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid()
     axes.axhline(ONE_PERCENT, color=BLACK, linestyle=":", linewidth=2)
-    axes.annotate("1 % more perplexity", (1, ONE_PERCENT), (0, 6), textcoords="offset points")
+    axes.annotate(
+        "1 % more perplexity",
+        (1, ONE_PERCENT),
+        (-2, 5),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        **ABOVE,
+    )
     ends = []
     for look, color in zip(looks, _colors(looks), strict=True):
-        axes.errorbar(kept, look.increase, look.increase_error, color=color, marker="o")
+        last = len(kept) - 1
+        if look.effective_context is not None:
+            last = kept.index(look.effective_context)
+        steps, mean, error = (
+            numpy.asarray(values[: last + 1])
+            for values in (kept, look.increase, look.increase_error)
+        )
+        axes.fill_between(steps, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
+        axes.plot(steps, numpy.maximum(mean, LEAST_INCREASE), "o-", color=color)
         about = f"{look.name}: {_or_more(look.effective_context, kept[-1])} {unit}"
-        ends.append((kept[-1], max(look.increase[-1], LEAST_INCREASE), about, color))
-    axes.set_ylim(bottom=LEAST_INCREASE)
+        ends.append((kept[last], max(look.increase[last], LEAST_INCREASE), about, color))
     name_points(axes, ends)
 
 
