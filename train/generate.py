@@ -101,8 +101,8 @@ def read_prompt(options: Options, vocabulary: Vocabulary) -> str:
     """
     prompt = options.prompt
     if options.prompt_file is not None:
-        level = "word" if vocabulary.level == "word" else "char"
-        prompt = "".join(read_lines(options.prompt_file, level)).removesuffix("\n")
+        lines = read_lines(options.prompt_file, "word" if vocabulary.level == "word" else "char")
+        prompt = "".join(lines).removesuffix("\n")
     return prompt
 
 
@@ -131,14 +131,13 @@ def answer(
         for _ in added:
             pass
         return vocabulary.decode(writer.ids)
-    tokens = [
-        {"token": vocabulary.words[i], "id": i, "probability": float(probabilities(scores)[i])}
-        for i, scores in added
-    ]
-    if options.json:
-        text = vocabulary.decode(writer.ids)
-        return json.dumps({"prompt": prompt, "text": text, "tokens": tokens})
-    return "\n".join(f"{each['probability']:.6f}  {shown(each['token'])}" for each in tokens)
+    tokens = [(i, float(probabilities(scores)[i])) for i, scores in added]
+    words = vocabulary.words
+    if not options.json:
+        return "\n".join(f"{p:.6f}  {shown(words[i])}" for i, p in tokens)
+    described = [{"token": words[i], "id": i, "probability": p} for i, p in tokens]
+    text = vocabulary.decode(writer.ids)
+    return json.dumps({"prompt": prompt, "text": text, "tokens": described})
 
 
 def main(options: Options) -> None:

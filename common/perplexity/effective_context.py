@@ -149,7 +149,7 @@ def loss_increases(
     for k in kept:
         _check_steps(who, "kept", k, length)
     others = rng.choice(to_cpu(array_of(words)), xs.shape) if perturbation == "replace" else xs
-    order = rng.random(xs.shape)
+    order = numpy.asarray(rng.random(xs.shape))
     losses, increases = numpy.empty(len(ts)), numpy.empty((len(ts), len(kept)))
     with (
         evaluation(model),
