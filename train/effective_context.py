@@ -54,7 +54,6 @@ KEPT = (  # numbers of words that are left as they are
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # steps back of which the table has the norm
 CHANGES = {"replace": "replaced by others", "shuffle": "shuffled", "drop": "dropped"}
 LEAST_SHARE, LEAST_INCREASE = 1e-6, 3e-3  # what is less is not drawn, or as if it were that
-ABOVE: dict[str, Any] = {"textcoords": "offset points", "va": "bottom"}  # of a line
 UNITS = {"word": "words", "char": "characters", "symbol": "symbols"}
 
 
@@ -322,9 +321,7 @@ def _draw_gradients(axes: Axes, looks: Sequence[Look]) -> None:
     axes.set_yscale("log")
     axes.grid()
     axes.axhline(0.01, color=BLACK, linestyle=":", linewidth=2)
-    axes.annotate(
-        "1 %", (1, 0.01), (-2, 5), xycoords=("axes fraction", "data"), ha="right", **ABOVE
-    )
+    _name_line(axes, 0.01, "1 %", 1, 5)
     ends = []
     for look, color in zip(looks, _colors(looks), strict=True):
         share = numpy.asarray(look.gradient) / (max(look.gradient) or 1.0)
@@ -352,14 +349,7 @@ def _draw_increases(axes: Axes, looks: Sequence[Look], unit: str) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid()
     axes.axhline(ONE_PERCENT, color=BLACK, linestyle=":", linewidth=2)
-    axes.annotate(
-        "1 % more perplexity",
-        (1, ONE_PERCENT),
-        (-2, 5),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        **ABOVE,
-    )
+    _name_line(axes, ONE_PERCENT, "+1 % perplexity", 0, -5)
     ends = []
     for look, color in zip(looks, _colors(looks), strict=True):
         last = len(kept) - 1
@@ -372,8 +362,24 @@ def _draw_increases(axes: Axes, looks: Sequence[Look], unit: str) -> None:
         axes.fill_between(steps, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
         axes.plot(steps, numpy.maximum(mean, LEAST_INCREASE), "o-", color=color)
         about = f"{look.name}: {_or_more(look.effective_context, kept[-1])} {unit}"
-        ends.append((kept[last], max(look.increase[last], LEAST_INCREASE), about, color))
+        height = max(look.increase[last], LEAST_INCREASE)
+        if look.effective_context is not None:
+            height = min(height, 0.6 * ONE_PERCENT)  # off the line
+        ends.append((kept[last], height, about, color))
     name_points(axes, ends)
+
+
+def _name_line(axes: Axes, height: float, name: str, side: int, points: float) -> None:
+    """Write the name of a level line at its left end (0) or its right one (1), above or below."""
+    axes.annotate(
+        name,
+        (side, height),
+        (6 - 10 * side, points),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right" if side else "left",
+        va="bottom" if points > 0 else "top",
+    )
 
 
 def _colors(looks: Sequence[Look]) -> list[str]:
