@@ -40,7 +40,7 @@ Type a text, and the model goes on with it. An empty line lets it go on once mor
   :save FILE        write the text into a file
   :help             this
   :quit             the end, as Ctrl-D
-A command may be cut short (:te 0.8). A line that begins with :: is text that begins with :.
+A command may be cut short (:temp 0.8). A line that begins with :: is text that begins with :.
 Ctrl-C stops the model; what it has written stays."""
 
 

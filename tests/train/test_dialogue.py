@@ -89,7 +89,7 @@ def test_settings_change_what_is_written_and_are_told(answers):
     greedy = answers("the cat", greedy=True).out
     assert answers(":greedy on", "the cat").out == greedy
     assert answers(":top-k 1", "the cat").out == greedy
-    assert answers(":te 0.0001", "the cat").out == greedy  # cut short
+    assert answers(":temp 0.0001", "the cat").out == greedy  # cut short
     assert len(answers(":length 2", "the cat").out.split()) <= 2 < len(greedy.split())
 
 
