@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial, reduce
+from itertools import islice
 from typing import Any
 
 import numpy
@@ -23,13 +24,19 @@ from common.time_layers import (
 )
 
 __all__ = [
+    "Choice",
     "LanguageModel",
+    "Written",
     "check_sampling",
+    "likeliest_id",
     "recurrent",
     "sample_id",
     "set_gate_bias",
     "tied_output",
 ]
+
+Choice = Callable[[numpy.ndarray], int]  # the id that is written, by the scores (V,) of all
+Written = tuple[int, numpy.ndarray]  # that id, and the scores
 
 PROMPT_WINDOW = 500  # steps of a prompt that are read at once
 BLOCK = 128  # ids whose weights are summed before one of them is looked for
@@ -230,6 +237,31 @@ class LanguageModel(BaseModel):
             raise ValueError(f"{type(self).__name__}.generate: expected at least one start id")
         check_sampling(*(settings := (temperature, top_k, top_p)))
         check_sizes(f"{type(self).__name__}.generate", least=0, length=length)
+        rng = numpy.random.default_rng(rng)
+        choose = likeliest_id if greedy else lambda scores: sample_id(scores, rng, *settings)
+        with evaluation(self), kernels.blas_at_rest(self.layers[-1].params[0]):
+            for chosen, _ in islice(self.stream(ids, choose, skip_ids), length):
+                ids.append(chosen)
+                if chosen in stop_ids:
+                    break
+        return ids
+
+    def stream(
+        self, ids: list[int], choose: Choice, skip_ids: Collection[int]
+    ) -> Iterator[Written]:
+        """Read ``ids`` from the state in which the model is, then write one after the other.
+
+        Args:
+            ids: at least one.
+            choose: an id by its score, from the scores (V,).
+            skip_ids: ids that are never chosen: their scores are -inf then.
+
+        Yields:
+            Without end: an id, and the scores (V,) of all. It is read once the next is asked for.
+
+        Raises:
+            ValueError: for an id out of range, or where no id can be chosen.
+        """
         num_ids = len(self.layers[-1].params[-1])
         skip = numpy.unique(numpy.asarray(list(skip_ids), dtype=int))
         if len(skip) and not (skip[0] >= 0 and skip[-1] < num_ids > len(skip)):
@@ -237,22 +269,15 @@ class LanguageModel(BaseModel):
                 f"{type(self).__name__}.generate: expected skip_ids in 0..{num_ids - 1}, and not "
                 f"all of them; got {len(skip)} ids, {skip[0]}..{skip[-1]}"
             )
-        rng = numpy.random.default_rng(rng)
-        unread, ids = numpy.asarray([ids]), list(ids)
-        with evaluation(self), kernels.blas_at_rest(self.layers[-1].params[0]):
-            for window in windows(len(ids) - 1, PROMPT_WINDOW):  # its scores are not asked for
-                self.run(self.layers[:-1], unread[:, window], train_flg=False)
-            unread = unread[:, -1:]
-            for _ in range(length):
-                scores = to_cpu(self.predict(unread)[0, -1])
-                if len(skip):
-                    scores[skip] = -numpy.inf
-                chosen = likeliest_id(scores) if greedy else sample_id(scores, rng, *settings)
-                ids.append(chosen)
-                unread = numpy.asarray([[chosen]])
-                if chosen in stop_ids:
-                    break
-        return ids
+        unread = numpy.asarray([ids])
+        for window in windows(len(ids) - 1, PROMPT_WINDOW):  # its scores are not asked for
+            self.run(self.layers[:-1], unread[:, window], train_flg=False)
+        while True:
+            scores = to_cpu(self.predict(unread[:, -1:])[0, -1])
+            skipped, scores[skip] = scores[skip], -numpy.inf
+            chosen, scores[skip] = choose(scores), skipped
+            yield chosen, scores
+            unread = numpy.asarray([[chosen]])
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:

@@ -24,74 +24,18 @@ from common.kernels import over_rows
 from common.kernels.passes import descend
 from common.np import Array, np
 from common.optimizer import UniqueParameters
+from common.perplexity.gradients import Gradients
 from common.perplexity.protocols import (
-    evaluation,
     inputs_and_targets,
     num_counted,
     perplexity_of,
     require_counted,
-    require_language_model,
     streams,
     windows,
 )
 from common.plotting import progress
-from common.time_layers import TimeActivationPenalty, TimeDropout, TimeWeightDrop
 
 __all__ = ["dynamic_losses", "eval_perplexity_dynamic", "gradient_scales"]
-
-
-def _drops(layer: Any) -> bool:
-    return getattr(layer, "dropout_ratio", 0) > 0
-
-
-class _Gradients:
-    """Loss and gradients of a language model with dropout and penalties off.
-
-    After a forward pass in evaluation, layers that drop something refuse to go back. So they are
-    gone round: a dropout or a penalty hands on what it gets and is left out, of a weight drop the
-    layer inside is run with the whole weight, and the ratio of an embedding is 0 for the time.
-    """
-
-    def __init__(self, model: Any, who: str) -> None:
-        require_language_model(model, who)
-        self.model = model
-        self.parameters = UniqueParameters(model.params, model.grads)
-        self.layers: list[Any] = []
-        for layer in getattr(model, "layers_below_loss", model.layers):
-            if isinstance(layer, TimeWeightDrop):
-                layer.use_whole_weights()
-                self.layers.append(layer.layer)
-            elif not isinstance(layer, TimeDropout | TimeActivationPenalty):
-                self.layers.append(layer)
-
-    @contextmanager
-    def prepared(self) -> Iterator[None]:
-        """Inside, the text begins and nothing is dropped; afterwards all is as before."""
-        ratios = [(layer, layer.dropout_ratio) for layer in self.layers if _drops(layer)]
-        loss_layer = self.model.loss_layer
-        before = loss_layer.train_flg, loss_layer.sampling
-        for layer, _ in ratios:
-            layer.dropout_ratio = 0.0
-        loss_layer.train_flg, loss_layer.sampling = True, False  # its whole gradient is wanted
-        try:
-            with evaluation(self.model):
-                yield
-        finally:
-            loss_layer.train_flg, loss_layer.sampling = before
-            for layer, ratio in ratios:
-                layer.dropout_ratio = ratio
-
-    def forward(self, xs: Array, ts: Array) -> Array:
-        """The mean loss of ids ``xs`` (N, T) and their targets, a scalar on the device."""
-        hs = self.model.run(self.layers, xs, train_flg=False)
-        return self.model.loss_layer.forward(hs, ts)
-
-    def backward(self) -> None:
-        """Write the gradients, those of tied weights added up."""
-        dhs = self.model.loss_layer.backward()
-        for layer in reversed(self.layers):
-            dhs = layer.backward(dhs)
-        self.parameters.add_tied()
 
 
 def gradient_scales(
@@ -122,7 +66,7 @@ def gradient_scales(
     who = "gradient_scales"
     check_sizes(who, max_windows=max_windows)
     xs, ts = streams(corpus[:-1], batch_size, who), streams(corpus[1:], batch_size, who)
-    gradients = _Gradients(model, who)
+    gradients = Gradients(model, who)
     require_counted(model, ts, who)
     chosen = [part for part in windows(xs.shape[1], time_size) if num_counted(model, ts[:, part])]
     chosen = chosen[:max_windows]
@@ -188,7 +132,7 @@ class _Descent:
 
 
 def _check(
-    who: str, gradients: _Gradients, scales: Sequence[Array] | None, **numbers: float
+    who: str, gradients: Gradients, scales: Sequence[Array] | None, **numbers: float
 ) -> None:
     for name, value in numbers.items():
         if not 0 <= value < float("inf"):
@@ -225,7 +169,7 @@ def dynamic_losses(
     """
     who = "eval_perplexity_dynamic"
     xs, ts = inputs_and_targets(corpus, first_id, who)
-    gradients = _Gradients(model, who)
+    gradients = Gradients(model, who)
     _check(who, gradients, scales, lr=lr, decay=decay, epsilon=epsilon)
     descent = _Descent(gradients.parameters, lr, decay, scales, epsilon)
     segments = list(windows(xs.shape[1], time_size))
