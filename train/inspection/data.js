@@ -1,0 +1,80 @@
+// The data of the page, its arrays unpacked.
+
+const KINDS = { uint8: Uint8Array, int32: Int32Array, float32: Float32Array };
+
+async function unpackedArray({ type, data }) {
+  const packed = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const bytes = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new KINDS[type](await new Response(bytes).arrayBuffer());
+}
+
+// The same with a typed array wherever a packed one stands.
+async function unpacked(value) {
+  if (Array.isArray(value)) return Promise.all(value.map(unpacked));
+  if (value === null || typeof value !== "object") return value;
+  if (value.type in KINDS) return unpackedArray(value);
+  const entries = Object.entries(value).map(async ([key, part]) => [key, await unpacked(part)]);
+  return Object.fromEntries(await Promise.all(entries));
+}
+
+// One model's view of the text.
+class Run {
+  constructor(data, page) {
+    Object.assign(this, data);
+    this.page = page;
+    this.size = page.tokens.length;
+    this.k = this.best.length / this.size;
+    this.near = new Map();
+    if (this.neighbours) {
+      this.neighbours.words.forEach((word, row) => this.near.set(word, row));
+    }
+  }
+
+  // The guesses in the place of token i, the likeliest first.
+  guesses(i) {
+    const found = [];
+    for (let at = i * this.k; at < (i + 1) * this.k; at += 1) {
+      const word = this.best[at];
+      const came = word === this.page.ids[i];
+      found.push({ word: this.page.words[word], p: 2 ** -this.best_bits[at], came });
+    }
+    return found;
+  }
+
+  // The words nearest to a word in the embedding, with their cosines.
+  nearest(word) {
+    const row = this.near.get(word);
+    if (row === undefined) return [];
+    const k = this.neighbours.near.length / this.neighbours.words.length;
+    const found = [];
+    for (let at = row * k; at < (row + 1) * k; at += 1) {
+      found.push({ word: this.neighbours.near[at], cosine: this.neighbours.cosine[at] });
+    }
+    return found;
+  }
+
+  quantity({ layer, quantity }) {
+    return this.layers[layer].quantities.find(({ name }) => name === quantity);
+  }
+
+  // What a unit held after every token. Units that were found are kept in finer steps.
+  series(unit) {
+    const fine = this.found
+      .flatMap(({ units }) => units)
+      .find((u) => u.layer === unit.layer && u.quantity === unit.quantity && u.number === unit.number);
+    const kept = fine?.fine ?? this.quantity(unit);
+    const at = fine?.fine ? 0 : unit.number;
+    const codes = kept.codes.subarray(at * this.size, (at + 1) * this.size);
+    return Float32Array.from(codes, (code) => kept.low[at] + kept.step[at] * code);
+  }
+
+  // By how much a value of `series` may be off.
+  error(unit) {
+    return this.quantity(unit).step[unit.number] / 2;
+  }
+
+  unitName({ layer, quantity, number }) {
+    const where = this.layers.length > 1 ? `layer ${layer + 1}, ` : "";
+    return `${where}${this.quantity({ layer, quantity }).letter} ${number}`;
+  }
+}
