@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Literal
 
 from datasets.corpus import SPLITS, Corpus, corpus_from_tokens
-from datasets.vocabulary import EOS, Vocabulary, split_words
+from datasets.vocabulary import EOS, Level, Vocabulary, split_words
 
-__all__ = ["load_corpus", "load_folder", "read_lines"]
+__all__ = ["GZIP", "has_text", "load_corpus", "load_folder", "read_lines"]
 
 PathLike = str | os.PathLike[str]
 TextLevel = Literal["word", "char"]
 
+GZIP = b"\x1f\x8b"  # how a file of gzip begins
+
 _BOM = b"\xef\xbb\xbf"
-_GZIP = b"\x1f\x8b"
 _SHARE = 20  # of so many lines (or tokens) one is for validation and one for the test
 
 # Names that files of a split go by, between dots, hyphens and underscores.
@@ -168,7 +169,7 @@ def read_lines(path: Path, level: TextLevel) -> list[str]:
     if not stat.S_ISREG(mode):  # a device or a pipe may never end
         raise ValueError(f"text: expected a text file, got {path}, which is a device or a pipe")
     data = path.read_bytes()
-    if path.suffix == ".gz" or data.startswith(_GZIP):
+    if path.suffix == ".gz" or data.startswith(GZIP):
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
@@ -183,7 +184,7 @@ def read_lines(path: Path, level: TextLevel) -> list[str]:
             f"({error.reason}); convert the file to UTF-8"
         ) from error
     lines = [line + "\n" for line in text.removesuffix("\n").split("\n")]
-    if not any(_has_text(line, level) for line in lines):
+    if not any(has_text(line, level) for line in lines):
         raise ValueError(f"text: {path}: expected text, got {len(data)} bytes without any")
     return lines
 
@@ -198,7 +199,7 @@ def _blank_ends(lines: dict[str, list[str]]) -> str:
     return f"blank lines at the end, read as they are: {', '.join(shown)}" if shown else ""
 
 
-def _has_text(piece: str, level: TextLevel) -> bool:
+def has_text(piece: str, level: Level) -> bool:
     """Whether a line or a token is more than blanks and the end of a line."""
     if level == "char":
         return not piece.isspace()
@@ -220,15 +221,15 @@ def _cut(
         lines or tokens they are.
     """
     num_lines = len(lines)
-    while not _has_text(lines[-1], level):
+    while not has_text(lines[-1], level):
         del lines[-1]
     blank = num_lines - len(lines)
     pieces: Sequence[str] = lines
     unit = "line"
-    if sum(_has_text(line, level) for line in lines) < _SHARE:
+    if sum(has_text(line, level) for line in lines) < _SHARE:
         pieces = _tokenize(lines, level)[:-1]  # one line has no end that could be learnt
         unit = "token"
-    places = [i for i, piece in enumerate(pieces) if _has_text(piece, level)]
+    places = [i for i, piece in enumerate(pieces) if has_text(piece, level)]
     share = max(1, len(places) // _SHARE)
     if share * len(missing) >= len(places):
         raise ValueError(

@@ -60,12 +60,13 @@ class CompiledScores:
     def _panels(self, columns: int) -> int:
         return -(-columns // self.columns)
 
-    def exponentials(self, X: Array, keep: bool = True) -> Array:
+    def exponentials(self, X: Array, keep: bool = True, scores: Array | None = None) -> Array:
         """Compute S = exp(X W + b); return its row sums (R,).
 
         Args:
             X: (R, H).
             keep: whether ``products`` will be asked for; the sums alone need no room for S.
+            scores: where X W + b is wanted, an array (R, V) that takes it.
         """
         (R, H), V = X.shape, len(self.b)
         panels, threads = self._panels(V), self._threads(R)
@@ -75,7 +76,7 @@ class CompiledScores:
         self.S = self.workspace.empty(room, self.W.dtype) if keep else None
         sums = np.empty((-(-panels // self.chunk), R))
         work = np.empty((threads, H + R, self.columns), dtype=X.dtype)
-        X_at, W_at, *rest = map(address, (X, self.W, self.b, self.S, sums, work))
+        X_at, W_at, *rest = map(address, (X, self.W, self.b, self.S, sums, scores, work))
         self.library.output_forward(X_at, W_at, *self.strides, *rest, R, H, V, threads)
         return sums.sum(axis=0)
 

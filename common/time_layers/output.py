@@ -166,27 +166,52 @@ class TimeOutputWithLoss(Layer):
         Raises:
             ValueError: where shapes do not fit or a target is out of range.
         """
-        shape, arrays = xs.shape, (self.output.params, self.output.grads, self.workspace)
-        if on_device(arrays[0][0]) and (loss := self._forward_on_device(xs, ts)) is not None:
+        shape, W = xs.shape, self.output.params[0]
+        if on_device(W) and (loss := self._forward_on_device(xs, ts)) is not None:
             return loss
         xs, ts, counts, of_targets, log_p = self.begin(xs, ts)
         num_targets = np.maximum(counts.sum(), 1)
+        losses, scores, sums = self._losses(xs, ts, log_p, self.train_flg)
+        if self.train_flg:
+            self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, shape)
+        return np.where(counts, losses, 0).sum(dtype="float64") / num_targets
 
+    def _losses(
+        self, xs: Array, ts: Array, log_p: Array, keep: bool, into: Array | None = None
+    ) -> tuple[Array, Scores | CompiledScores, Array]:
+        """The loss of each row, and S with its sums; the scores, without exp, go ``into``.
+
+        ``log_p`` has the scores of the targets, and is changed.
+        """
+        arrays = self.output.params, self.output.grads, self.workspace
         scores: Scores | CompiledScores = compiled_scores(len(xs), *arrays) or Scores(*arrays)
         # On a GPU a shift is faster than looking.
-        sums = None if on_device(xs) else scores.exponentials(xs, keep=self.train_flg)
+        sums = None if on_device(xs) else scores.exponentials(xs, keep, into)
         # Without a shift a sum may overflow, or all its terms underflow. Neither goes unseen.
         if sums is not None and SAFE_SUMS[0] < sums.min() and sums.max() < SAFE_SUMS[1]:
             log_p -= np.log(sums)
         else:
             scores = shifted = Scores(*arrays)
-            sums, of_largest = shifted.shifted_exponentials(xs, ts)
+            sums, of_largest = shifted.shifted_exponentials(xs, ts, into)
             log_p = of_largest - np.log(sums)
-        if self.train_flg:
-            self.cache = (xs, ts, counts, num_targets, of_targets, scores, sums, shape)
         # Without a shift, log_p and the sums come from products that round differently: the loss of
         # a certain target may come out as -1e-6.
-        return np.where(counts, np.maximum(-log_p, 0), 0).sum(dtype="float64") / num_targets
+        return np.maximum(-log_p, 0), scores, sums
+
+    def losses_and_scores(self, xs: Array, ts: Array) -> tuple[Array, Array]:
+        """The losses (N T,) whose mean an evaluation is, and all scores (N T, V), time first.
+
+        Args:
+            xs: inputs (N, T, H) of the output layer.
+            ts: targets (N, T); the loss of one that is ignored is 0.
+
+        Raises:
+            ValueError: where shapes do not fit or a target is out of range.
+        """
+        xs, ts, counts, _, log_p = self.begin(xs, ts)
+        scores = np.empty((len(xs), len(self.output.params[1])), dtype=xs.dtype)
+        losses, _, _ = self._losses(xs, ts, log_p, False, scores)
+        return np.where(counts, losses, 0), scores
 
     def backward(self, dout: float = 1) -> Array:
         """Write dW and db of the output layer; return dxs (N, T, H)."""
@@ -244,13 +269,15 @@ class Scores:
         self._shifted = False
         self._targets: Array = np.zeros(0, dtype=int)
 
-    def exponentials(self, X: Array, keep: bool = True) -> Array:
-        """Compute S = exp(X W + b); return its row sums (R,)."""
+    def exponentials(self, X: Array, keep: bool = True, scores: Array | None = None) -> Array:
+        """Compute S = exp(X W + b); return its row sums (R,). ``scores`` takes X W + b."""
         self._shifted = False
-        self._score(X)
+        self._score(X, scores)
         return self._exponentiate(self.b)
 
-    def shifted_exponentials(self, X: Array, ts: Array) -> tuple[Array, Array]:
+    def shifted_exponentials(
+        self, X: Array, ts: Array, scores: Array | None = None
+    ) -> tuple[Array, Array]:
         """S = exp(X W + b - m), where m, each row's largest score, brings the largest to 1.
 
         Returns:
@@ -258,16 +285,18 @@ class Scores:
             less, from the same product, so that no loss comes out below 0.
         """
         self._shifted, self._targets = True, ts
-        self._score(X)
+        self._score(X, scores)
         self.S += self.b
         shifts = self.S.max(axis=1)
         of_targets = self.S[np.arange(len(ts)), ts].astype("float64") - shifts
         return self._exponentiate(-shifts[:, None]), of_targets
 
-    def _score(self, X: Array) -> None:
+    def _score(self, X: Array, scores: Array | None) -> None:
         self._turn = self.workspace.begin()
         self.S = self.workspace.empty((len(X), len(self.b)), self.W.dtype)
         kernels.product(X, self.W, out=self.S)
+        if scores is not None:
+            np.add(self.S, self.b, out=scores)
 
     def _exponentiate(self, added: Array) -> Array:
         """S := exp(S + added), (V,) or (R, 1); return the row sums."""

@@ -116,11 +116,13 @@ class Output(io.TextIOBase):
 
     Attributes:
         failure: why something was not written, if not for want of a reader; or None.
+        goes_nowhere: whether nothing more can be written.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self.failure: OSError | None = None
+        self.goes_nowhere = False
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
             with suppress(OSError, ValueError):
@@ -146,6 +148,7 @@ class Output(io.TextIOBase):
 
     def _give_up(self) -> None:
         """Point the stream at nothing, so that Python's last flush does not fail either."""
+        self.goes_nowhere = True
         try:
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())

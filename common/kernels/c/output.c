@@ -26,7 +26,7 @@ enum { CHUNK = 8 }; /* panels that a thread takes at a time */
 
 typedef struct {
     const float *X, *W, *b;
-    float *S, *work;
+    float *S, *scores, *work;
     double *sums;
     int64_t w_row, w_column, R, H, V;
 } forward_args;
@@ -40,6 +40,14 @@ static void exponentiate(int64_t count, const float *restrict bias, float *restr
         s[j] = e;
         sum[j] += e;
     }
+}
+
+/* scores (rows, columns) = s + bias; rows of `scores` lie V apart */
+static void keep_scores(int64_t rows, int64_t columns, const float *bias, const float *s,
+                        float *scores, int64_t V)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < columns; c++) scores[i * V + c] = s[i * PANEL + c] + bias[c];
 }
 
 static void output_forward_part(team *t, int index)
@@ -63,6 +71,8 @@ static void output_forward_part(team *t, int index)
                 left x = {o->X + r * H, H, 1, 0, H, 1};
                 float *s = o->S == NULL ? passing : o->S + (p * R + r) * PANEL;
                 tile(rows, PANEL, x, panel, s);
+                if (o->scores != NULL)
+                    keep_scores(rows, columns, bias, s, o->scores + r * o->V + first, o->V);
                 exponentiate(rows * PANEL, bias, s, part + r * PANEL);
             }
         }
@@ -74,14 +84,14 @@ static void output_forward_part(team *t, int index)
     }
 }
 
-/* Writes S = exp(X W + b) unless S is NULL, and sums (chunks, R), the row sums of each chunk.
-   Element (h, v) of W is at W[h * w_row + v * w_column]. work (threads, H + R, PANEL) is scratch.
-   */
+/* Writes S = exp(X W + b) unless S is NULL, sums (chunks, R), the row sums of each chunk, and scores
+   (R, V) = X W + b, row after row, unless it is NULL. Element (h, v) of W is at W[h * w_row + v *
+   w_column]. work (threads, H + R, PANEL) is scratch. */
 void output_forward(const float *X, const float *W, int64_t w_row, int64_t w_column, const float *b,
-                    float *S, double *sums, float *work, int64_t R, int64_t H, int64_t V,
-                    int64_t threads)
+                    float *S, double *sums, float *scores, float *work, int64_t R, int64_t H,
+                    int64_t V, int64_t threads)
 {
-    forward_args args = {X, W, b, S, work, sums, w_row, w_column, R, H, V};
+    forward_args args = {X, W, b, S, scores, work, sums, w_row, w_column, R, H, V};
     run(output_forward_part, &args, threads);
 }
 
