@@ -29,6 +29,14 @@ class LayerActivations:
     states: dict[str, numpy.ndarray]
     gates: dict[str, numpy.ndarray]
 
+    def without_first(self) -> LayerActivations:
+        """The same but for the first token."""
+        states, gates = (
+            {name: values[1:] for name, values in named.items()}
+            for named in (self.states, self.gates)
+        )
+        return LayerActivations(self.kind, states, gates)
+
     @property
     def saturating(self) -> dict[str, numpy.ndarray]:
         """The gates that open and close: those that never leave 0 to 1.

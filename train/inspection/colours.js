@@ -6,6 +6,10 @@ function upTo(values, share) {
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
 }
 
+function largest(values) {
+  return values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+}
+
 const COLOURS = {
   surprisal: {
     text: "surprisal",

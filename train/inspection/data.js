@@ -3,7 +3,9 @@
 const KINDS = { uint8: Uint8Array, int32: Int32Array, float32: Float32Array };
 
 async function unpackedArray({ type, data }) {
-  const packed = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const letters = atob(data);
+  const packed = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at += 1) packed[at] = letters.charCodeAt(at);
   const bytes = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new KINDS[type](await new Response(bytes).arrayBuffer());
 }

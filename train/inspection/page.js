@@ -101,7 +101,7 @@ class RunView {
 
   unitScale() {
     if (this.run.quantity(this.unit).left) return { most: 1, gate: true };
-    return { most: Math.max(...this.series.map(Math.abs)), signed: true };
+    return { most: largest(this.series), signed: true };
   }
 
   unitValue(i) {

@@ -59,6 +59,11 @@ class Found:
     chance: float
     units: list[Unit]
 
+    @property
+    def middle(self) -> float:
+        """The score of a unit that says nothing."""
+        return 0.5 if self.measure == AUC else 0.0
+
 
 def average_ranks(values: numpy.ndarray) -> numpy.ndarray:
     """Ranks from 1 of each column, equal values sharing their mean rank; (T, H) -> float32 (T, H).

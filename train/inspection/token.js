@@ -14,21 +14,21 @@ class TokenView {
   show(i) {
     const { run, page } = this.view;
     const word = page.words[page.tokens[i]];
-    this.body.replaceChildren(
+    const isNew = page.unknown[i] && word !== "<unk>";
+    const parts = [
       element(
         "h3",
         { class: "chosen" },
         element("bdi", { class: "word" }, named(word)),
         element("small", {}, `token ${count(i + 1)} of ${count(run.size)}`),
       ),
-      page.unknown[i] && word !== "<unk>"
-        ? element("p", { class: "note" }, "The model does not know this word; it read <unk>.")
-        : null,
+      isNew ? element("p", { class: "note" }, "The model does not know it, and read <unk>.") : null,
       this.numbers(i),
       element("h4", {}, "What was expected in its place"),
       this.guesses(i, word),
       ...this.nearest(i),
-    );
+    ];
+    this.body.replaceChildren(...parts.filter((part) => part !== null));
   }
 
   numbers(i) {

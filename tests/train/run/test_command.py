@@ -16,7 +16,7 @@ from train.run.folder import RunFolder
 SCRIPTS = [
     *("rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"),
     *("char_rnn", "gradient_flow", "last_word", "memory", "seq2seq", "shapes", "step_by_step"),
-    *("awd_rnnlm", "dynamic_evaluation", "neural_cache", "compare", "export_log"),
+    *("awd_rnnlm", "dynamic_evaluation", "neural_cache", "compare", "export_log", "inspect"),
 ]
 
 
