@@ -158,7 +158,7 @@ def page_data(
     read = [text.vocabulary.words[i] for i in text.ids.tolist()]
     names = " and ".join(each.name for each in inspections)
     data: dict[str, Any] = {
-        "title": f"How {names} read{'s' if len(inspections) == 1 else ''} a text",
+        "title": f"What {names} expected of a text",
         "about": f"{text.about[0].upper()}{text.about[1:]}, read from left to right.",
         "level": text.vocabulary.level,
         "tokens": pack(words.numbers(text.tokens)),

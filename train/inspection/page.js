@@ -49,6 +49,7 @@ class RunView {
         ),
         this.token.box,
       ),
+      costliest(this),
       foundUnits(this),
       saturation(this),
       this.saves(),

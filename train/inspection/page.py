@@ -27,6 +27,7 @@ SCRIPTS = (  # one script, in this order
     "colours.js",
     "text.js",
     "token.js",
+    "cost.js",
     "units.js",
     "gates.js",
     "page.js",

@@ -50,6 +50,7 @@ def made(tmp_path_factory):
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
     cats, spoilt = (str(folder / f"{name}.txt") for name in texts)
     rnnlm.main(rnnlm.Options(corpus=cats, out=folder / "one", **SIZES))
+    rnnlm.main(rnnlm.Options(corpus=cats, out=folder / "few", max_vocab=9, **SIZES))
     rnnlm.main(rnnlm.Options(corpus=cats, out=folder / "chars", level="char", **SIZES))
     rnnlm.main(rnnlm.Options(corpus=spoilt, out=folder / "<img src=x onerror=alert(1)>", **SIZES))
     two = {"num_layers": 2, "cell": "gru"}
@@ -59,7 +60,7 @@ def made(tmp_path_factory):
         "both": (["one", "two"], {}),
         "chars": (["chars"], {"word_class": ("cat=cat",)}),
         "hostile": (["<img src=x onerror=alert(1)>"], {"text": spoilt}),
-        "unknown": (["one"], {"text": spoilt}),
+        "unknown": (["few"], {"text": spoilt}),
     }
     pages = {}
     for name, (runs, options) in plans.items():
@@ -144,7 +145,8 @@ def test_the_tab_key_reaches_every_control_and_focus_is_seen(made, chromium):
                 """() => {
                   const e = document.activeElement;
                   const drawn = e.matches("input[type=radio]") ? e.nextElementSibling : e;
-                  return [e.tagName, e.getAttribute("role") ?? "", getComputedStyle(drawn).outlineStyle];
+                  const { outlineStyle } = getComputedStyle(drawn);
+                  return [e.tagName, e.getAttribute("role") ?? "", outlineStyle];
                 }"""
             )
             if here[0] == "BODY":
@@ -162,9 +164,9 @@ def test_the_tab_key_reaches_every_control_and_focus_is_seen(made, chromium):
 
 def test_a_unit_colours_the_text(made, chromium):
     with opened(chromium, made["one"]) as page:
-        assert not page.get_by_label("Layer").is_visible()
-        page.get_by_label("a unit").check()
-        page.get_by_label("Value").select_option("f")
+        assert not page.get_by_label("Layer", exact=True).is_visible()
+        page.get_by_label("a unit", exact=True).check()
+        page.get_by_label("Value", exact=True).select_option("f")
         page.get_by_label("Unit", exact=True).fill("3")
         page.get_by_label("Unit", exact=True).press("Enter")
         (_, _, name), *rows = saved(page, "Save this unit (CSV)")
@@ -192,12 +194,23 @@ def test_a_unit_that_was_found_and_a_circle_of_a_gate_colour_the_text(made, chro
         found = page.locator(".property", has_text="place in the line").get_by_role("button").first
         name = found.inner_text()
         found.click()
-        assert page.get_by_label("a unit").is_checked()
+        assert page.get_by_label("a unit", exact=True).is_checked()
         assert page.locator(".numbers dt").last.inner_text() == name
         circle = page.locator("figure", has_text="f (forget gate)").locator("circle").nth(2)
         circle.dispatch_event("click")
         assert page.locator(".numbers dt").last.inner_text() == "f 2"
-        assert page.get_by_label("Value").input_value() == "f"
+        assert page.get_by_label("Value", exact=True).input_value() == "f"
+
+
+def test_the_costliest_tokens_lead_into_the_text(made, chromium):
+    with opened(chromium, made["one"]) as page:
+        _, *rows = saved(page, "Save all tokens (CSV)")
+        bits = [float(row[3]) for row in rows]
+        page.locator(".costly button").nth(0).click()
+        assert bits[chosen(page)[0]] == max(bits)
+        tenth = sorted(bits)[-math.ceil(len(bits) / 10) :]
+        share = 100 * sum(tenth) / sum(bits)
+        assert f"holds {share:.0f} % of all bits" in page.locator("main").inner_text()
 
 
 def test_the_files_have_the_numbers_of_the_page(made, chromium):
@@ -224,7 +237,7 @@ def test_the_files_have_the_numbers_of_the_page(made, chromium):
         assert all(float(shut) + float(wide) <= 1.001 for *_, shut, wide in gates[1:])
         found = saved(page, "Save units that were found (CSV)")
         assert {row[0] for row in found[1:]} >= {"quotation marks", "year"}
-        page.get_by_label("a unit").check()
+        page.get_by_label("a unit", exact=True).check()
         everything = saved(page, "Save all units of this value (CSV)")
         assert len(everything) == len(rows) + 1 and len(everything[0]) == 1 + 8
         assert all(math.isfinite(float(value)) for row in everything[1:] for value in row)
@@ -238,7 +251,7 @@ def test_two_runs_show_one_token_and_their_difference(made, chromium):
         second.locator(".token").nth(5).click()
         assert chosen(page) == [5, 5]
         first = page.locator("article.run").nth(0)
-        first.get_by_label("difference").check()
+        first.get_by_label("difference", exact=True).check()
         signs = [
             "below" in (token.get_attribute("class") or "")
             for token in first.locator(".token").all()[:40]
@@ -274,7 +287,7 @@ def test_a_hostile_text_is_shown_and_runs_nothing(name, made, chromium):
             at = shown.index(word)
             page.locator(".token").nth(at).click()
             assert page.locator(".chosen .word").inner_text() == word
-        head, *rows = saved(page, "Save all tokens (CSV)")
+        _, *rows = saved(page, "Save all tokens (CSV)")
         assert {row[1] for row in rows} - {"<eos>", "."} == set(HOSTILE)
         note = page.locator(".token-panel .note", has_text="does not know it")
         assert note.count() == (name == "unknown")
@@ -287,7 +300,7 @@ def test_no_width_has_to_be_moved_sideways(name, width, made, chromium):
     size = {"width": width, "height": 800}
     with opened(chromium, made[name], viewport=size) as page:
         for kind in ("surprisal", "a unit"):
-            page.get_by_label(kind).first.check()
+            page.get_by_label(kind, exact=True).first.check()
             over = page.evaluate(
                 """() => [...document.querySelectorAll("body *")]
                   .filter(e => !e.closest(".wide, .unseen, svg, .choices"))
@@ -327,9 +340,9 @@ def test_light_and_dark_follow_the_system_or_the_reader_and_can_be_read(system, 
             paper, _ = body.evaluate(AS_DRAWN)
             assert (sum(paper) < 1.5) == dark.get(choice, system == "dark")
             for kind, value in (("surprisal", None), ("a unit", "h"), ("a unit", "f")):
-                page.get_by_label(kind).check()
+                page.get_by_label(kind, exact=True).check()
                 if value:
-                    page.get_by_label("Value").select_option(value)
+                    page.get_by_label("Value", exact=True).select_option(value)
                 token = page.locator(".token:not(.end)").first
                 for below in (False, True):
                     token.evaluate(
