@@ -59,20 +59,25 @@ class Run {
     return this.layers[layer].quantities.find(({ name }) => name === quantity);
   }
 
-  // What a unit held after every token. Units that were found are kept in finer steps.
-  series(unit) {
-    const fine = this.found
+  // Where a unit is kept: those that were found by themselves, in finer steps.
+  kept(unit) {
+    const found = this.found
       .flatMap(({ units }) => units)
       .find((u) => u.layer === unit.layer && u.quantity === unit.quantity && u.number === unit.number);
-    const kept = fine?.fine ?? this.quantity(unit);
-    const at = fine?.fine ? 0 : unit.number;
-    const codes = kept.codes.subarray(at * this.size, (at + 1) * this.size);
-    return Float32Array.from(codes, (code) => kept.low[at] + kept.step[at] * code);
+    return found ? { ...found.fine, at: 0 } : { ...this.quantity(unit), at: unit.number };
+  }
+
+  // What a unit held after every token.
+  series(unit) {
+    const { low, step, codes, at } = this.kept(unit);
+    const own = codes.subarray(at * this.size, (at + 1) * this.size);
+    return Float32Array.from(own, (code) => low[at] + step[at] * code);
   }
 
   // By how much a value of `series` may be off.
   error(unit) {
-    return this.quantity(unit).step[unit.number] / 2;
+    const { step, at } = this.kept(unit);
+    return step[at] / 2;
   }
 
   unitName({ layer, quantity, number }) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
@@ -136,8 +136,10 @@ class Inspection:
         chance = found.chance if math.isfinite(found.chance) else None
         units = [
             {
-                **asdict(unit),
+                "layer": unit.layer,
                 "quantity": unit.state,
+                "number": unit.number,
+                "score": unit.score,
                 "fine": rounded(self._series(unit.layer, unit.state, unit.number), STEPS[0]),
             }
             for unit in found.units
