@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import cast
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def tokens_of(text: str, vocabulary: Vocabulary) -> list[str]:
     return split_words(text) if vocabulary.level == "word" else list(text)
 
 
-def open_text(name: str) -> AbstractContextManager[IO[bytes]]:
+def open_text(name: str) -> AbstractContextManager[io.BufferedIOBase]:
     """The bytes of the file ``name``, of standard input for "-"; a file of gzip is unpacked.
 
     Raises:
@@ -62,7 +62,7 @@ def open_text(name: str) -> AbstractContextManager[IO[bytes]]:
     if name == "-":
         if sys.stdin is None:
             raise ValueError("text: standard input is closed")
-        return nullcontext(sys.stdin.buffer)
+        return nullcontext(cast(io.BufferedIOBase, sys.stdin.buffer))
     path = Path(name).expanduser()
     if path.is_dir():
         raise ValueError(f"text: expected a text file, got the folder {name}")
@@ -79,7 +79,7 @@ def _is_packed(path: Path) -> bool:
         return file.read(len(GZIP)) == GZIP
 
 
-def read_pieces(source: IO[bytes], vocabulary: Vocabulary, name: str) -> Iterator[Piece]:
+def read_pieces(source: io.BufferedIOBase, vocabulary: Vocabulary, name: str) -> Iterator[Piece]:
     r"""Read UTF-8 text and make it tokens as ``datasets.text`` does, no more of it than came.
 
     Every line has its end, the last one too; "\r\n" and "\r" count as "\n"; a byte order mark is
@@ -111,7 +111,7 @@ def read_pieces(source: IO[bytes], vocabulary: Vocabulary, name: str) -> Iterato
         raise ValueError(f"text: {name}: expected text, got {num_bytes} bytes without any")
 
 
-def _texts(source: IO[bytes], name: str) -> Iterator[tuple[str, int, bool]]:
+def _texts(source: io.BufferedIOBase, name: str) -> Iterator[tuple[str, int, bool]]:
     r"""Text with "\n" at the end of every line, its bytes, and whether it is the last."""
     utf8 = codecs.getincrementaldecoder("utf-8-sig")()
     decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
@@ -135,15 +135,15 @@ def _texts(source: IO[bytes], name: str) -> Iterator[tuple[str, int, bool]]:
         yield text, len(data), is_last
 
 
-def _read(source: IO[bytes], name: str) -> bytes:
+def _read(source: io.BufferedIOBase, name: str) -> bytes:
     """What there is, SIZE bytes at most; waits for the first of them; nothing at the end."""
     try:
-        return source.read1(SIZE)  # type: ignore[attr-defined]
+        return source.read1(SIZE)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"text: {name} is not an intact gzip file ({error})") from error
 
 
-def _pauses(source: IO[bytes]) -> bool:
+def _pauses(source: io.BufferedIOBase) -> bool:
     """Whether the next byte has to be waited for; no, where that cannot be known."""
     try:
         return not select.select([source], [], [], 0)[0]

@@ -7,6 +7,7 @@ python -m train.surprisal runs/rnnlm-ptb-1 --split test | head
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 import os
@@ -15,7 +16,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Literal
+from typing import Literal
 
 import numpy
 
@@ -204,7 +205,7 @@ class Table:
         )
 
 
-def size_of(source: IO[bytes]) -> int | None:
+def size_of(source: io.BufferedIOBase) -> int | None:
     """How many bytes will be read; None where that is not known."""
     try:
         about = os.fstat(source.fileno())

@@ -1,12 +1,12 @@
 """The three questions that lm-zoo asks of any language model, answered by a run of ours.
 
-lm-zoo (Gauthier, Hu, Wilcox, Qian and Levy 2020, "SyntaxGym", appendix) fixes what goes in and what
-comes out, so that code written for it works with every model:
+lm-zoo (cpllab/lm-zoo on GitHub, docs/model_api.rst) fixes what goes in and what comes out, so that
+one program asks all models:
 
     model, vocabulary = open_model(folder)
     tokenize(vocabulary, ["the cat sat"])               [["the", "cat", "<unk>", "<eos>"]]
     unkify(vocabulary, ["the cat sat"])                 [[0, 0, 1, 0]]
-    get_surprisals(model, vocabulary, ["the cat sat"])  [(1, 1, "the", 5.1), (1, 2, "cat", 9.3), ...]
+    get_surprisals(model, vocabulary, ["the cat sat"])  [(1, 1, "the", 5.1), ...]
 
 The three agree token by token. The end of the line is a token of ours and comes last; each sentence
 is read as if nothing had gone before. ``pandas.DataFrame(rows).set_index(["sentence_id",

@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 from common.np import np
-from common.time_layers import TimeAffine, TimeSoftmaxWithLoss
+from common.time_layers import TimeAffine, TimeOutputWithLoss, TimeSoftmaxWithLoss
 from tests.builders import H, N, T, V, close, floats, generator, ids, same
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -108,3 +108,20 @@ def test_a_loss_of_huge_scores_is_huge_and_finite(size, dtype):
     layer = TimeSoftmaxWithLoss()
     assert float(layer.forward(xs, np.array([[0, 2]]))) == size  # the mean of 0 and 2 size
     same(layer.backward(), np.array([[[0, 0, 0], [0.5, 0, -0.5]]], dtype=dtype))
+
+
+@pytest.mark.parametrize("size", [1, 1e4])  # without and with a shift
+def test_the_losses_and_scores_of_every_target_make_the_loss_of_an_evaluation(size):
+    rng = generator()
+    xs, ts = size * floats(rng, N, T, H), ids(rng, V, N, T)
+    ts[0, 1] = -1
+    output = TimeAffine(floats(rng, H, V), floats(rng, V))
+    layer = TimeOutputWithLoss(output)
+    losses, scores = layer.losses_and_scores(xs, ts)
+    close(scores.reshape(T, N, V).swapaxes(0, 1), output.forward(xs))
+    by_target = losses.reshape(T, N).T
+    assert float(by_target[0, 1]) == 0
+    layer.train_flg = False
+    close(losses.sum() / (N * T - 1), layer.forward(xs, ts))
+    with pytest.raises(RuntimeError, match="no forward pass in training mode"):
+        layer.backward()

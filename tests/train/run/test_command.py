@@ -17,6 +17,7 @@ SCRIPTS = [
     *("rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"),
     *("char_rnn", "gradient_flow", "last_word", "memory", "seq2seq", "shapes", "step_by_step"),
     *("awd_rnnlm", "dynamic_evaluation", "neural_cache", "compare", "export_log", "inspect"),
+    "surprisal",
 ]
 
 
@@ -196,3 +197,4 @@ def test_output_that_nobody_reads_any_more_goes_nowhere_and_leaves_no_descriptor
         for _ in range(2):
             print("a line", file=output, flush=True)
             assert lowest_free() == before
+            assert output.goes_nowhere and output.failure is None
