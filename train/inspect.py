@@ -6,6 +6,7 @@ python -m train.inspect runs/rnnlm-ptb-1 runs/rnnlm-ptb-2 --text my.txt --out pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,7 @@ def page_data(
     words = Words()
     unk = text.vocabulary.word_to_id.get(UNK)
     read = [text.vocabulary.words[i] for i in text.ids.tolist()]
-    names = " and ".join(each.name for each in inspections)
+    names = " and ".join(short_names([each.name for each in inspections]))
     data: dict[str, Any] = {
         "title": f"What {names} expected of a text",
         "about": f"{text.about[0].upper()}{text.about[1:]}, read from left to right.",
@@ -182,6 +183,12 @@ def page_data(
     return data
 
 
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The names of the folders alone, where that tells them apart."""
+    names = [Path(path).resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else list(paths)
+
+
 def report(inspection: Inspection, wanted: Sequence[Property]) -> None:
     """Print the perplexity of a run over the text, and the unit that follows each property best."""
     print(f"{inspection.name}: perplexity {inspection.perplexity:.2f} of this text")
@@ -189,11 +196,12 @@ def report(inspection: Inspection, wanted: Sequence[Property]) -> None:
         if not found.units:
             print(f"  {each.name}: the same of every token")
             continue
-        unit = found.units[0]
-        print(
-            f"  {each.name}: layer {unit.layer + 1}, {unit.state} {unit.number}, {found.measure} "
-            f"{unit.score:.3f} (by chance {found.chance:.3f} from {found.middle})"
-        )
+        unit, by_chance = found.units[0], ""
+        if math.isfinite(found.chance):
+            low, high = found.middle - found.chance, found.middle + found.chance
+            by_chance = f" (by chance {low:.3f} or {high:.3f})"
+        where = f"layer {unit.layer + 1}, {unit.state} {unit.number}"
+        print(f"  {each.name}: {where}, {found.measure} {unit.score:.3f}{by_chance}")
 
 
 def main(options: Options) -> None:

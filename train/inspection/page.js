@@ -167,7 +167,7 @@ class Page {
 
   head() {
     const theme = choices(
-      "Light",
+      "Mode",
       [
         ["auto", "as the system"],
         ["light", "light"],

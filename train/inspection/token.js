@@ -38,7 +38,9 @@ class TokenView {
       ["entropy", `${fixed(run.entropy[i])} bits`],
       ["rank", `${ordinal(run.rank[i])} of ${count(run.vocabulary)}`],
     ];
-    if (this.view.unit) rows.push([run.unitName(this.view.unit), this.view.unitValue(i)]);
+    if (this.view.colour === "unit") {
+      rows.push([run.unitName(this.view.unit), this.view.unitValue(i)]);
+    }
     return element(
       "dl",
       { class: "numbers" },
@@ -93,7 +95,10 @@ class TokenView {
   spoken(i) {
     const { run, page } = this.view;
     const [first] = run.guesses(i);
-    const unit = this.view.unit ? `, unit ${run.unitName(this.view.unit)} ${this.view.unitValue(i)}` : "";
+    const unit =
+      this.view.colour === "unit"
+        ? `, unit ${run.unitName(this.view.unit)} ${this.view.unitValue(i)}`
+        : "";
     return (
       `${named(page.words[page.tokens[i]])}, ${fixed(run.surprisal[i])} bits, ` +
       `rank ${count(run.rank[i])}, expected ${named(first.word)}${unit}`

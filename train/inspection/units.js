@@ -158,31 +158,6 @@ class UnitView {
 // The units that follow a property of the text best.
 function foundUnits(view) {
   const { run, page } = view;
-  const parts = page.properties.map(({ name, about, measure, members }, at) => {
-    const { chance, units } = run.found[at];
-    const isClass = measure === "AUC";
-    if (units.length === 0) {
-      return element(
-        "div",
-        { class: "property" },
-        element("h4", {}, name),
-        element("p", { class: "note" }, `Nothing to find: it is the same of every token here. (${about}.)`),
-      );
-    }
-    const many = isClass ? `so of ${count(members)} of ${count(run.size)} tokens. ` : "";
-    const byChance =
-      chance === null
-        ? ""
-        : ` By chance the best unit would come to ${isClass ? fixed(0.5 + chance) : fixed(chance)}` +
-          `${isClass ? ` or ${fixed(0.5 - chance)}` : " or its negative"}.`;
-    return element(
-      "div",
-      { class: "property" },
-      element("h4", {}, name),
-      element("p", { class: "note" }, `${about}; ${many}Measure: ${measure}.${byChance}`),
-      element("ul", { class: "found" }, units.map((unit) => foundUnit(view, unit, measure, chance))),
-    );
-  });
   return element(
     "section",
     { class: "panel", "aria-label": `Units that were found in ${run.name}` },
@@ -192,29 +167,54 @@ function foundUnits(view) {
       {},
       "Which unit follows what? AUC is the probability that the unit is larger after a token of " +
         "the kind than after another one: 1 and 0 tell the two apart, 0.5 says nothing. The rank " +
-        "correlation is 1 or −1 where the unit rises or falls with the number. Choose a unit to " +
-        "see it in the text.",
+        "correlation is 1 or −1 where the unit rises or falls with the number. What the best of " +
+        "all units reaches by chance is what it reaches on a text along which the property was " +
+        "shifted. Choose a unit to see it in the text.",
     ),
-    element("div", { class: "properties" }, parts),
+    element(
+      "div",
+      { class: "properties" },
+      page.properties.map((property, at) => foundProperty(view, property, run.found[at])),
+    ),
     saveButton("units that were found", `${fileName(run)}-found`, () => foundRows(run)),
   );
 }
 
-function foundUnit(view, unit, measure, chance) {
-  const isClass = measure === "AUC";
-  const strength = isClass ? 2 * Math.abs(unit.score - 0.5) : Math.abs(unit.score);
-  const bar = element("span", { class: "bar", "aria-hidden": "true" });
+function foundProperty(view, { name, about, measure, members }, { chance, units }) {
+  const { size } = view.run;
+  const middle = measure === "AUC" ? 0.5 : 0;
+  const isClear = ({ score }) => chance === null || Math.abs(score - middle) > chance;
+  const what = `${about[0].toUpperCase()}${about.slice(1)}.`;
+  const many = measure === "AUC" ? ` So of ${count(members)} of ${count(size)} tokens.` : "";
+  const nothing = " It is the same of every token here, so there is nothing to find.";
+  const least = chance === null ? null : fixed(middle - chance);
+  const byChance = least === null ? "" : `; by chance ${least} or ${fixed(middle + chance)}`;
+  const unclear = units.filter((unit) => !isClear(unit)).length;
+  const grey = unclear === 0 ? null : `${unclear === units.length ? "All" : "Grey ones"} are no clearer than by chance.`;
+  return element(
+    "div",
+    { class: "property" },
+    element("h4", {}, name),
+    element("p", { class: "note" }, units.length === 0 ? what + nothing : what + many),
+    units.length === 0 ? null : element("p", { class: "note" }, `${measure}${byChance}:`),
+    element("ul", { class: "found" }, units.map((unit) => foundUnit(view, unit, measure, isClear(unit)))),
+    grey === null ? null : element("p", { class: "note" }, grey),
+  );
+}
+
+function foundUnit(view, unit, measure, isClear) {
+  const strength = measure === "AUC" ? 2 * Math.abs(unit.score - 0.5) : Math.abs(unit.score);
+  const bar = element("span", { class: `bar${isClear ? "" : " unclear"}`, "aria-hidden": "true" });
   bar.style.setProperty("--w", strength);
-  const isClear = chance === null || Math.abs(unit.score - (isClass ? 0.5 : 0)) > chance;
+  const name = view.run.unitName(unit);
   return element(
     "li",
     {},
-    button(view.run.unitName(unit), () => view.showUnit(unit), {
-      "aria-label": `colour the text by ${view.run.unitName(unit)}, ${measure} ${fixed(unit.score)}`,
+    button(name, () => view.showUnit(unit), {
+      "aria-label": `${name}: colour the text by it; ${measure} ${fixed(unit.score)}`,
     }),
     element("span", { class: "track" }, bar),
     element("span", { class: "p" }, fixed(unit.score)),
-    isClear ? null : element("span", { class: "note" }, "as by chance"),
   );
 }
 
