@@ -171,6 +171,17 @@ class Layer:
         """
         return {**vars(self), "cache": None}
 
+    def gate_values(self) -> dict[str, Array]:
+        """What each of the ``gates`` was in the last ``forward``, by its letter.
+
+        (N, H) of one step, (N, T, H) of a window; nothing of a layer that has none or does not
+        tell.
+
+        Raises:
+            RuntimeError: before a forward pass, where there are gates.
+        """
+        return {}
+
     def sublayers(self) -> Iterator[Layer]:
         """The layer itself and every layer that it holds, once for each attribute that holds it."""
         yield self
@@ -369,6 +380,13 @@ class TimeRecurrent(Recurrent, KeptState):
         super().__init__(Wx, Wh, b)
         self.stateful = stateful
         self.workspace: kernels.Workspace = kernels.Workspace()
+
+    def gate_values(self) -> dict[str, Array]:
+        """Each gate of the last window by its letter, (N, T, H)."""
+        if not self.gates:
+            return {}
+        *_, gates = self.saved()
+        return dict(zip(self.gates, split_gates(batch_first(gates), self.gates), strict=True))
 
     def begin(self, xs: Array) -> tuple[Array, Array]:
         """``xs`` (N, T, D) with time first, and room (T, N, kH) for the gates of every step."""

@@ -326,6 +326,11 @@ class LSTM(Recurrent):
         self.cache = (x, h_prev, c_prev, f, g, i, o, tanh_c)
         return h_next, c_next
 
+    def gate_values(self) -> dict[str, Array]:
+        """f, g, i and o of the last step, each (N, H)."""
+        _, _, _, f, g, i, o, _ = self.saved()
+        return {"f": f, "g": g, "i": i, "o": o}
+
     def backward(self, dh_next: Array, dc_next: Array) -> tuple[Array, Array, Array]:
         """(N, H), (N, H) -> dx (N, D), dh_prev (N, H), dc_prev (N, H)."""
         Wx, Wh, _ = self.params
@@ -375,6 +380,11 @@ class GRU(Recurrent):
         h_next = (1 - z) * n + z * h_prev
         self.cache = (x, h_prev, r, z, n, hn)
         return h_next
+
+    def gate_values(self) -> dict[str, Array]:
+        """r, z and n of the last step, each (N, H)."""
+        _, _, r, z, n, _ = self.saved()
+        return {"r": r, "z": z, "n": n}
 
     def backward(self, dh_next: Array) -> tuple[Array, Array]:
         """(N, H) -> dx (N, D), dh_prev (N, H)."""

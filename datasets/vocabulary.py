@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -125,6 +125,17 @@ class Vocabulary:
         """What stands beside a perplexity: nothing, or at character level its bits."""
         bits = self.in_bits({"": perplexity}).values()
         return "".join(f"{before}{value:.3f} bits per character" for value in bits)
+
+    def differences(self, other: Vocabulary) -> Iterator[str]:
+        """In what these words are others than those of ``other``; nothing where they are not."""
+        if self.level != other.level:
+            yield f"its level is {self.level} and not {other.level}"
+        if len(self.words) != len(other.words):
+            yield f"its vocabulary has {len(self.words):,} tokens and not {len(other.words):,}"
+        for at, (word, expected) in enumerate(zip(self.words, other.words, strict=False)):
+            if word != expected:
+                yield f"its id {at} is {word!r} and not {expected!r}"
+                break
 
     def hash(self) -> str:
         """SHA-256 of the tokens in the order of their ids and of the level, in hexadecimal."""

@@ -93,17 +93,9 @@ def check_same_tokens(paths: Sequence[Path], corpora: Sequence[Corpus], split: s
 
 def _differing(corpus: Corpus, first: Corpus, split: str) -> Iterator[str]:
     """What keeps a run from being compared with the first one."""
-    if corpus.level != first.level:
-        yield f"its level is {corpus.level} and not {first.level}"
-    if corpus.vocabulary_hash() != first.vocabulary_hash():
-        words, expected = corpus.vocabulary.words, first.vocabulary.words
-        if len(words) != len(expected):
-            yield f"its vocabulary has {len(words):,} tokens and not {len(expected):,}"
-        for at, (word, other) in enumerate(zip(words, expected, strict=False)):
-            if word != other:
-                yield f"its id {at} is {word!r} and not {other!r}"
-                break
-    elif corpus.split_hashes()[split] != first.split_hashes()[split]:
+    words = list(corpus.vocabulary.differences(first.vocabulary))
+    yield from words
+    if not words and corpus.split_hashes()[split] != first.split_hashes()[split]:
         sizes = [part.split_sizes()[split] for part in (corpus, first)]
         yield f"its {split} text is another one ({sizes[0]:,} tokens, there {sizes[1]:,})"
 

@@ -104,6 +104,11 @@ class LayerNormLSTM(Recurrent):
         self.cache = (x, h_prev, c_prev, f, g, i, o, tanh_c, *norms)
         return h_next, c_next
 
+    def gate_values(self) -> dict[str, Array]:
+        """f, g, i and o of the last step, each (N, H)."""
+        _, _, _, f, g, i, o, *_ = self.saved()
+        return {"f": f, "g": g, "i": i, "o": o}
+
     def backward(self, dh_next: Array, dc_next: Array) -> tuple[Array, Array, Array]:
         """(N, H), (N, H) -> dx (N, D), dh_prev (N, H), dc_prev (N, H)."""
         Wx, Wh, _, gain_x, gain_h, gain_c, _ = self.params

@@ -57,6 +57,11 @@ class MinGRU(Layer):
         self.cache = (x, h_prev, z, n)
         return h_next
 
+    def gate_values(self) -> dict[str, Array]:
+        """z and n of the last step, each (N, H)."""
+        _, _, z, n = self.saved()
+        return {"z": z, "n": n}
+
     def backward(self, dh_next: Array) -> tuple[Array, Array]:
         """(N, H) -> dx (N, D), dh_prev (N, H)."""
         Wx, _ = self.params

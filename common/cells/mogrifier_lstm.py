@@ -130,6 +130,10 @@ class MogrifierLSTM(Recurrent):
         self.cache = (rounds, self.lstm.cache)
         return h_next, c_next
 
+    def gate_values(self) -> dict[str, Array]:
+        """f, g, i and o of the last step, each (N, H)."""
+        return self.lstm.gate_values()
+
     def backward(self, dh_next: Array, dc_next: Array) -> tuple[Array, Array, Array]:
         """(N, H), (N, H) -> dx (N, D), dh_prev (N, H), dc_prev (N, H)."""
         rounds, self.lstm.cache = self.saved()

@@ -127,8 +127,7 @@ class TimeCell(KeptState):
         totals = [np.zeros_like(grad) for grad in self.grads]
         dxs = np.empty((T, N, D), dtype=self.dtype)
         for t in reversed(range(T)):
-            for layer, kept in zip(self._layers, steps[t], strict=True):
-                vars(layer).update(kept)
+            self._recall(steps[t])
             dxs[t], *ds = self.cell.backward(ds[0] + dhs[t], *ds[1:])
             for total, grad in zip(totals, self.grads, strict=True):
                 total += grad
@@ -136,6 +135,22 @@ class TimeCell(KeptState):
             grad[...] = total
         self.dstate = tuple(ds)
         return batch_first(dxs)
+
+    def gate_values(self) -> dict[str, Array]:
+        """Each gate of the last window by its letter, (N, T, H); none of a cell that tells none."""
+        if not isinstance(self.cell, Layer):
+            return {}
+        _, steps = self.saved()
+        by_step = []
+        for kept in steps:
+            self._recall(kept)
+            by_step.append(self.cell.gate_values())
+        return {gate: np.stack([at[gate] for at in by_step], axis=1) for gate in by_step[0]}
+
+    def _recall(self, kept: list[dict[str, Any]]) -> None:
+        """Give the cell and the layers inside it what one step has left in them."""
+        for layer, own in zip(self._layers, kept, strict=True):
+            vars(layer).update(own)
 
     def _as_states(self, returned: Any, N: int) -> tuple[Array, ...]:
         """What the cell returned, if it is one array (N, width) for each of its states."""

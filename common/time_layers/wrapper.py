@@ -50,6 +50,10 @@ class TimeWrapper(Layer):
         """What a weight file calls the wrapped layer."""
         return self.layer.kind
 
+    def gate_values(self) -> dict[str, Array]:
+        """Each gate of the last window by its letter, (N, T, H)."""
+        return self.layer.gate_values()
+
     def reset_state(self) -> None:
         """Begin the next window from zeros."""
         self.layer.reset_state()

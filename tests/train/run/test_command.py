@@ -17,7 +17,7 @@ SCRIPTS = [
     *("rnnlm", "simple_rnnlm", "better_rnnlm", "evaluate", "generate", "check_gradients"),
     *("char_rnn", "gradient_flow", "last_word", "memory", "seq2seq", "shapes", "step_by_step"),
     *("awd_rnnlm", "dynamic_evaluation", "neural_cache", "compare", "effective_context"),
-    *("export_log", "surprisal"),
+    *("export_log", "inspect", "surprisal"),
 ]
 
 

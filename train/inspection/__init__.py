@@ -1,0 +1,1 @@
+"""What stands on the page of ``python -m train.inspect``, and how it gets there."""
