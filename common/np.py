@@ -210,15 +210,20 @@ def plus(x: Scalar, y: Scalar) -> Scalar:
     return y if isinstance(x, int | float) and x == 0 else x + y
 
 
-def memory_address(x: Array) -> int:
-    """Address of the first element: equal for an array and its transposed view."""
+def memory_address(x: Any) -> int:
+    """Address of the first element: equal for an array and its transposed view.
+
+    Of what is no array, such as a ``RowGradient``, the address of the object.
+    """
     if isinstance(x, numpy.ndarray):
         return x.__array_interface__["data"][0]
-    return x.data.ptr
+    return x.data.ptr if hasattr(x, "data") else id(x)
 
 
-def same_elements(a: Array, b: Array) -> bool:
-    """Whether both are views of the same elements in the same order."""
+def same_elements(a: Any, b: Any) -> bool:
+    """Whether both are views of the same elements in the same order, or the same object."""
+    if a is b:
+        return True
     return memory_address(a) == memory_address(b) and (a.shape, a.strides) == (b.shape, b.strides)
 
 
@@ -244,9 +249,10 @@ def lay_side_by_side(
 
     Args:
         replace: puts each of the new arrays, its second argument, where the old one stands.
-        lists: of arrays.
+        lists: of arrays. What is no array, such as a ``RowGradient``, stays where it is.
     """
-    for arrays in lists:
+    for everything in lists:
+        arrays = [x for x in everything if hasattr(x, "strides")]
         if any(isinstance(x, numpy.ndarray) for x in arrays) or len({x.dtype for x in arrays}) != 1:
             continue
         memory = np.zeros(sum(map(padded_size, arrays)), dtype=arrays[0].dtype)

@@ -13,11 +13,11 @@ import numpy
 from models import Rnnlm
 from train.run.command import run_command
 from train.run.language_model import train
-from train.run.options import CellOptions
+from train.run.options import CellOptions, UntiedOptions
 
 
 @dataclass(frozen=True)
-class Options(CellOptions):
+class Options(CellOptions, UntiedOptions):
     """Train Rnnlm (embedding, one LSTM, output layer) and report perplexity, sample and curve."""
 
     num_layers: int = 1
@@ -32,6 +32,7 @@ class Options(CellOptions):
             rng=rng,
             cell=self.cell,
             num_layers=self.num_layers,
+            sparse=self.sparse_gradient,
         )
 
 

@@ -21,7 +21,7 @@ import numpy
 
 from common.base_layer import check_sizes
 from common.kernels import over_rows
-from common.kernels.passes import descend
+from common.kernels.passes import add_rows, descend
 from common.np import Array, np
 from common.optimizer import UniqueParameters
 from common.perplexity.protocols import (
@@ -35,6 +35,7 @@ from common.perplexity.protocols import (
     windows,
 )
 from common.plotting import progress
+from common.row_gradient import RowGradient, dense
 from common.time_layers import TimeActivationPenalty, TimeDropout, TimeWeightDrop
 
 __all__ = ["dynamic_losses", "eval_perplexity_dynamic", "gradient_scales"]
@@ -132,6 +133,9 @@ def gradient_scales(
             gradients.forward(xs[:, window], ts[:, window])
             gradients.backward()
             for total, grad in zip(sums, gradients.parameters.grads, strict=True):
+                if isinstance(grad, RowGradient):
+                    add_rows(total, grad.ids, grad.rows * grad.rows)
+                    continue
 
                 def add(rows: slice, total: Array = total, grad: Array = grad) -> None:
                     total[rows] += grad[rows] * grad[rows]
@@ -171,11 +175,11 @@ class _Descent:
         )
 
     def step(self) -> None:
-        """Change every parameter in place."""
-        for arrays in zip(
+        """Change every parameter in place, every row: a row is drawn back also when not read."""
+        for param, grad, *others in zip(
             self.params, self.grads, self.trained, self.rates, self.pulls, strict=True
         ):
-            descend(*arrays)
+            descend(param, dense(grad), *others)
 
     @contextmanager
     def undone_at_the_end(self) -> Iterator[None]:
