@@ -103,20 +103,21 @@ class DataParallelTrainer(RnnlmTrainer):
             num_tokens: N T, which decides whether the rows of an embedding travel.
 
         Raises:
-            TypeError: for a ``RowGradient`` of another layer than the lowest.
+            TypeError: for a ``RowGradient`` of another layer than an embedding below all others.
         """
         layers, below = self.model.layers, self.model.layers_below_loss
         order = [*layers[len(below) :], *reversed(below)]
         lowest = order[-1]
-        if odd := [layer for layer in order[:-1] if any(map(_is_rows, layer.grads))]:
-            raise TypeError(
-                f"{type(self).__name__}: expected no gradient of rows but that of the lowest "
-                f"layer, got one of {odd[0]}; build it with sparse=False"
-            )
         rows_travel = isinstance(lowest, TimeEmbedding) and (
             num_tokens < len(lowest.params[0]) or _is_rows(lowest.grads[0])
         )
         self._rows_of = lowest if rows_travel else None
+        for layer in order:
+            if layer is not self._rows_of and any(map(_is_rows, layer.grads)):
+                raise TypeError(
+                    f"{type(self).__name__}: expected no gradient of rows but that of an embedding "
+                    f"below all other layers, got one of {layer}; build it with sparse=False"
+                )
         finished_by: dict[int, int] = {}  # address of a gradient: the last layer that writes it
         for k, layer in enumerate(order):
             if layer is self._rows_of:

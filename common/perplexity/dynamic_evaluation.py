@@ -165,6 +165,7 @@ class _Descent:
             pulls = [np.minimum(decay / mean * R, 1) if mean > 0 else decay for R in scales]
         self.grads = parameters.grads
         self.params = params
+        self.read: dict[int, numpy.ndarray] = {}  # of a table with a gradient of rows: which so far
         self.trained = [np.array(param) for param in params]
         self.rates, self.pulls = (
             [
@@ -175,11 +176,23 @@ class _Descent:
         )
 
     def step(self) -> None:
-        """Change every parameter in place, every row: a row is drawn back also when not read."""
-        for param, grad, *others in zip(
-            self.params, self.grads, self.trained, self.rates, self.pulls, strict=True
+        """Change every parameter in place."""
+        for k, (param, grad, *others) in enumerate(
+            zip(self.params, self.grads, self.trained, self.rates, self.pulls, strict=True)
         ):
-            descend(param, dense(grad), *others)
+            if isinstance(grad, RowGradient) and isinstance(grad.ids, numpy.ndarray):
+                self._descend_by_rows(k, grad, param, *others)
+            else:
+                descend(param, dense(grad), *others)
+
+    def _descend_by_rows(self, k: int, grad: RowGradient, param: Array, *others: Array) -> None:
+        """As ``descend``; rows that no segment has read are as trained, and nothing draws them."""
+        ids = self.read[k] = numpy.union1d(self.read.get(k, grad.ids), grad.ids)
+        rows = numpy.zeros((len(ids), param.shape[1]), dtype=param.dtype)
+        rows[ids.searchsorted(grad.ids)] = grad.rows
+        part, *parts = (array[ids] for array in (param, *others))
+        descend(part, rows, *parts)
+        param[ids] = part
 
     @contextmanager
     def undone_at_the_end(self) -> Iterator[None]:
