@@ -305,7 +305,7 @@ class Parts(list[Array]):
         return [self.whole, *(x for x, at in zip(self, self.places, strict=True) if at is None)]
 
 
-def in_one_piece(*lists: Sequence[Array]) -> tuple[Sequence[Array], ...]:
+def in_one_piece(*lists: Sequence[Any]) -> tuple[Sequence[Any], ...]:
     """For each of the ``lists`` its few pieces, if all are :class:`Parts` that lie alike."""
     wholes = [x for x in lists if isinstance(x, Parts) and x.whole is not None]
     if len(wholes) < len(lists) or any(x.places != wholes[0].places for x in wholes):

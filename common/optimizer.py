@@ -151,11 +151,8 @@ class Optimizer:
         self.iter += 1
         params, grads = (params, grads) if self.slots else in_one_piece(params, grads)
         for k, (param, grad) in enumerate(zip(params, grads, strict=True)):
-            state = [self.state[slot][k] for slot in self.slots]
-            if isinstance(grad, RowGradient):
-                grad.change(self._step, param, *state)
-            else:
-                self._step(param, grad, *state)
+            step = grad.by_rows(self._step) if isinstance(grad, RowGradient) else self._step
+            step(param, grad, *(self.state[slot][k] for slot in self.slots))
 
     _step: Callable[..., None]
 

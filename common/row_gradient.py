@@ -53,7 +53,8 @@ class RowGradient(NDArrayOperatorsMixin):
     def __init__(self, table: Array | RowGradient) -> None:
         if table.ndim != 2:
             raise ValueError(f"RowGradient: expected a table (V, D), got {table.shape}")
-        self.shape, self.dtype = table.shape, table.dtype
+        self.shape: tuple[int, ...] = table.shape
+        self.dtype: Any = table.dtype
         self.empty()
 
     # --- rows
@@ -76,17 +77,24 @@ class RowGradient(NDArrayOperatorsMixin):
             rows = rows[np.searchsorted(self.ids, self.ids)]
         table[self.ids] = rows
 
-    def change(self, rule: Callable[..., None], *tables: Array) -> None:
-        """Let an update rule change the rows that were read of a parameter and of its state.
+    def by_rows(self, rule: Callable[..., None]) -> Callable[..., None]:
+        """An update rule that changes the rows alone that were read.
 
         Args:
             rule: takes a parameter, its gradient and its state, and changes all but the gradient.
-            tables: the parameter and its state, each (V, D).
+
+        Returns:
+            The same for a parameter (V, D), this gradient, and a state of arrays (V, D).
         """
-        param, *state = parts = [self.take(table) for table in tables]
-        rule(param, self.rows, *state)
-        for table, part in zip(tables, parts, strict=True):
-            self.put(table, part)
+
+        def change(param: Array, gradient: RowGradient, *state: Array) -> None:
+            tables = param, *state
+            part, *parts = (gradient.take(table) for table in tables)
+            rule(part, gradient.rows, *parts)
+            for table, rows in zip(tables, (part, *parts), strict=True):
+                gradient.put(table, rows)
+
+        return change
 
     # --- as an array
 

@@ -48,10 +48,9 @@ class Rnnlm(LanguageModel):
         check_sizes(who, vocab_size=V, wordvec_size=D, hidden_size=H, num_layers=num_layers)
         rng = numpy.random.default_rng(rng)
         cell = self.cell if cell is None else cell
-        embed_W = normal(rng, (V, D), 0.01, dtype)
+        embedding = TimeEmbedding(normal(rng, (V, D), 0.01, dtype), sparse=sparse)
         widths = [D] + [H] * (num_layers - 1)
         layers = [recurrent(cell, width, H, rng, dtype) for width in widths]
         affine_W = normal(rng, (H, V), H**-0.5, dtype)
         output = TimeAffine(affine_W, zeros(V, dtype))
-        embedding = TimeEmbedding(embed_W, sparse=sparse)
         self.compose([embedding, *layers, output], TimeOutputWithLoss(output))

@@ -25,14 +25,9 @@ class Options(CellOptions, UntiedOptions):
 
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> Rnnlm:
         """The model that these options describe."""
+        sizes = vocab_size, self.wordvec_size, self.hidden_size
         return Rnnlm(
-            vocab_size,
-            self.wordvec_size,
-            self.hidden_size,
-            rng=rng,
-            cell=self.cell,
-            num_layers=self.num_layers,
-            sparse=self.sparse_gradient,
+            *sizes, rng=rng, cell=self.cell, num_layers=self.num_layers, sparse=self.sparse_gradient
         )
 
 
