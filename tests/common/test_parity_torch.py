@@ -209,7 +209,9 @@ def test_ten_lazy_steps_of_adam_are_those_of_torch_sparse_adam():
         gradient[...] = 0
         add_rows(gradient, read, rows)
         adam.update([table], [gradient])
-        torch_table.grad = torch.sparse_coo_tensor(tensor(read)[None], tensor(rows), (V, D))
+        torch_table.grad = torch.sparse_coo_tensor(
+            tensor(read)[None], tensor(rows), (V, D), check_invariants=True
+        )
         sparse_adam.step()
         close(table, torch_table.detach().numpy(), 1e-12)
 
