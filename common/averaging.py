@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from common.kernels import over_rows
 from common.np import Array, np
+from common.row_gradient import RowGradient
 
 __all__ = ["WeightAverage", "validation_got_worse"]
 
@@ -23,12 +24,21 @@ class WeightAverage:
     averaging of Merity et al. 2018). With one rate_t = (1 - decay) / (1 - decay^t): the exponential
     mean with bias correction, as Adam's, so the weights before the first update have no share.
 
+    Of a table whose gradient is rows (``RowGradient``) an update changes few rows. What the others
+    add to the mean is made up for when they change, or when the mean is asked for: with a weight w
+    that has not changed since update s,
+
+        a_t = w + share (a_s - w),   share = s / t  or  decay^(t - s) (1 - decay^s) / (1 - decay^t)
+
     Args:
         params: the arrays that are averaged, a tied one once; they are read, never rebound.
         decay: None, or in 0 <= decay < 1.
 
     Attributes:
         count: updates so far, t; before the first the average is the weights as they were.
+        averages: an array for each parameter; of a table with an entry in ``up_to`` each row is as
+            it was after that update.
+        up_to: by the place of such a table, the number of an update for each of its rows (V,).
 
     Raises:
         ValueError: for a decay out of range.
@@ -41,6 +51,23 @@ class WeightAverage:
         self.decay = decay
         self.count = 0
         self.averages = [np.array(param) for param in self.params]
+        self.up_to: dict[int, Array] = {}
+
+    def begin_update(self, grads: Sequence[Array | RowGradient]) -> None:
+        """Look at the rows that an update is going to change; call it before each of them.
+
+        Args:
+            grads: the gradients of ``params``. Where all are arrays there is nothing to do.
+        """
+        for k, grad in enumerate(grads):
+            if isinstance(grad, RowGradient):
+                if k not in self.up_to:
+                    self.up_to[k] = np.full(len(grad), self.count, dtype="int64")
+                self.averages[k][grad.ids] = self._of_rows(k, grad.ids)
+                self.up_to[k][grad.ids] = self.count
+            elif k in self.up_to:
+                self._write(k, self.averages[k])
+                del self.up_to[k]
 
     def update(self) -> None:
         """Take in the weights as they are now; call it after each of the optimizer's updates."""
@@ -49,7 +76,9 @@ class WeightAverage:
             rate = 1 / self.count
         else:
             rate = (1 - self.decay) / (1 - self.decay**self.count)
-        for param, average in zip(self.params, self.averages, strict=True):
+        for k, (param, average) in enumerate(zip(self.params, self.averages, strict=True)):
+            if k in self.up_to:
+                continue
             if rate == 1:
                 average[...] = param
                 continue
@@ -61,22 +90,43 @@ class WeightAverage:
 
             over_rows(approach, param)
 
+    def _of_rows(self, k: int, rows: Array | slice) -> Array:
+        """The average of some rows of a table, up to the last update."""
+        w, average, s = (arrays[k][rows] for arrays in (self.params, self.averages, self.up_to))
+        t, decay = self.count, self.decay
+        if t == 0:
+            return average
+        older = s / t if decay is None else decay ** (t - s) * (1 - decay**s) / (1 - decay**t)
+        return w + older.astype(w.dtype)[:, None] * (average - w)
+
+    def _write(self, k: int, target: Array) -> None:
+        """Let ``target``, of the shape of parameter k, or the parameter itself, be its average."""
+
+        def write(rows: slice) -> None:
+            target[rows] = self._of_rows(k, rows) if k in self.up_to else self.averages[k][rows]
+
+        over_rows(write, target)
+
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside, the model's arrays hold the averages; afterwards the weights, bit for bit."""
         weights = [np.array(param) for param in self.params]
         try:
-            for param, average in zip(self.params, self.averages, strict=True):
-                param[...] = average
+            for k, param in enumerate(self.params):
+                self._write(k, param)
             yield
         finally:
             for param, weight in zip(self.params, weights, strict=True):
                 param[...] = weight
 
     def state_dict(self) -> dict[str, Array | float | None]:
-        """``{"count": 3, "decay": None, "average.0": array, ...}``; the arrays are copies."""
+        """``{"count": 3, "decay": None, "average.0": array, ...}``; the arrays are copies.
+
+        Of a table with rows also ``"up_to.0"``.
+        """
         averages = {f"average.{k}": np.array(a) for k, a in enumerate(self.averages)}
-        return {"count": self.count, "decay": self.decay, **averages}
+        up_to = {f"up_to.{k}": np.array(a) for k, a in self.up_to.items()}
+        return {"count": self.count, "decay": self.decay, **averages, **up_to}
 
     def load_state_dict(self, state: dict[str, Array | float | None]) -> None:
         """Go on from what ``state_dict`` returned.
@@ -84,24 +134,27 @@ class WeightAverage:
         Raises:
             ValueError: where a key is missing or left over, or decay or a shape is another.
         """
-        names = [f"average.{k}" for k in range(len(self.averages))]
-        if set(state) != {"count", "decay", *names}:
+        shapes = {f"average.{k}": a.shape for k, a in enumerate(self.averages)}
+        tables = {f"up_to.{k}": k for k in range(len(self.averages)) if f"up_to.{k}" in state}
+        shapes |= {name: self.averages[k].shape[:1] for name, k in tables.items()}
+        if set(state) != {"count", "decay", *shapes}:
             raise ValueError(
-                f"WeightAverage: expected count, decay and {len(names)} averages, "
+                f"WeightAverage: expected count, decay and {len(self.averages)} averages, "
                 f"got {sorted(state)}"
             )
         if state["decay"] != self.decay:
             raise ValueError(
                 f"WeightAverage: expected the state of decay {self.decay}, got {state['decay']}"
             )
-        arrays = [np.asarray(state[name]) for name in names]
-        for name, array, average in zip(names, arrays, self.averages, strict=True):
-            if array.shape != average.shape:
+        arrays = {name: np.asarray(state[name]) for name in shapes}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape:
                 raise ValueError(
-                    f"WeightAverage: expected {name} of shape {average.shape}, got {array.shape}"
+                    f"WeightAverage: expected {name} of shape {shape}, got {arrays[name].shape}"
                 )
-        for array, average in zip(arrays, self.averages, strict=True):
-            average[...] = array
+        for k, average in enumerate(self.averages):
+            average[...] = arrays[f"average.{k}"]
+        self.up_to = {k: arrays[name].astype("int64") for name, k in tables.items()}
         self.count = int(state["count"])  # type: ignore[arg-type]
 
 

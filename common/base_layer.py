@@ -64,6 +64,7 @@ class Layer:
         dout: the gradient of that loss, which scales the penalty's; a model sets it.
         sampling: whether the loss that a training pass returns is that of a sample of the classes.
         workspace: memory that the layers of a model use in turns, where the layer needs any.
+        gradient_like: makes what ``backward`` writes the gradient of a parameter into, zeros.
 
     Raises:
         TypeError: for a parameter that is not an array.
@@ -79,6 +80,7 @@ class Layer:
     dout: float = 1.0
     sampling: bool = False
     workspace: kernels.Workspace | None = None
+    gradient_like: Callable[[Array], Any] = staticmethod(lambda param: np.zeros_like(param))
     forward: Callable[..., Any]
     backward: Callable[..., Any]
 
@@ -86,7 +88,7 @@ class Layer:
         if kinds := {type(param).__name__ for param in params if not hasattr(param, "shape")}:
             raise TypeError(f"{type(self).__name__}: expected arrays, got a {kinds.pop()}")
         self.params: list[Array] = list(params)
-        self.grads: list[Array] = [np.zeros_like(p) for p in params]
+        self.grads: list[Any] = [self.gradient_like(p) for p in params]
         self.cache: tuple | None = None
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from common.files import model_state
 from common.kernels import share_workspace
 from common.masks import Masks
 from common.np import Array, Scalar, lay_side_by_side, memory_address, np, same_elements
+from common.row_gradient import RowGradient
 
 __all__ = ["BaseModel", "np"]
 
@@ -177,7 +178,7 @@ class BaseModel:
                 if same_elements(places[at], old):
                     places[at] = new
                     break
-                if same_elements(places[at], old.T):
+                if not isinstance(old, RowGradient) and same_elements(places[at], old.T):
                     places[at] = new.T
                     break
 
@@ -240,6 +241,8 @@ class BaseModel:
         ties = []
         for k, (arrays, at) in enumerate(self._array_places()):
             array = arrays[at]
+            if isinstance(array, RowGradient):
+                continue  # an object that two places hold stays one
             for owner, known in owners:
                 if same_elements(array, known) or same_elements(array.T, known):
                     ties.append((k, owner, not same_elements(array, known)))

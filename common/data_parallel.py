@@ -30,6 +30,7 @@ from common.np import Array, Scalar, as_float64, memory_address, np, padded_size
 from common.optimizer import Optimizer, UniqueParameters
 from common.perplexity.protocols import num_counted
 from common.processes import Processes
+from common.row_gradient import RowGradient
 from common.time_layers import TimeEmbedding
 from common.trainer import Record, RnnlmTrainer
 
@@ -96,23 +97,37 @@ class DataParallelTrainer(RnnlmTrainer):
     def _lay_out(self, num_tokens: int) -> None:
         """Move the gradients into one memory, in the order in which they are finished.
 
+        A ``RowGradient`` stays what it is: its rows travel.
+
         Args:
             num_tokens: N T, which decides whether the rows of an embedding travel.
+
+        Raises:
+            TypeError: for a ``RowGradient`` of another layer than an embedding below all others.
         """
         layers, below = self.model.layers, self.model.layers_below_loss
         order = [*layers[len(below) :], *reversed(below)]
         lowest = order[-1]
-        rows_travel = isinstance(lowest, TimeEmbedding) and num_tokens < len(lowest.params[0])
+        rows_travel = isinstance(lowest, TimeEmbedding) and (
+            num_tokens < len(lowest.params[0]) or _is_rows(lowest.grads[0])
+        )
         self._rows_of = lowest if rows_travel else None
+        for layer in order:
+            if layer is not self._rows_of and any(map(_is_rows, layer.grads)):
+                raise TypeError(
+                    f"{type(self).__name__}: expected no gradient of rows but that of an embedding "
+                    f"below all other layers, got one of {layer}; build it with sparse=False"
+                )
         finished_by: dict[int, int] = {}  # address of a gradient: the last layer that writes it
         for k, layer in enumerate(order):
             if layer is self._rows_of:
                 continue
             finished_by |= {memory_address(grad): k for grad in layer.grads}
         groups: list[list[int]] = [[] for _ in range(len(order) + 1)]  # of gradients, by layer
+        sizes = [0 if _is_rows(grad) else padded_size(grad) for grad in self.model.grads]
         for at, grad in enumerate(self.model.grads):
-            groups[finished_by.get(memory_address(grad), len(order))].append(at)
-        sizes = list(map(padded_size, self.model.grads))
+            if sizes[at]:
+                groups[finished_by.get(memory_address(grad), len(order))].append(at)
         memory = np.zeros(sum(sizes), dtype=self.model.grads[0].dtype)
         views, end, begun = list(self.model.grads), 0, 0
         self._buckets = [memory[:0]] * len(order)
@@ -178,7 +193,7 @@ class DataParallelTrainer(RnnlmTrainer):
         while self._sums:
             self._sums.pop(0)()
 
-    def _add_rows_of_all(self, dW: Array, ids: Array, rows: Array) -> None:
+    def _add_rows_of_all(self, dW: Array | RowGradient, ids: Array, rows: Array) -> None:
         """Add the gradients of the tokens of every process into dW (V, D).
 
         The embedding is the last layer of the backward pass, so all other gradients are finished.
@@ -228,6 +243,10 @@ class DataParallelTrainer(RnnlmTrainer):
         ]
         model = {**state["model"], "recurrent": own}
         super().load_state_dict({**state, "model": model, "trainer": type(self).__name__})
+
+
+def _is_rows(gradient: Any) -> bool:
+    return isinstance(gradient, RowGradient)
 
 
 def share_cores(processes: Processes, batch_size: int) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy
 
 from common.np import Array, np
+from common.row_gradient import dense
 
 __all__ = ["Report", "check_gradients", "check_layer", "check_model"]
 
@@ -164,7 +165,7 @@ def check_layer(
     dinputs = _as_tuple(layer.backward(*weights))
     names = layer.param_names or map(str, range(len(layer.params)))
     gradients = {
-        name: (param, grad.copy())
+        name: (param, dense(grad).copy())
         for name, param, grad in zip(names, layer.params, layer.grads, strict=True)
     }
     for k, x in enumerate(inputs):
@@ -203,7 +204,7 @@ def check_model(
     loss()
     model.backward()
     gradients = {
-        name: (param, grad.copy())
+        name: (param, dense(grad).copy())
         for name, param, grad in zip(model.named_params(), model.params, model.grads, strict=True)
     }
     return check_gradients(subject or type(model).__name__, loss, gradients)

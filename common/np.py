@@ -210,15 +210,20 @@ def plus(x: Scalar, y: Scalar) -> Scalar:
     return y if isinstance(x, int | float) and x == 0 else x + y
 
 
-def memory_address(x: Array) -> int:
-    """Address of the first element: equal for an array and its transposed view."""
+def memory_address(x: Any) -> int:
+    """Address of the first element: equal for an array and its transposed view.
+
+    Of what is no array, such as a ``RowGradient``, the address of the object.
+    """
     if isinstance(x, numpy.ndarray):
         return x.__array_interface__["data"][0]
-    return x.data.ptr
+    return x.data.ptr if hasattr(x, "data") else id(x)
 
 
-def same_elements(a: Array, b: Array) -> bool:
-    """Whether both are views of the same elements in the same order."""
+def same_elements(a: Any, b: Any) -> bool:
+    """Whether both are views of the same elements in the same order, or the same object."""
+    if a is b:
+        return True
     return memory_address(a) == memory_address(b) and (a.shape, a.strides) == (b.shape, b.strides)
 
 
@@ -244,9 +249,13 @@ def lay_side_by_side(
 
     Args:
         replace: puts each of the new arrays, its second argument, where the old one stands.
-        lists: of arrays.
+        lists: of arrays. Where one of them has none, but a ``RowGradient``, that place is left out
+            of all.
     """
-    for arrays in lists:
+    each_place = enumerate(zip(*lists, strict=False))
+    of_arrays = [k for k, found in each_place if all(hasattr(x, "strides") for x in found)]
+    for everything in lists:
+        arrays = [everything[k] for k in of_arrays]
         if any(isinstance(x, numpy.ndarray) for x in arrays) or len({x.dtype for x in arrays}) != 1:
             continue
         memory = np.zeros(sum(map(padded_size, arrays)), dtype=arrays[0].dtype)
@@ -264,32 +273,41 @@ class Parts(list[Array]):
     On the CPU there is none: a sum over all of it would round otherwise than the sum of the parts.
 
     Args:
-        arrays: in any order.
+        arrays: in any order; and what has memory of its own, such as a ``RowGradient``.
 
     Attributes:
         whole: the array (size,) of a device of which ``arrays`` are the parts and zeros the rest,
             as :func:`lay_side_by_side` lays them; else None.
-        places: where each begins in it, in bytes.
+        places: where each begins in it, in bytes; None for what has memory of its own.
     """
 
     def __init__(self, arrays: Sequence[Array]) -> None:
         super().__init__(arrays)
         self.whole: Array | None = None
-        self.places: list[int] = []
-        if not self or isinstance(self[0], numpy.ndarray):
+        self.places: list[int | None] = []
+        if any(isinstance(array, numpy.ndarray) for array in self):
             return
         bases = [getattr(array, "base", None) for array in self]
-        if any(base is None or not same_elements(base, bases[0]) for base in bases):
+        whole = next((base for base in bases if base is not None and base.ndim == 1), None)
+        if whole is None:
             return
-        if bases[0].ndim == 1 and bases[0].size == sum(map(padded_size, self)):
-            self.whole, first = bases[0], memory_address(bases[0])
-            self.places = [memory_address(array) - first for array in self]
+        first = memory_address(whole)
+        places = [
+            None if base is None or not same_elements(base, whole) else memory_address(x) - first
+            for x, base in zip(self, bases, strict=True)
+        ]
+        parts = [x for x, at in zip(self, places, strict=True) if at is not None]
+        if whole.size == sum(map(padded_size, parts)):
+            self.whole, self.places = whole, places
+
+    def pieces(self) -> list[Any]:
+        """The whole, and behind it what is no part of it."""
+        return [self.whole, *(x for x, at in zip(self, self.places, strict=True) if at is None)]
 
 
-def in_one_piece(*lists: Sequence[Array]) -> tuple[Sequence[Array], ...]:
-    """For each of the ``lists`` its whole alone, if all are :class:`Parts` that lie alike."""
-    wholes = [[x.whole] for x in lists if isinstance(x, Parts) and x.whole is not None]
-    if len(wholes) < len(lists):
+def in_one_piece(*lists: Sequence[Any]) -> tuple[Sequence[Any], ...]:
+    """For each of the ``lists`` its few pieces, if all are :class:`Parts` that lie alike."""
+    wholes = [x for x in lists if isinstance(x, Parts) and x.whole is not None]
+    if len(wholes) < len(lists) or any(x.places != wholes[0].places for x in wholes):
         return lists
-    first, *others = (arrays.places for arrays in lists if isinstance(arrays, Parts))
-    return tuple(wholes) if all(places == first for places in others) else lists
+    return tuple(x.pieces() for x in wholes)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from common.kernels.passes import add_scaled, clip, norm
 from common.np import GPU, Array, Parts, in_one_piece, memory_address, np, same_elements
+from common.row_gradient import RowGradient
 
 __all__ = [
     "GPU",
@@ -103,13 +104,20 @@ def clip_grads_value(grads: Sequence[Array], max_value: float) -> None:
     if not max_value > 0:
         raise ValueError(f"clip_grads_value: expected max_value above 0, got {max_value}")
     for grad in grads:
-        np.clip(grad, -max_value, max_value, out=grad)
+        numbers = grad.rows if isinstance(grad, RowGradient) else grad
+        np.clip(numbers, -max_value, max_value, out=numbers)
 
 
 class Optimizer:
     """What all rules share: one array per slot and parameter, made at the first update.
 
     A rule is a list of slot names and ``_step``, which changes one parameter.
+
+    Where a gradient is the rows that were read (``RowGradient``), a rule changes those rows alone,
+    of the weights and of the state. By SGD and AdaGrad the others would stay as they are anyway.
+    The other rules are lazy, as PyTorch's ``SparseAdam``: velocities and running means of rows that
+    were not read neither decay nor move weights; ``iter`` counts every update. Weight decay draws
+    the rows that were read.
 
     Raises:
         ValueError: for a learning rate below 0, or one that is not finite.
@@ -143,7 +151,8 @@ class Optimizer:
         self.iter += 1
         params, grads = (params, grads) if self.slots else in_one_piece(params, grads)
         for k, (param, grad) in enumerate(zip(params, grads, strict=True)):
-            self._step(param, grad, *(self.state[slot][k] for slot in self.slots))
+            step = grad.by_rows(self._step) if isinstance(grad, RowGradient) else self._step
+            step(param, grad, *(self.state[slot][k] for slot in self.slots))
 
     _step: Callable[..., None]
 

@@ -235,7 +235,7 @@ class Trainer:
             self._backward(unique)
             before = clip_grads(unique.grads, max_grad) if max_grad is not None else None
             trouble = None
-            if self.on_nan == "skip" or isinstance(unique.grads[0], numpy.ndarray):
+            if self.on_nan == "skip" or isinstance(unique.params[0], numpy.ndarray):
                 before = norm(unique.grads) if before is None else before
                 for name, value in (("loss", loss), ("norm of the gradients", before)):
                     if trouble is None and not math.isfinite(value):
@@ -270,6 +270,8 @@ class Trainer:
         """Let the optimizer descend by the schedule's rate, times ``share``."""
         if self.schedule is not None:
             self.optimizer.lr = self.schedule(epochs_done)
+        if self.average is not None:
+            self.average.begin_update(unique.grads)
         rate = self.optimizer.lr
         self.optimizer.lr = rate * share
         try:

@@ -31,10 +31,12 @@ class BetterRnnlm(LanguageModel):
             (``common.time_layers.time_layer``).
         num_layers: L, recurrent layers on top of each other.
         tied: whether embedding and output layer share one weight.
+        sparse: whether the gradient of an embedding that is not tied is the rows that were read,
+            None for whether V is large (``common.time_layers.TimeEmbedding``).
 
     Raises:
-        ValueError: for a size below 1, a cell that is not known, or D and H that differ where the
-            weight is tied.
+        ValueError: for a size below 1, a cell that is not known, or, where the weight is tied, D
+            and H that differ, or a gradient of rows.
     """
 
     cell: Any = TimeLSTM  # a subclass may name another
@@ -51,6 +53,7 @@ class BetterRnnlm(LanguageModel):
         cell: Any = None,
         num_layers: int = 2,
         tied: bool = True,
+        sparse: bool | None = None,
     ) -> None:
         check_sizes(
             type(self).__name__,
@@ -67,7 +70,9 @@ class BetterRnnlm(LanguageModel):
         V, D, H = vocab_size, wordvec_size, hidden_size
         rng = numpy.random.default_rng(rng)
         cell = self.cell if cell is None else cell
-        embedding = TimeEmbedding(normal(rng, (V, D), 0.01, dtype))
+        if tied:
+            sparse = bool(sparse)  # a large V changes nothing
+        embedding = TimeEmbedding(normal(rng, (V, D), 0.01, dtype), sparse=sparse)
         layers: list[Any] = [embedding, TimeDropout(dropout_ratio, rng=rng)]
         for width in [D] + [H] * (num_layers - 1):
             layers.append(recurrent(cell, width, H, rng, dtype))

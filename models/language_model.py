@@ -97,6 +97,9 @@ def tied_output(embedding: TimeEmbedding) -> TimeAffine:
     """An output layer whose weight is the embedding's, transposed, with one gradient for both.
 
     The output layer is first in the backward pass and writes the gradient; the embedding adds.
+
+    Raises:
+        ValueError: for an embedding whose gradient is rows alone.
     """
     (W,) = embedding.params
     output = TimeAffine(W.T, np.zeros(len(W), dtype=W.dtype))

@@ -23,6 +23,8 @@ class Rnnlm(LanguageModel):
         cell: in place of the LSTM: a name, a time layer or a cell
             (``common.time_layers.time_layer``).
         num_layers: L, recurrent layers on top of each other.
+        sparse: whether the gradient of the embedding is the rows that were read, None for whether
+            V is large (``common.time_layers.TimeEmbedding``).
 
     Raises:
         ValueError: for a size below 1, or a cell that is not known.
@@ -40,14 +42,15 @@ class Rnnlm(LanguageModel):
         *,
         cell: Any = None,
         num_layers: int = 1,
+        sparse: bool | None = None,
     ) -> None:
         who, V, D, H = type(self).__name__, vocab_size, wordvec_size, hidden_size
         check_sizes(who, vocab_size=V, wordvec_size=D, hidden_size=H, num_layers=num_layers)
         rng = numpy.random.default_rng(rng)
         cell = self.cell if cell is None else cell
-        embed_W = normal(rng, (V, D), 0.01, dtype)
+        embedding = TimeEmbedding(normal(rng, (V, D), 0.01, dtype), sparse=sparse)
         widths = [D] + [H] * (num_layers - 1)
         layers = [recurrent(cell, width, H, rng, dtype) for width in widths]
         affine_W = normal(rng, (H, V), H**-0.5, dtype)
         output = TimeAffine(affine_W, zeros(V, dtype))
-        self.compose([TimeEmbedding(embed_W), *layers, output], TimeOutputWithLoss(output))
+        self.compose([embedding, *layers, output], TimeOutputWithLoss(output))

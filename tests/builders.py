@@ -26,7 +26,8 @@ ONE_STEP = ["MatMul", "Affine", "Softmax", "Sigmoid", "Dropout", "Embedding", *C
 ATTENTIONS = ["TimeAttention", "TimeGeneralAttention", "TimeAdditiveAttention"]
 TIME_LAYERS = [
     *["TimeEmbedding", "TimeAffine", "TimeDropout", "TimeDropout variational"],
-    *["TimeEmbedding with dropout", "TimeActivationPenalty", "TimeWeightDrop"],
+    *["TimeEmbedding with dropout", "TimeEmbedding sparse"],
+    *["TimeActivationPenalty", "TimeWeightDrop"],
     *[*TIME_CELLS, "TimeBiLSTM"],
     *ATTENTIONS,
 ]
@@ -115,6 +116,7 @@ def layer_and_inputs(name, dtype="float64"):
         return cls(*params), (array(N, T + 1, D), array(N, T, D))
     if kind == "Embedding":
         options = {"dropout_ratio": 0.4, "rng": generator(3)} if "dropout" in name else {}
+        options |= {"sparse": True} if "sparse" in name else {}
         return cls(array(V, D), **options), (ids(rng, V, *steps),)
     if kind == "MatMul":
         return cls(array(D, H)), (array(*steps, D),)

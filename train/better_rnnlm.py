@@ -13,11 +13,11 @@ import numpy
 from models import BetterRnnlm
 from train.run.command import run_command
 from train.run.language_model import train
-from train.run.options import CellOptions
+from train.run.options import CellOptions, UntiedOptions
 
 
 @dataclass(frozen=True)
-class Options(CellOptions):
+class Options(CellOptions, UntiedOptions):
     """Train BetterRnnlm (two LSTM layers, dropout, tied weights); on a plateau lr / 4."""
 
     wordvec_size: int = 650
@@ -36,6 +36,15 @@ class Options(CellOptions):
     tied: bool = True
     """Let embedding and output layer share one weight."""
 
+    def check(self) -> None:
+        """Raise ValueError for options with which no run can work, or one that does nothing."""
+        super().check()
+        if self.tied and self.sparse == "yes":
+            raise ValueError(
+                "--sparse: the output layer has a gradient for every row of a tied weight; "
+                "expected --no-tied with it"
+            )
+
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> BetterRnnlm:
         """The model that these options describe."""
         return BetterRnnlm(
@@ -47,6 +56,7 @@ class Options(CellOptions):
             cell=self.cell,
             num_layers=self.num_layers,
             tied=self.tied,
+            sparse=self.sparse_gradient,
         )
 
 

@@ -145,11 +145,12 @@ def cell(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(layer, floats(rng, N, D), *states, rng=rng, subject=name)
 
 
-@case("TimeEmbedding", "TimeAffine")
+@case("TimeEmbedding", "TimeEmbedding sparse", "TimeAffine")
 def time_layer(name: str, rng: numpy.random.Generator) -> Report:
     """Layers without a state; the ids repeat, so rows of dW are sums."""
-    if name == "TimeEmbedding":
-        return check_layer(time_layers.TimeEmbedding(floats(rng, 4, D)), ids(rng, 4, N, T), rng=rng)
+    if "Embedding" in name:
+        embedding = time_layers.TimeEmbedding(floats(rng, 4, D), sparse="sparse" in name)
+        return check_layer(embedding, ids(rng, 4, N, T), rng=rng, subject=name)
     layer = time_layers.TimeAffine(floats(rng, H, V), floats(rng, V))
     return check_layer(layer, floats(rng, N, T, H), rng=rng)
 
@@ -381,7 +382,7 @@ def stack(name: str, rng: numpy.random.Generator) -> Report:
 
 
 @case_of_cells("BetterRnnlm of")
-@case("SimpleRnnlm", "Rnnlm", "BetterRnnlm", "AwdRnnlm")
+@case("SimpleRnnlm", "Rnnlm", "Rnnlm sparse", "BetterRnnlm", "AwdRnnlm")
 @case("AwdRnnlm with projection", "AwdRnnlm with sampled classes")
 def language_model(name: str, rng: numpy.random.Generator) -> Report:
     """The second of two windows; with the masks, penalties and tied weight that the model has."""
@@ -394,7 +395,8 @@ def language_model(name: str, rng: numpy.random.Generator) -> Report:
         options: dict[str, Any] = {"cell": name.split()[-1]} if " of " in name else {}
         model = BetterRnnlm(V, H, H, dropout_ratio=0.3, rng=seed, dtype="float64", **options)
     else:
-        model = {"SimpleRnnlm": SimpleRnnlm, "Rnnlm": Rnnlm}[name](V, D, H, seed, "float64")
+        kind: type[Rnnlm] = SimpleRnnlm if name == "SimpleRnnlm" else Rnnlm
+        model = kind(V, D, H, seed, "float64", sparse="sparse" in name)
     for param in model.params:  # the embedding starts near zero, where errors could hide
         param[...] = 0.5 * floats(rng, *param.shape)
     model.forward(ids(rng, V, N, T), ids(rng, V, N, T))

@@ -13,11 +13,11 @@ import numpy
 from models import Rnnlm
 from train.run.command import run_command
 from train.run.language_model import train
-from train.run.options import CellOptions
+from train.run.options import CellOptions, UntiedOptions
 
 
 @dataclass(frozen=True)
-class Options(CellOptions):
+class Options(CellOptions, UntiedOptions):
     """Train Rnnlm (embedding, one LSTM, output layer) and report perplexity, sample and curve."""
 
     num_layers: int = 1
@@ -25,13 +25,9 @@ class Options(CellOptions):
 
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> Rnnlm:
         """The model that these options describe."""
+        sizes = vocab_size, self.wordvec_size, self.hidden_size
         return Rnnlm(
-            vocab_size,
-            self.wordvec_size,
-            self.hidden_size,
-            rng=rng,
-            cell=self.cell,
-            num_layers=self.num_layers,
+            *sizes, rng=rng, cell=self.cell, num_layers=self.num_layers, sparse=self.sparse_gradient
         )
 
 

@@ -12,11 +12,11 @@ import numpy
 from models import SimpleRnnlm
 from train.run.command import run_command
 from train.run.language_model import train
-from train.run.options import LanguageModelOptions
+from train.run.options import UntiedOptions
 
 
 @dataclass(frozen=True)
-class Options(LanguageModelOptions):
+class Options(UntiedOptions):
     """Train SimpleRnnlm (embedding, one tanh RNN, output layer): what gates are compared with."""
 
     lr: float = 5.0
@@ -24,7 +24,8 @@ class Options(LanguageModelOptions):
 
     def build(self, vocab_size: int, rng: numpy.random.Generator) -> SimpleRnnlm:
         """The model that these options describe."""
-        return SimpleRnnlm(vocab_size, self.wordvec_size, self.hidden_size, rng=rng)
+        sizes = vocab_size, self.wordvec_size, self.hidden_size
+        return SimpleRnnlm(*sizes, rng=rng, sparse=self.sparse_gradient)
 
 
 def main(options: Options) -> None:

@@ -15,6 +15,7 @@ import numpy
 from common import kernels
 from common.kernels import address, device, in_order
 from common.np import Array, Scalar, in_one_piece, np, on_device
+from common.row_gradient import RowGradient
 
 __all__ = [
     "add_rows",
@@ -66,11 +67,11 @@ def take_rows(table: Array, ids: Array) -> Array:
     return table.take(ids, axis=0)  # faster than table[ids]
 
 
-def add_rows(table: Array, ids: Array, rows: Array) -> None:
+def add_rows(table: Array | RowGradient, ids: Array, rows: Array) -> None:
     """``table[ids[r]] += rows[r]`` for every r, where an id may occur many times.
 
     Args:
-        table: (V, D), changed in place.
+        table: (V, D), changed in place; of a ``RowGradient`` no other rows are touched.
         ids: (R,), each in 0 .. V - 1.
         rows: (R, D).
 
@@ -87,6 +88,11 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
             raise ValueError(
                 f"add_rows: expected ids in 0..{len(table) - 1}, got {low if low < 0 else high}"
             )
+    if isinstance(table, RowGradient):
+        if len(table.ids):
+            ids, rows = (np.concatenate(p) for p in ((table.ids, ids), (table.rows, rows)))
+        table.set(*_added_up(ids, rows))
+        return
     rows = _apart(table, rows)
     ids = ids if isinstance(table, numpy.ndarray) else np.asarray(ids)
     if on_device(table) and device.add_rows(table, ids, rows):
@@ -107,6 +113,20 @@ def add_rows(table: Array, ids: Array, rows: Array) -> None:
     is_first[1:] = sorted_ids[1:] != sorted_ids[:-1]
     starts = np.flatnonzero(is_first)
     table[sorted_ids[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+
+
+def _added_up(ids: Array, rows: Array) -> tuple[Array, Array]:
+    """Ids (R,) and rows (R, D) as a ``RowGradient`` has them, the rows of one id added up."""
+    if isinstance(rows, numpy.ndarray):
+        ids, places = numpy.unique(ids, return_inverse=True)
+        sums = numpy.zeros((len(ids), rows.shape[1]), dtype=rows.dtype)
+    else:
+        ids = np.asarray(ids)
+        order = ids.argsort()
+        ids, rows = ids[order], rows[order]
+        places, sums = np.searchsorted(ids, ids), np.zeros_like(rows)
+    add_rows(sums, places, rows)
+    return ids, sums
 
 
 def _add_segments(table: Array, ids: Array, sums: Array) -> None:
@@ -212,7 +232,7 @@ def drop(x: Array, kept: Array, factor: float, out: Array | None = None) -> Arra
 
 def clip(arrays: Sequence[Array], length: Scalar, max_norm: float) -> None:
     """Scale all ``arrays``, whose L2 norm is ``length``, to ``max_norm`` where it is longer."""
-    (arrays,) = in_one_piece(arrays)
+    arrays = _numbers(arrays)
     if arrays and on_device(arrays[0]):
         arrays = [x for x in arrays if not device.clip(in_order(x), length, max_norm)]
         if not arrays:
@@ -233,12 +253,12 @@ def _is_normal(factor: Scalar) -> bool:
 
 
 def norm(arrays: Sequence[Array]) -> Scalar:
-    """The L2 norm of all elements of all arrays together, a scalar.
+    """The L2 norm of all elements of all arrays together, a scalar; an array may be rows alone.
 
     It has the arrays' dtype; float64 where that cannot hold it, and on a GPU. It is finite where
     all elements are, unless even float64 cannot hold it.
     """
-    (arrays,) = in_one_piece(arrays)
+    arrays = _numbers(arrays)
     if arrays and on_device(arrays[0]):
         found = device.norm([in_order(array) for array in arrays])
         if found is not None:
@@ -259,6 +279,13 @@ def norm(arrays: Sequence[Array]) -> Scalar:
     return rounded if numpy.isfinite(rounded) else exact
 
 
+def _numbers(arrays: Sequence[Array | RowGradient]) -> list[Array]:
+    """The arrays, in one piece if they lie so; in place of a ``RowGradient`` its rows, if any."""
+    (pieces,) = in_one_piece(arrays)
+    found = [x.rows if isinstance(x, RowGradient) else x for x in pieces]
+    return [x for x in found if x.size]
+
+
 def _squares(x: Array) -> Scalar:
     compiled = kernels.library(in_order(x))
     if compiled is not None:
@@ -271,9 +298,10 @@ def _squares(x: Array) -> Scalar:
     return np.square(flat, dtype="float64").sum()  # no look at a device's value
 
 
-def all_finite(arrays: Iterable[Array]) -> bool:
+def all_finite(arrays: Iterable[Array | RowGradient]) -> bool:
     """Whether every number is finite; waits for the device."""
-    return all(bool(np.isfinite(array).all()) for array in arrays)
+    numbers = (x.rows if isinstance(x, RowGradient) else x for x in arrays)
+    return all(bool(np.isfinite(array).all()) for array in numbers)
 
 
 def draw(library: kernels.Library, scores: numpy.ndarray, by: float, u: float) -> int:

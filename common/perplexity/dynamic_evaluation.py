@@ -21,7 +21,7 @@ import numpy
 
 from common.base_layer import check_sizes
 from common.kernels import over_rows
-from common.kernels.passes import descend
+from common.kernels.passes import add_rows, descend
 from common.np import Array, np
 from common.optimizer import UniqueParameters
 from common.perplexity.gradients import Gradients
@@ -34,6 +34,7 @@ from common.perplexity.protocols import (
     windows,
 )
 from common.plotting import progress
+from common.row_gradient import RowGradient, dense
 
 __all__ = ["dynamic_losses", "eval_perplexity_dynamic", "gradient_scales"]
 
@@ -76,6 +77,9 @@ def gradient_scales(
             gradients.forward(xs[:, window], ts[:, window])
             gradients.backward()
             for total, grad in zip(sums, gradients.parameters.grads, strict=True):
+                if isinstance(grad, RowGradient):
+                    add_rows(total, grad.ids, grad.rows * grad.rows)
+                    continue
 
                 def add(rows: slice, total: Array = total, grad: Array = grad) -> None:
                     total[rows] += grad[rows] * grad[rows]
@@ -105,6 +109,7 @@ class _Descent:
             pulls = [np.minimum(decay / mean * R, 1) if mean > 0 else decay for R in scales]
         self.grads = parameters.grads
         self.params = params
+        self.read: dict[int, numpy.ndarray] = {}  # of a table with a gradient of rows: which so far
         self.trained = [np.array(param) for param in params]
         self.rates, self.pulls = (
             [
@@ -116,10 +121,22 @@ class _Descent:
 
     def step(self) -> None:
         """Change every parameter in place."""
-        for arrays in zip(
-            self.params, self.grads, self.trained, self.rates, self.pulls, strict=True
+        for k, (param, grad, *others) in enumerate(
+            zip(self.params, self.grads, self.trained, self.rates, self.pulls, strict=True)
         ):
-            descend(*arrays)
+            if isinstance(grad, RowGradient) and isinstance(grad.ids, numpy.ndarray):
+                self._descend_by_rows(k, grad, param, *others)
+            else:
+                descend(param, dense(grad), *others)
+
+    def _descend_by_rows(self, k: int, grad: RowGradient, param: Array, *others: Array) -> None:
+        """As ``descend``; rows that no segment has read are as trained, and nothing draws them."""
+        ids = self.read[k] = numpy.union1d(self.read.get(k, grad.ids), grad.ids)
+        rows = numpy.zeros((len(ids), param.shape[1]), dtype=param.dtype)
+        rows[ids.searchsorted(grad.ids)] = grad.rows
+        part, *parts = (array[ids] for array in (param, *others))
+        descend(part, rows, *parts)
+        param[ids] = part
 
     @contextmanager
     def undone_at_the_end(self) -> Iterator[None]:

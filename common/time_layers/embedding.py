@@ -10,6 +10,11 @@ from common.base_layer import Layer, batch_first, check_ratio, time_major
 from common.kernels.passes import add_rows, take_rows
 from common.masks import Masks
 from common.np import Array, array_of
+from common.row_gradient import RowGradient
+
+__all__ = ["MANY_ROWS", "TimeEmbedding"]
+
+MANY_ROWS = 1 << 14  # of a table: with more, those that a window reads are few
 
 
 class TimeEmbedding(Layer):
@@ -24,6 +29,9 @@ class TimeEmbedding(Layer):
         dropout_ratio: probability that a word is dropped, in [0, 1), rounded to 16 bits.
         rng: gives the masks their seed (``common.masks``); a fresh generator if None. Left alone
             where nothing is dropped.
+        sparse: whether the gradient is a ``RowGradient``, the rows that were read, in place of an
+            array (V, D); None for whether there are more than MANY_ROWS rows. A weight that is tied
+            to an output layer wants False.
 
     ``accumulate`` is set by a model that ties ``W`` to an output layer: the gradient array then
     holds the output layer's share already, and ``backward`` adds to it. ``train_flg`` says whether
@@ -42,7 +50,10 @@ class TimeEmbedding(Layer):
         W: Array,
         dropout_ratio: float = 0.0,
         rng: numpy.random.Generator | None = None,
+        sparse: bool | None = False,
     ) -> None:
+        if len(W) > MANY_ROWS if sparse is None else sparse:
+            self.gradient_like = RowGradient
         super().__init__(W)
         self.expect_shape("W", W, "V", "D")
         self.dropout_ratio = check_ratio(type(self).__name__, dropout_ratio)

@@ -23,6 +23,7 @@ from common.masks import Masks
 from common.np import memory_address
 from common.optimizer import Momentum, UniqueParameters
 from common.processes import Processes
+from common.time_layers import TimeDropout
 from common.trainer import RnnlmTrainer
 from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm
 from models.char_rnn import CharRnn
@@ -48,6 +49,7 @@ MODELS = {
     "SimpleRnnlm": lambda V, dtype: SimpleRnnlm(V, D, H, 1, dtype),
     "Rnnlm": lambda V, dtype: Rnnlm(V, D, H, 1, dtype),
     "Rnnlm of GRUs": lambda V, dtype: Rnnlm(V, D, H, 1, dtype, cell="gru", num_layers=2),
+    "Rnnlm sparse": lambda V, dtype: Rnnlm(V, D, H, 1, dtype, sparse=True),
     "Rnnlm of a cell": lambda V, dtype: Rnnlm(V, D, H, 1, dtype, cell=MinGRU),
     "BetterRnnlm": lambda V, dtype: BetterRnnlm(V, H, H, 0.4, 1, dtype),
     "BetterRnnlm untied": lambda V, dtype: BetterRnnlm(V, D, H, 0.4, 1, dtype, tied=False),
@@ -81,6 +83,11 @@ CASES = {
         for name in ("BetterRnnlm", "AwdRnnlm")
         for V in (FEW, MANY)
     },
+    **{
+        f"Rnnlm sparse, {V} words, {way}": ("Rnnlm sparse", V, WAYS[way])
+        for way in ("an average", "an exponential average", "windows that grow")
+        for V in (FEW, MANY)
+    },
 }
 
 # What would be wrong without a line of the product, and a case that must show it.
@@ -110,6 +117,10 @@ FAULTS = {
     "rows that do not travel": (
         lambda: patch.object(DataParallelTrainer, "_add_rows_of_all", staticmethod(add_rows)),
         f"Rnnlm, {MANY} words",
+    ),
+    "rows of a gradient of rows that do not travel": (
+        lambda: patch.object(DataParallelTrainer, "_add_rows_of_all", staticmethod(add_rows)),
+        f"Rnnlm sparse, {FEW} words",
     ),
     "rows of a tied weight that do not travel": (
         lambda: patch.object(DataParallelTrainer, "_add_rows_of_all", staticmethod(add_rows)),
@@ -600,6 +611,14 @@ def test_gradients_of_another_number_or_shape_are_refused():
         with pytest.raises(ValueError, match=r"^Rnnlm\.replace_gradients: expected an array for"):
             model.replace_gradients(wrong)
     assert all(a is b for a, b in zip(model.grads, before, strict=True))
+
+
+def test_a_gradient_of_rows_above_the_lowest_layer_is_refused():
+    model = Rnnlm(FEW, D, H, 1, sparse=True)
+    model.layers.insert(0, TimeDropout(0.5))
+    trainer = DataParallelTrainer(model, Momentum(), processes=None)
+    with pytest.raises(TypeError, match=r"of an embedding below .* got one of TimeEmbedding\(W"):
+        trainer._lay_out(N * T)
 
 
 class AnotherWay(Rnnlm):

@@ -17,12 +17,14 @@ N, T, V = 20, 35, 50  # batch and steps as in the README; widths and vocabulary 
 
 MODELS = {
     "Rnnlm": lambda: Rnnlm(V, 8, 8, rng=1),
+    "Rnnlm sparse": lambda: Rnnlm(V, 8, 8, rng=1, sparse=True),
     "BetterRnnlm": lambda: BetterRnnlm(V, 8, 8, 0.5, rng=1),
     "AwdRnnlm": lambda: AwdRnnlm(V, 8, 12, 3, rng=1),
 }
 # At most so many launches, waits and uploads. To lower one is progress.
 BOUNDS = {
     ("step", "Rnnlm"): (31, 0, 0),
+    ("step", "Rnnlm sparse"): (45, 0, 0),
     ("step", "BetterRnnlm"): (53, 0, 0),
     ("step", "AwdRnnlm"): (111, 0, 0),
     ("500 tokens", "Rnnlm"): (11, 0, 0),

@@ -23,7 +23,7 @@ from common.perplexity.protocols import (
 )
 from common.time_layers import TimeAffine, TimeEmbedding, TimeOutputWithLoss
 from common.trainer import RnnlmTrainer, Trainer
-from models import BetterRnnlm, shapes
+from models import BetterRnnlm, Rnnlm, shapes
 from models.char_rnn import CharRnn
 from models.memory import ConcatReciter, Reciter
 from tests import cupy_double
@@ -149,6 +149,7 @@ def trained(model, trainer_class, x, t, **sizes):
 
 
 LANGUAGE_MODELS = {
+    "Rnnlm sparse": lambda: Rnnlm(V, D, H, 1, "float64", sparse=True),
     "BetterRnnlm": lambda: BetterRnnlm(V, H, H, 0.4, 1, "float64"),
     "AwdRnnlm": lambda: awd_rnnlm(0.4, num_layers=2, rng=1, dtype="float64"),
     "AwdRnnlm with sampled classes": lambda: awd_rnnlm(

@@ -5,7 +5,9 @@ import pytest
 
 from common.base_layer import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
 from common.functions import cross_entropy_error, softmax
+from common.kernels.passes import add_rows
 from common.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
+from common.row_gradient import RowGradient
 from common.time_layers import (
     TimeBiLSTM,
     TimeEmbedding,
@@ -193,6 +195,25 @@ RULES = {
     "all defaults of Adam": (Adam, {}, torch.optim.Adam, {}),
     "all defaults of AdamW": (AdamW, {}, torch.optim.AdamW, {}),
 }
+
+
+def test_ten_lazy_steps_of_adam_are_those_of_torch_sparse_adam():
+    """But for eps, which PyTorch adds to the root before it is corrected."""
+    rng, V = generator(), 12
+    table = floats(rng, V, D)
+    torch_table = tensor(table, requires_grad=True)
+    gradient, adam = RowGradient(table), Adam(0.1, 0.8, 0.99, eps=1e-30)
+    sparse_adam = torch.optim.SparseAdam([torch_table], 0.1, (0.8, 0.99), eps=1e-30)
+    for _ in range(10):
+        read, rows = ids(rng, V, 5), floats(rng, 5, D)
+        gradient[...] = 0
+        add_rows(gradient, read, rows)
+        adam.update([table], [gradient])
+        torch_table.grad = torch.sparse_coo_tensor(
+            tensor(read)[None], tensor(rows), (V, D), check_invariants=True
+        )
+        sparse_adam.step()
+        close(table, torch_table.detach().numpy(), 1e-12)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy
 
 from common.optimizer import SGD, Adam, AdamW, Optimizer
+from common.row_gradient import RowGradient
 from common.schedules import schedule
 from datasets import NAMES, load_corpus
 from datasets.corpus import Corpus
@@ -20,7 +21,13 @@ from models.language_model import LanguageModel
 from train.run.folder import RunFolder
 from train.run.tensorboard import require_tensorboard
 
-__all__ = ["CellOptions", "LanguageModelOptions", "check_counts", "token_counts"]
+__all__ = [
+    "CellOptions",
+    "LanguageModelOptions",
+    "UntiedOptions",
+    "check_counts",
+    "token_counts",
+]
 
 
 def token_counts(corpus: Corpus) -> numpy.ndarray:
@@ -148,7 +155,15 @@ class LanguageModelOptions(ABC):
         model = self.build(corpus.vocab_size, rng)
         model.vocabulary_hash = corpus.vocabulary.hash()
         self.prepare(model, corpus)
+        self._tell_what_is_lazy(model)
         return model
+
+    def _tell_what_is_lazy(self, model: LanguageModel) -> None:
+        """Print one line where the update rule leaves rows alone that it would else change."""
+        rules = {"sgd": "weight decay" if self.weight_decay else "", "adam": "Adam"}
+        rule = rules.get(self.optimizer, "AdamW")
+        if rule and any(isinstance(grad, RowGradient) for grad in model.grads):
+            print(f"of the embedding {rule} changes the rows that a window reads alone (--sparse)")
 
     def prepare(self, model: LanguageModel, corpus: Corpus) -> None:
         """Tell a new model what it has to know of its text."""
@@ -286,3 +301,18 @@ class CellOptions(LanguageModelOptions):
     cell: str | None = None
     """The recurrent layer: lstm, gru, rnn, the name of a file in common/cells (such as
     mogrifier_lstm), or module:Class for your own; by default the model's."""
+
+
+@dataclass(frozen=True)
+class UntiedOptions(LanguageModelOptions):
+    """Options of the scripts whose models may have an embedding that is tied to nothing."""
+
+    sparse: Literal["auto", "yes", "no"] = "auto"
+    """Keep the gradient of an embedding that is not tied as the rows that a window has read: an
+    update takes the same time and memory for any vocabulary. Adam, AdamW and weight decay then
+    change those rows alone. auto: where there are more than 16,384 words."""
+
+    @property
+    def sparse_gradient(self) -> bool | None:
+        """What a model takes: yes, no, or None for its own choice."""
+        return {"auto": None, "yes": True, "no": False}[self.sparse]

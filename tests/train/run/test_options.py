@@ -5,7 +5,8 @@ import pytest
 
 from common import config
 from common.optimizer import SGD, Adam, AdamW
-from train import awd_rnnlm, rnnlm
+from common.row_gradient import RowGradient
+from train import awd_rnnlm, better_rnnlm, rnnlm, simple_rnnlm
 
 TEXT = "the cat sat on the mat .\nthe dog ran to the cat .\n" * 200
 SMALL = {"wordvec_size": 8, "hidden_size": 8, "batch_size": 5, "time_size": 10, "log_interval": 7}
@@ -65,6 +66,34 @@ def test_what_cannot_work_is_refused_before_there_is_a_folder(
     with pytest.raises(ValueError, match=message):
         rnnlm.main(rnnlm.Options(**{**SMALL, **options}, **where))
     assert not (tmp_path / "run").exists()
+
+
+ROWS = {
+    "yes, sgd": ({"sparse": "yes"}, RowGradient, ""),
+    "yes, weight decay": ({"sparse": "yes", "weight_decay": 0.1}, RowGradient, "weight decay"),
+    "yes, adam": ({"sparse": "yes", "optimizer": "adam", "lr": 0.1}, RowGradient, "Adam"),
+    "yes, adamw": ({"sparse": "yes", "optimizer": "adamw", "lr": 0.1}, RowGradient, "AdamW"),
+    "auto, adam": ({"optimizer": "adam", "lr": 0.1}, np.ndarray, ""),  # of few words
+    "no, adam": ({"sparse": "no", "optimizer": "adam", "lr": 0.1}, np.ndarray, ""),
+}
+
+
+@pytest.mark.parametrize("script", [simple_rnnlm, rnnlm, better_rnnlm])
+@pytest.mark.parametrize("case", ROWS)
+def test_what_a_rule_does_to_few_rows_alone_is_said(case, script, text_file, capsys):
+    changes, kind, rule = ROWS[case]
+    untied = {"tied": False} if script is better_rnnlm else {}
+    options = script.Options(**{**SMALL, **changes, **untied}, corpus=str(text_file))
+    options.check()
+    model = options.new_model(options.load_corpus(), np.random.default_rng(0))
+    assert type(model.grads[0]) is kind
+    said = f"of the embedding {rule} changes the rows that a window reads alone (--sparse)\n"
+    assert capsys.readouterr().out == (said if rule else "")
+
+
+def test_rows_alone_are_refused_for_a_tied_weight():
+    with pytest.raises(ValueError, match=r"--sparse: .*expected --no-tied with it"):
+        better_rnnlm.Options(sparse="yes").check()
 
 
 def test_gpu_by_the_environment_is_written_down(text_file, tmp_path, monkeypatch):
