@@ -2,6 +2,7 @@
 
 python -m train.better_rnnlm --corpus ptb --epochs 1
 python -m train.better_rnnlm --corpus ptb --gpu
+python -m train.better_rnnlm --corpus ptb --output adaptive --cutoffs 2000,5000
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import numpy
 from models import BetterRnnlm
 from train.run.command import run_command
 from train.run.language_model import train
-from train.run.options import CellOptions
+from train.run.output_options import OutputOptions
 
 
 @dataclass(frozen=True)
-class Options(CellOptions):
+class Options(OutputOptions):
     """Train BetterRnnlm (two LSTM layers, dropout, tied weights); on a plateau lr / 4."""
 
     wordvec_size: int = 650
@@ -47,6 +48,7 @@ class Options(CellOptions):
             cell=self.cell,
             num_layers=self.num_layers,
             tied=self.tied,
+            cutoffs=self.cutoffs_to_build(),
         )
 
 
