@@ -7,6 +7,7 @@ import numpy
 
 from common import layers, time_layers
 from common.np import np, to_cpu
+from common.time_layers.clusters import WordClusters
 from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm
 
 N, T, D, H, V = 2, 3, 4, 5, 7
@@ -27,6 +28,7 @@ ATTENTIONS = ["TimeAttention", "TimeGeneralAttention", "TimeAdditiveAttention"]
 TIME_LAYERS = [
     *["TimeEmbedding", "TimeAffine", "TimeDropout", "TimeDropout variational"],
     *["TimeEmbedding with dropout", "TimeActivationPenalty", "TimeWeightDrop"],
+    *["TimeAdaptiveEmbedding", "TimeAdaptiveOutput"],
     *[*TIME_CELLS, "TimeBiLSTM"],
     *ATTENTIONS,
 ]
@@ -116,6 +118,12 @@ def layer_and_inputs(name, dtype="float64"):
     if kind == "Embedding":
         options = {"dropout_ratio": 0.4, "rng": generator(3)} if "dropout" in name else {}
         return cls(array(V, D), **options), (ids(rng, V, *steps),)
+    if kind.startswith("Adaptive"):
+        clusters = WordClusters(V, (2, 4))
+        clusters.set_counts(rng.permutation(V))
+        if kind == "AdaptiveOutput":
+            return cls.build(D, clusters, rng, dtype), (array(N, T, D),)
+        return cls.build(D, clusters, 1.0, rng, dtype), (ids(rng, V, N, T),)
     if kind == "MatMul":
         return cls(array(D, H)), (array(*steps, D),)
     if kind == "Affine":

@@ -19,6 +19,7 @@ MODELS = {
     "Rnnlm": lambda: Rnnlm(V, 8, 8, rng=1),
     "BetterRnnlm": lambda: BetterRnnlm(V, 8, 8, 0.5, rng=1),
     "AwdRnnlm": lambda: AwdRnnlm(V, 8, 12, 3, rng=1),
+    "adaptive": lambda: AwdRnnlm(V, 8, 12, 3, rng=1, cutoffs=(10, 25)),
 }
 # At most so many launches, waits and uploads. To lower one is progress.
 BOUNDS = {
@@ -31,6 +32,10 @@ BOUNDS = {
     ("token", "Rnnlm"): (7, 1, 0),
     ("token", "BetterRnnlm"): (11, 1, 0),
     ("token", "AwdRnnlm"): (15, 1, 0),
+    # The rows of each cluster are looked up on the host, and go over.
+    ("step", "adaptive"): (999, 0, 99),
+    ("500 tokens", "adaptive"): (999, 0, 99),
+    ("token", "adaptive"): (999, 1, 99),
 }
 
 
