@@ -156,7 +156,7 @@ def table(all_measured: Sequence[Measured], reference: Workload) -> str:
     """What a person reads."""
     head = ("output layer", *LABELS.values(), "ratio", "quartiles", f"to {reference.name}")
     rows = [(*head, "memory", "PyTorch's")]
-    most = max(each.workload.sizes.V for each in all_measured)
+    largest = max(each.workload.sizes.V for each in all_measured)
     for each in all_measured:
         ratio, low, high = each.ratio("torch")
         rows.append(
@@ -171,7 +171,7 @@ def table(all_measured: Sequence[Measured], reference: Workload) -> str:
         )
     lines = aligned(rows, left=head[:1])
     for each in all_measured:
-        if each.workload.sizes.cutoffs and each.workload.sizes.V == most:
+        if each.workload.sizes.cutoffs and largest == each.workload.sizes.V:
             lines.append(
                 f"{each.workload.name}: {each.ratio('reference')[0]:.2f} of {reference.name} "
                 f"({MOST_OF_DENSE:g} at most), {each.ratio('torch')[0]:.2f} of PyTorch "

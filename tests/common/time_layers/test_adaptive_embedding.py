@@ -34,7 +34,7 @@ def test_it_is_an_embedding_of_the_projected_tables(cutoffs):
     xs = generator(1).integers(0, V, (N, T))
     close(layer.forward(xs), table_of(layer)[np.asarray(xs)])
     same(layer.forward(np.asarray(xs)), layer.forward(xs))
-    same(layer.forward(xs[:1, :1]), layer.forward(xs)[:1, :1])
+    close(layer.forward(xs[:1, :1]), layer.forward(xs)[:1, :1])
 
 
 def test_its_gradients_are_those_of_the_tables():

@@ -55,7 +55,7 @@ def config_of(run):
 @every_script
 @pytest.mark.parametrize("average", ["none", "ema"])
 def test_a_run_that_goes_on_is_the_run_that_never_stopped(name, average, text_file, tmp_path):
-    options = {"average": average, "weight_decay": 1e-3, "unigram_bias": True}
+    options = {"average": average, "weight_decay": 1e-5, "unigram_bias": True}
     whole = run_small(name, text_file, tmp_path / "whole", **options)
     out = run_small(name, text_file, tmp_path / "run", **{**options, "epochs": 1})
     module = SCRIPTS[name][0]
