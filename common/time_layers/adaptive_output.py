@@ -6,7 +6,7 @@ cluster k has n words, width d and r rows whose target is one of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy
@@ -123,16 +123,17 @@ class TimeAdaptiveOutput(Layer):
         ys = log_p.take(np.asarray(self.clusters.ranks), axis=1)
         return batch_first(ys.reshape(T, N, self.num_classes))
 
-    def _log_p(self, X: Array) -> list[Array]:
+    def _log_p(self, X: Array) -> Iterator[Array]:
         """Of the classes of the head (R, head), then of the words of each cluster (R, n)."""
-        found: list[Array] = []
-        for k, part in enumerate(self.parts):
+        W0, b0 = self.parts[0].params
+        in_head = log_softmax(kernels.product(X, W0, bias=b0))
+        yield in_head
+        for k, part in enumerate(self.parts[1:], start=1):
             W, b = part.params
-            inputs = kernels.product(X, self.projection(k)[0]) if k else X
-            found.append(log_softmax(kernels.product(inputs, W, bias=b)))
-            if k:
-                found[k] += found[0][:, self.clusters.edges[1] + k - 1, None]
-        return found
+            narrow = kernels.product(X, self.projection(k)[0])
+            log_p = log_softmax(kernels.product(narrow, W, bias=b))
+            log_p += in_head[:, self.clusters.edges[1] + k - 1, None]
+            yield log_p
 
     def backward(self, dout: Array) -> Array:
         """The gradient of the log-probabilities (N, T, V) -> dx (N, T, H)."""
