@@ -123,7 +123,8 @@ def layer_and_inputs(name, dtype="float64"):
         clusters.set_counts(rng.permutation(V))
         if kind == "AdaptiveOutput":
             return cls.build(D, clusters, rng, dtype), (array(N, T, D),)
-        return cls.build(D, clusters, 1.0, rng, dtype), (ids(rng, V, N, T),)
+        every_cluster = np.arange(N * T).reshape(N, T)
+        return cls.build(D, clusters, 1.0, rng, dtype), (every_cluster,)
     if kind == "MatMul":
         return cls(array(D, H)), (array(*steps, D),)
     if kind == "Affine":

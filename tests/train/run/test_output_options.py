@@ -62,7 +62,7 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(name, average, text_fi
     module.main(replace(saved_options(config_of(out)["script"], module.Options, out), epochs=2))
     expect_same_run(out, whole)
     results = json.loads((out / "results.json").read_text())
-    assert results["test_exact"] < 4  # of 10 words
+    assert results["test_exact"] < 9  # of 10 words
 
 
 @every_script
@@ -88,8 +88,9 @@ def test_the_folder_needs_no_text_to_write_and_is_measured_in_every_way(
     alone, _ = open_model(out)
     same(alone.layers[-1].clusters.ranks, ranks)
     assert eval_perplexity_exact(alone, corpus.test, corpus.first_id) == exact
+    capsys.readouterr()
     generate.main(generate.Options(out, prompt="the cat", length=12))
-    assert capsys.readouterr().out.splitlines()[-1].startswith("the cat")
+    assert capsys.readouterr().out.startswith("the cat")
 
 
 @every_script
