@@ -222,7 +222,8 @@ class Side:
             return
         table = self.network.embedding.weight
         table.grad = table.grad.coalesce()
-        grads = [p.grad.values() if p is table else p.grad for p in self.parameters]
+        read = [p for p in self.parameters if p.grad is not None]  # a cluster may be no target
+        grads = [p.grad.values() if p is table else p.grad for p in read]
         norm = torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).norm()
         rate = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         for grad in grads:
