@@ -17,7 +17,8 @@ from common.np import Array, to_cpu
 __all__ = ["DIV_VALUE", "WordClusters", "default_cutoffs"]
 
 DIV_VALUE = 4.0  # by which each cluster is narrower than the one before
-TRIED = 64  # places where a cut is tried
+HEAD_SHARE = 0.8  # of the tokens
+TRIED = 64  # cuts behind the head
 
 
 class WordClusters:
@@ -109,14 +110,16 @@ def _by_count(counts: numpy.ndarray) -> numpy.ndarray:
 
 
 def default_cutoffs(counts: Array, div_value: float = DIV_VALUE) -> tuple[int, ...]:
-    """Two cutoffs, or one where that is cheaper, with which a token costs least.
+    """A head with most of the text, and the cut behind it with which a token costs least.
 
-    The scores of a token's cluster are computed beside those of the head, so with p the share of
-    the tokens that a cluster has, and c1 the words of the head, a token costs in the mean
+    The head has the fewest words that make up ``HEAD_SHARE`` of the tokens, so that most of the
+    text is read and predicted at full width. A token of another cluster needs the scores of that
+    one too: with p the share of the tokens that a cluster has, this takes
 
-        c1 + p1 n1 / div_value + p2 n2 / div_value²
+        p1 n1 / div_value + p2 n2 / div_value²
 
-    in units of a word of the head. The least is looked for among ``TRIED`` cuts in equal ratios.
+    for each token in the mean, in units of a word of the head. The least is looked for among
+    ``TRIED`` cuts in equal ratios; where none is better than a single cluster, there is none.
 
     Args:
         counts: how often each id occurs in the training text (V,).
@@ -129,14 +132,12 @@ def default_cutoffs(counts: Array, div_value: float = DIV_VALUE) -> tuple[int, .
     V = len(counts)
     check_sizes("adaptive softmax", least=2, vocab_size=V)
     reached = numpy.cumsum(counts[_by_count(counts)], dtype="float64")
-    beyond = 1 - reached / max(reached[-1], 1)  # share of the tokens after each rank
-    cuts = numpy.unique(numpy.geomspace(1, V - 1, TRIED).astype(int))
-    after = beyond[cuts - 1]
-    first, second = cuts[:, None], cuts[None, :]
-    cost = first + (after[:, None] - after) * (second - first) / div_value
-    cost += after * (V - second) / div_value**2
-    cost[first > second] = numpy.inf
-    # On the diagonal both cuts are one: a single cluster beside the head.
-    cost[numpy.diag_indices(len(cuts))] = cuts + after * (V - cuts) / div_value
-    a, b = numpy.unravel_index(int(cost.argmin()), cost.shape)
-    return tuple(sorted({int(cuts[a]), int(cuts[b])}))
+    reached /= max(reached[-1], 1)  # share of the tokens up to each rank
+    head = min(1 + int(numpy.searchsorted(reached, HEAD_SHARE)), V - 1)
+    cuts = numpy.unique(numpy.geomspace(head, V - 1, TRIED).astype(int))[1:]
+    inside, beyond = reached[cuts - 1] - reached[head - 1], 1 - reached[cuts - 1]
+    cost = inside * (cuts - head) / div_value + beyond * (V - cuts) / div_value**2
+    alone = (1 - reached[head - 1]) * (V - head) / div_value
+    if not len(cuts) or cost.min() >= alone:
+        return (head,)
+    return head, int(cuts[cost.argmin()])
