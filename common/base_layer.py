@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -63,6 +63,9 @@ class Layer:
         penalty: what the layer adds to the loss of a language model, a scalar.
         dout: the gradient of that loss, which scales the penalty's; a model sets it.
         sampling: whether the loss that a training pass returns is that of a sample of the classes.
+        constants: arrays by name that belong to the weights and are not trained. They are saved
+            and loaded with them, in place.
+        reads_ids_on_host: whether the layer looks at ids, and would wait for those on a device.
         workspace: memory that the layers of a model use in turns, where the layer needs any.
         gradient_like: makes what ``backward`` writes the gradient of a parameter into, zeros.
 
@@ -79,6 +82,8 @@ class Layer:
     penalty: Scalar = 0.0
     dout: float = 1.0
     sampling: bool = False
+    constants: Mapping[str, Array] = {}
+    reads_ids_on_host: bool = False
     workspace: kernels.Workspace | None = None
     gradient_like: Callable[[Array], Any] = staticmethod(lambda param: np.zeros_like(param))
     forward: Callable[..., Any]

@@ -150,16 +150,18 @@ def ids_on_device(model: Any, *ids: Array) -> tuple[Any, ...]:
     On the CPU they are what was given. On a GPU they go over now, so that no window is waited for;
     a text of more than PIECE ids goes over piece by piece. What is there is not looked at by the
     layers, so ``model.expect_ids`` is asked to look first, on the host. The ids of a model that has
-    no such method stay on the host, and its layers take each window over.
+    no such method, or whose layers look at ids, stay on the host; its layers take each window over.
 
     Args:
-        model: has ``expect_ids(*ids)``.
+        model: has ``expect_ids(*ids)``, and may have ``reads_ids_on_host``.
         ids: each (N, length).
 
     Raises:
         ValueError: for an id out of range.
     """
     if not (config.GPU and hasattr(model, "expect_ids")):
+        return ids
+    if getattr(model, "reads_ids_on_host", False):
         return ids
     model.expect_ids(*ids)
     return tuple(_Pieces(each) if isinstance(each, numpy.ndarray) else each for each in ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,13 +13,12 @@ from common.time_layers import (
     TimeActivationPenalty,
     TimeAffine,
     TimeDropout,
-    TimeEmbedding,
     TimeLSTM,
-    TimeOutputWithLoss,
     TimeSampledOutputWithLoss,
     TimeWeightDrop,
 )
-from models.language_model import LanguageModel, recurrent, tied_output
+from models.ends import embedding_layer, loss_layer, tied_output_layer
+from models.language_model import LanguageModel, recurrent
 
 
 class AwdRnnlm(LanguageModel):
@@ -46,14 +46,18 @@ class AwdRnnlm(LanguageModel):
         embed_scale: standard deviation of the initial embedding.
         sampled_classes: K, how many classes a training pass draws for its softmax in the mean
             (``TimeSampledOutputWithLoss``); 0 for the whole softmax.
+        cutoffs: where the clusters of an adaptive softmax begin in the order of frequency
+            (``TimeAdaptiveOutputWithLoss``), tied to an adaptive embedding; empty for a softmax of
+            all words alike.
         rng: draws the initial weights and gives the masks their seed; a generator or a seed.
         dtype: float32 to train, float64 to check gradients.
         cell: in place of the LSTM: a name, a time layer or a cell
             (``common.time_layers.time_layer``).
 
     Raises:
-        ValueError: for a size below 1, a ratio outside [0, 1), a weight of a penalty below 0, or a
-            single layer without projection whose H is not D.
+        ValueError: for a size below 1, a ratio outside [0, 1), a weight of a penalty below 0, a
+            single layer without projection whose H is not D, cutoffs that are none, or cutoffs
+            beside ``sampled_classes``.
     """
 
     cell: Any = TimeLSTM  # a subclass may name another
@@ -76,6 +80,7 @@ class AwdRnnlm(LanguageModel):
         forget_bias: float = 0.0,
         embed_scale: float = 0.01,
         sampled_classes: int = 0,
+        cutoffs: Sequence[int] = (),
         rng: numpy.random.Generator | int | None = None,
         dtype: str = "float32",
         cell: Any = None,
@@ -92,9 +97,14 @@ class AwdRnnlm(LanguageModel):
                 f"{type(self).__name__}: a single layer without projection needs hidden_size equal "
                 f"to wordvec_size, got {hidden_size} and {wordvec_size}"
             )
+        if sampled_classes and len(cutoffs):
+            raise ValueError(
+                f"{type(self).__name__}: expected sampled_classes 0 where the softmax is adaptive, "
+                f"got {sampled_classes}"
+            )
         V, D, H = vocab_size, wordvec_size, hidden_size
         rng = numpy.random.default_rng(rng)
-        embed_W = normal(rng, (V, D), embed_scale, dtype)
+        embedding = embedding_layer(V, D, embed_scale, rng, dtype, embed_dropout, cutoffs)
         widths = [D] + [H] * (num_layers - 1) + [H if projection else D]
         cell = self.cell if cell is None else cell
         lstms = [recurrent(cell, *pair, rng, dtype, forget_bias) for pair in pairwise(widths)]
@@ -105,7 +115,6 @@ class AwdRnnlm(LanguageModel):
         def penalty(**weight: float) -> list[Any]:
             return [TimeActivationPenalty(**weight)] if any(weight.values()) else []
 
-        embedding = TimeEmbedding(embed_W, embed_dropout, rng)
         layers: list[Any] = [embedding, *dropout(input_dropout)]
         for k, lstm in enumerate(lstms):
             if k > 0:
@@ -115,8 +124,8 @@ class AwdRnnlm(LanguageModel):
         if projection:
             layers.append(TimeAffine(normal(rng, (H, D), H**-0.5, dtype), zeros(D, dtype)))
 
-        output = tied_output(embedding)
-        loss_layer: TimeOutputWithLoss = TimeOutputWithLoss(output)
+        output = tied_output_layer(embedding)
+        loss = loss_layer(output)
         if sampled_classes:
-            loss_layer = TimeSampledOutputWithLoss(output, sampled_classes, rng)
-        self.compose([*layers, output], loss_layer)
+            loss = TimeSampledOutputWithLoss(output, sampled_classes, rng)
+        self.compose([*layers, output], loss)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
 
-from common.base_layer import check_sizes, normal, zeros
-from common.time_layers import (
-    TimeAffine,
-    TimeDropout,
-    TimeEmbedding,
-    TimeLSTM,
-    TimeOutputWithLoss,
-)
-from models.language_model import LanguageModel, recurrent, tied_output
+from common.base_layer import check_sizes
+from common.time_layers import TimeDropout, TimeLSTM
+from models.ends import embedding_layer, loss_layer, output_layer, tied_output_layer
+from models.language_model import LanguageModel, recurrent
 
 
 class BetterRnnlm(LanguageModel):
@@ -33,10 +29,13 @@ class BetterRnnlm(LanguageModel):
         tied: whether embedding and output layer share one weight.
         sparse: whether the gradient of an embedding that is not tied is the rows that were read,
             None for whether V is large (``common.time_layers.TimeEmbedding``).
+        cutoffs: where the clusters of an adaptive softmax begin in the order of frequency
+            (``TimeAdaptiveOutputWithLoss``); where it is tied, the embedding is adaptive too.
+            Empty for a softmax of all words alike.
 
     Raises:
-        ValueError: for a size below 1, a cell that is not known, or, where the weight is tied, D
-            and H that differ, or a gradient of rows.
+        ValueError: for a size below 1, a cell that is not known, cutoffs that are none, or, where
+            the weight is tied, D and H that differ, or a gradient of rows.
     """
 
     cell: Any = TimeLSTM  # a subclass may name another
@@ -54,6 +53,7 @@ class BetterRnnlm(LanguageModel):
         num_layers: int = 2,
         tied: bool = True,
         sparse: bool | None = None,
+        cutoffs: Sequence[int] = (),
     ) -> None:
         check_sizes(
             type(self).__name__,
@@ -72,13 +72,11 @@ class BetterRnnlm(LanguageModel):
         cell = self.cell if cell is None else cell
         if tied:
             sparse = bool(sparse)  # a large V changes nothing
-        embedding = TimeEmbedding(normal(rng, (V, D), 0.01, dtype), sparse=sparse)
+        ends = cutoffs if tied else ()
+        embedding = embedding_layer(V, D, 0.01, rng, dtype, cutoffs=ends, sparse=sparse)
         layers: list[Any] = [embedding, TimeDropout(dropout_ratio, rng=rng)]
         for width in [D] + [H] * (num_layers - 1):
             layers.append(recurrent(cell, width, H, rng, dtype))
             layers.append(TimeDropout(dropout_ratio, rng=rng))
-        if tied:
-            output = tied_output(embedding)
-        else:
-            output = TimeAffine(normal(rng, (H, V), H**-0.5, dtype), zeros(V, dtype))
-        self.compose([*layers, output], TimeOutputWithLoss(output))
+        output = tied_output_layer(embedding) if tied else output_layer(H, V, rng, dtype, cutoffs)
+        self.compose([*layers, output], loss_layer(output))

@@ -128,6 +128,12 @@ class LanguageModel(BaseModel):
         return self.layers[:-1] if isinstance(self.loss_layer, TimeOutputWithLoss) else self.layers
 
     @property
+    def reads_ids_on_host(self) -> bool:
+        """Whether a layer looks at ids: those of a text then stay on the host."""
+        layers = [*self.layers, self.loss_layer]
+        return any(getattr(layer, "reads_ids_on_host", False) for layer in layers)
+
+    @property
     def penalty(self) -> Scalar:
         """What the layers' penalties added to the loss of the last ``forward``, a scalar.
 
@@ -171,7 +177,7 @@ class LanguageModel(BaseModel):
             TypeError: where they are not integers.
             ValueError: where one is out of range.
         """
-        num_ids = len(self.layers[-1].params[-1])
+        num_ids = self.layers[-1].num_classes
         self.layers[0].expect_ids("xs", xs, num_ids)
         if isinstance(ts, numpy.ndarray):
             ts = ts[ts != self.loss_layer.ignore_label]
@@ -181,7 +187,8 @@ class LanguageModel(BaseModel):
         """Let the model begin at the frequencies of the tokens, ready to learn what differs.
 
         The output bias becomes log((count + 1) / sum(count + 1)): with every other score at zero,
-        the softmax is then the unigram distribution, a token that never occurs counted once.
+        the softmax is then the unigram distribution, a token that never occurs counted once. An
+        adaptive output has biases of clusters, too, with which it is that distribution.
 
         Args:
             counts: how often each id occurs in the training text (V,), from ``np.bincount``.
@@ -189,11 +196,10 @@ class LanguageModel(BaseModel):
         Raises:
             ValueError: for another shape, or a count that is negative or not finite.
         """
-        bias = self.layers[-1].params[-1]
-        counts = to_cpu(counts).astype("float64")
-        if counts.shape != bias.shape:
+        counts, V = to_cpu(counts).astype("float64"), self.layers[-1].num_classes
+        if counts.shape != (V,):
             raise ValueError(
-                f"{type(self).__name__}.set_output_bias: expected counts of shape {bias.shape}, "
+                f"{type(self).__name__}.set_output_bias: expected counts of shape ({V},), "
                 f"got {counts.shape}"
             )
         if not (numpy.isfinite(counts).all() and counts.min() >= 0):
@@ -201,7 +207,7 @@ class LanguageModel(BaseModel):
                 f"{type(self).__name__}.set_output_bias: expected finite counts of 0 or more, "
                 f"got {counts.min()} to {counts.max()}"
             )
-        bias[...] = np.asarray(numpy.log((counts + 1) / (counts + 1).sum()))
+        self.layers[-1].set_bias(numpy.log((counts + 1) / (counts + 1).sum()))
 
     def generate(
         self,
@@ -265,7 +271,7 @@ class LanguageModel(BaseModel):
         Raises:
             ValueError: for an id out of range, or where no id can be chosen.
         """
-        num_ids = len(self.layers[-1].params[-1])
+        num_ids = self.layers[-1].num_classes
         skip = numpy.unique(numpy.asarray(list(skip_ids), dtype=int))
         if len(skip) and not (skip[0] >= 0 and skip[-1] < num_ids > len(skip)):
             raise ValueError(

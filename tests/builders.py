@@ -7,6 +7,7 @@ import numpy
 
 from common import layers, time_layers
 from common.np import np, to_cpu
+from common.time_layers.clusters import WordClusters
 from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm
 
 N, T, D, H, V = 2, 3, 4, 5, 7
@@ -28,6 +29,7 @@ TIME_LAYERS = [
     *["TimeEmbedding", "TimeAffine", "TimeDropout", "TimeDropout variational"],
     *["TimeEmbedding with dropout", "TimeEmbedding sparse"],
     *["TimeActivationPenalty", "TimeWeightDrop"],
+    *["TimeAdaptiveEmbedding", "TimeAdaptiveOutput"],
     *[*TIME_CELLS, "TimeBiLSTM"],
     *ATTENTIONS,
 ]
@@ -118,6 +120,13 @@ def layer_and_inputs(name, dtype="float64"):
         options = {"dropout_ratio": 0.4, "rng": generator(3)} if "dropout" in name else {}
         options |= {"sparse": True} if "sparse" in name else {}
         return cls(array(V, D), **options), (ids(rng, V, *steps),)
+    if kind.startswith("Adaptive"):
+        clusters = WordClusters(V, (2, 4))
+        clusters.set_counts(rng.permutation(V))
+        if kind == "AdaptiveOutput":
+            return cls.build(D, clusters, rng, dtype), (array(N, T, D),)
+        every_cluster = np.arange(N * T).reshape(N, T)
+        return cls.build(D, clusters, 1.0, rng, dtype), (every_cluster,)
     if kind == "MatMul":
         return cls(array(D, H)), (array(*steps, D),)
     if kind == "Affine":

@@ -17,7 +17,8 @@ from models import AwdRnnlm
 from models.language_model import LanguageModel
 from train.run.command import run_command
 from train.run.language_model import train
-from train.run.options import CellOptions, token_counts
+from train.run.options import token_counts
+from train.run.output_options import OutputOptions
 
 SHORT = {  # what helps where the text is read a few times only
     "num_layers": 1,
@@ -42,7 +43,7 @@ SHORT = {  # what helps where the text is read a few times only
 
 
 @dataclass(frozen=True)
-class Options(CellOptions):
+class Options(OutputOptions):
     """Train AwdRnnlm (Merity et al. 2018); a preset is a set of options for a budget of time."""
 
     GROUPS: ClassVar[dict[str, str]] = {
@@ -138,6 +139,11 @@ class Options(CellOptions):
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag}: expected 0 or more, got {getattr(self, name)}")
+        if self.sampled_classes and self.output == "adaptive":
+            raise ValueError(
+                f"--sampled-classes: {self.sampled_classes}, and an adaptive softmax has clusters "
+                "in place of a sample; expected 0 with it, whatever the preset says"
+            )
         gates = getattr(cell_named(self.cell or "lstm"), "gates", "")
         if self.forget_bias and "f" not in gates:
             raise ValueError(
@@ -162,6 +168,7 @@ class Options(CellOptions):
             projection=self.projection,
             forget_bias=self.forget_bias,
             sampled_classes=self.sampled_classes,
+            cutoffs=self.cutoffs_to_build(),
             rng=rng,
             cell=self.cell,
         )

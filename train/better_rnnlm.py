@@ -2,6 +2,7 @@
 
 python -m train.better_rnnlm --corpus ptb --epochs 1
 python -m train.better_rnnlm --corpus ptb --gpu
+python -m train.better_rnnlm --corpus ptb --output adaptive --cutoffs 2000,5000
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import numpy
 from models import BetterRnnlm
 from train.run.command import run_command
 from train.run.language_model import train
-from train.run.options import CellOptions, UntiedOptions
+from train.run.options import UntiedOptions
+from train.run.output_options import OutputOptions
 
 
 @dataclass(frozen=True)
-class Options(CellOptions, UntiedOptions):
+class Options(OutputOptions, UntiedOptions):
     """Train BetterRnnlm (two LSTM layers, dropout, tied weights); on a plateau lr / 4."""
 
     wordvec_size: int = 650
@@ -57,6 +59,7 @@ class Options(CellOptions, UntiedOptions):
             num_layers=self.num_layers,
             tied=self.tied,
             sparse=self.sparse_gradient,
+            cutoffs=self.cutoffs_to_build(),
         )
 
 

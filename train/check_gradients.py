@@ -22,6 +22,7 @@ from common.base_layer import Layer
 from common.gradient_check import Report, check_layer, check_model
 from common.masks import Masks
 from common.np import Array, np
+from common.time_layers.clusters import WordClusters
 from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm, seq2seq, shapes
 from models.char_rnn import CharRnn
 from models.memory import ConcatReciter, Reciter
@@ -213,6 +214,42 @@ def output_with_loss(name: str, rng: numpy.random.Generator) -> Report:
     return check_layer(layer, xs, targets, rng=rng, prepare=prepare, extra=gradients_of_output)
 
 
+def word_clusters(rng: numpy.random.Generator) -> WordClusters:
+    """A head of two words and two clusters, the words in an order that is drawn."""
+    clusters = WordClusters(V, (2, 4))
+    clusters.set_counts(rng.permutation(V))
+    return clusters
+
+
+@case("TimeAdaptiveOutput", "TimeAdaptiveOutputWithLoss", "TimeAdaptiveEmbedding")
+def adaptive(name: str, rng: numpy.random.Generator) -> Report:
+    """Narrow clusters of three and two units; one target is ignored."""
+    clusters, widths = word_clusters(rng), (H, 3, 2)
+    tails = list(zip(clusters.sizes[1:], widths[1:], strict=True))
+    if name == "TimeAdaptiveEmbedding":
+        params = [floats(rng, clusters.head_size, D)]
+        for n, d in tails:
+            params += [floats(rng, n, d), floats(rng, d, D)]
+        layer = time_layers.TimeAdaptiveEmbedding(clusters, *params)
+        return check_layer(layer, ids(rng, V, N, 2 * T), rng=rng)
+    params = [floats(rng, H, clusters.head_size), floats(rng, clusters.head_size)]
+    for n, d in tails:
+        params += [floats(rng, H, d), floats(rng, d, n), floats(rng, n)]
+    output = time_layers.TimeAdaptiveOutput(clusters, *params)
+    xs = floats(rng, N, 2 * T, H)
+    if name == "TimeAdaptiveOutput":
+        return check_layer(output, xs, rng=rng)
+    targets = ids(rng, V, N, 2 * T)
+    targets[1, 1] = -1
+
+    def gradients_of_output() -> dict[str, tuple[Array, Array]]:
+        pairs = zip(output.params, output.grads, strict=True)
+        return dict(zip(output.param_names, pairs, strict=True))
+
+    layer_with_loss = time_layers.TimeAdaptiveOutputWithLoss(output)
+    return check_layer(layer_with_loss, xs, targets, rng=rng, extra=gradients_of_output)
+
+
 @case("TimeAttention", "TimeGeneralAttention", "TimeAdditiveAttention", "TimeAttention with mask")
 def attention(name: str, rng: numpy.random.Generator) -> Report:
     """Two inputs; with a mask, one step of one sequence may not be looked at."""
@@ -383,16 +420,20 @@ def stack(name: str, rng: numpy.random.Generator) -> Report:
 
 @case_of_cells("BetterRnnlm of")
 @case("SimpleRnnlm", "Rnnlm", "Rnnlm sparse", "BetterRnnlm", "AwdRnnlm")
-@case("AwdRnnlm with projection", "AwdRnnlm with sampled classes")
+@case("AwdRnnlm with projection", "AwdRnnlm with sampled classes", "AwdRnnlm with adaptive softmax")
+@case("BetterRnnlm with adaptive softmax", "BetterRnnlm with adaptive softmax untied")
 def language_model(name: str, rng: numpy.random.Generator) -> Report:
     """The second of two windows; with the masks, penalties and tied weight that the model has."""
     seed = int(rng.integers(1 << 30))
+    cutoffs = (2, 4) if "adaptive" in name else ()
     if name.startswith("AwdRnnlm"):
         more: dict[str, Any] = {"projection": "projection" in name, "dtype": "float64"}
         more["sampled_classes"] = V // 2 if "sampled" in name else 0
+        more["cutoffs"] = cutoffs
         model: Any = AwdRnnlm(V, D, H, num_layers=2, rng=seed, **more)
     elif name.startswith("BetterRnnlm"):
         options: dict[str, Any] = {"cell": name.split()[-1]} if " of " in name else {}
+        options |= {"tied": "untied" not in name, "cutoffs": cutoffs}
         model = BetterRnnlm(V, H, H, dropout_ratio=0.3, rng=seed, dtype="float64", **options)
     else:
         kind: type[Rnnlm] = SimpleRnnlm if name == "SimpleRnnlm" else Rnnlm

@@ -29,6 +29,7 @@ __all__ = [
     "load_weights",
     "model_state",
     "name_weights",
+    "named_constants",
     "named_params",
     "save_weights",
     "trainer_state",
@@ -46,12 +47,27 @@ def all_params(model: Any) -> Iterator[tuple[str, Array]]:
     if not getattr(model, "layers", None):
         yield from ((f"parameter {k}", param) for k, param in enumerate(model.params, start=1))
         return
+    for of_layer, layer in _named_layers(model):
+        names = getattr(layer, "param_names", None) or map(str, range(len(layer.params)))
+        for name, param in zip(names, layer.params, strict=True):
+            yield f"{of_layer}.{name}", param
+
+
+def _named_layers(model: Any) -> Iterator[tuple[str, Any]]:
     kinds = [getattr(layer, "kind", type(layer).__name__.lower()) for layer in model.layers]
     for k, layer in enumerate(model.layers):
         number = str(kinds[: k + 1].count(kinds[k])) if kinds.count(kinds[k]) > 1 else ""
-        names = getattr(layer, "param_names", None) or map(str, range(len(layer.params)))
-        for name, param in zip(names, layer.params, strict=True):
-            yield f"{kinds[k]}{number}.{name}", param
+        yield f"{kinds[k]}{number}", layer
+
+
+def named_constants(model: Any) -> dict[str, Array]:
+    """What belongs to the weights and is not trained, by name; what layers share once."""
+    named: dict[str, Array] = {}
+    for of_layer, layer in _named_layers(model) if getattr(model, "layers", None) else ():
+        for name, array in getattr(layer, "constants", {}).items():
+            if not any(array is known for known in named.values()):
+                named[f"{of_layer}.{name}"] = array
+    return named
 
 
 def named_params(model: Any) -> dict[str, Array]:
@@ -94,7 +110,8 @@ def save_weights(model: Any, path: str | os.PathLike | None) -> None:
 
     Raises:
         OSError: where the file cannot be written; an older one is then still whole.
-        ValueError: for a weight that is not finite in float32; an older file stays.
+        ValueError: for a weight that is not finite in float32, or a list of a model whose weights
+            are not all; an older file stays.
     """
     tensors = {
         name: to_cpu(param).astype(numpy.float32, order="C")
@@ -103,15 +120,20 @@ def save_weights(model: Any, path: str | os.PathLike | None) -> None:
     for name, tensor in tensors.items():
         if not numpy.isfinite(tensor).all():
             raise ValueError(f"{type(model).__name__}: {name} is not finite, it is not saved")
-    path = _own_file(model) if path is None else Path(path)
+    path, constants = _own_file(model) if path is None else Path(path), named_constants(model)
     if path.suffix == PICKLE:
+        if constants:
+            raise ValueError(
+                f"{path}: a list of weights has no place for {', '.join(constants)} of "
+                f"{type(model).__name__}; name a file that ends in {OWN}"
+            )
         arrays = [to_cpu(param).astype(numpy.float32) for param in _params_in_order(model)]
         write_atomically(path, pickle.dumps(arrays))
         return
     about = {"model": type(model).__name__}
     if vocabulary := getattr(model, "vocabulary_hash", ""):
         about["vocabulary"] = vocabulary
-    write_tensors(path, tensors, about)
+    write_tensors(path, tensors | constants, about)
 
 
 def load_weights(model: Any, path: str | os.PathLike | None) -> None:
@@ -230,14 +252,16 @@ def fill_weights(model: Any, tensors: Mapping[str, Array], source: str | os.Path
 
     Args:
         model: has ``named_params()``.
-        tensors: float32 arrays under those names.
+        tensors: float32 arrays under those names, and what belongs to them (``named_constants``).
         source: the file that an error names.
 
     Raises:
         ValueError: where the weights are those of another model; lists every difference.
     """
-    params = model.named_params()
-    wrong = differences(params, tensors, "float32")
+    params, constants = model.named_params(), named_constants(model)
+    weights = {name: tensor for name, tensor in tensors.items() if name not in constants}
+    others = {name: tensor for name, tensor in tensors.items() if name in constants}
+    wrong = differences(params, weights, "float32") + differences(constants, others)
     for name in params.keys() & tensors.keys():
         tensor = to_cpu(tensors[name])
         if tensor.dtype == numpy.float32 and not numpy.isfinite(tensor).all():
@@ -247,6 +271,8 @@ def fill_weights(model: Any, tensors: Mapping[str, Array], source: str | os.Path
         raise ValueError(f"{source} does not fit {type(model).__name__}:\n  {listed}")
     for name, param in params.items():
         param[...] = np.asarray(tensors[name])
+    for name, constant in constants.items():
+        constant[...] = to_cpu(tensors[name])
 
 
 def holds_generators(state: dict[str, Any]) -> bool:
@@ -256,6 +282,8 @@ def holds_generators(state: dict[str, Any]) -> bool:
 
 def model_state(model: Any) -> dict[str, Any]:
     """Copies of the weights, the state of every recurrent layer, and what masks are drawn by.
+
+    What belongs to the weights and is not trained stands among them.
 
     Args:
         model: has ``params``; what it carries from window to window it gives by ``get_state``.
@@ -269,9 +297,10 @@ def model_state(model: Any) -> dict[str, Any]:
             "cannot be kept"
         )
     state = model.get_state() if hasattr(model, "get_state") else []
+    weights = named_params(model) | named_constants(model)
     return {
         "class": type(model).__name__,
-        "params": {name: param.copy() for name, param in named_params(model).items()},
+        "params": {name: array.copy() for name, array in weights.items()},
         "recurrent": [None if arrays is None else list(arrays) for arrays in state],
         "masks": [
             {"layer": masks.layer, "seed": masks.seed, "passes": masks.passes}
@@ -293,8 +322,9 @@ def load_model_state(model: Any, state: dict[str, Any]) -> None:
         ValueError: for the state of another model, or of one of other sizes; lists what differs.
     """
     who, params, saved = type(model).__name__, named_params(model), state["params"]
+    constants = named_constants(model)
     recurrent = model.get_state() if hasattr(model, "get_state") else []
-    wrong = differences(params, saved)
+    wrong = differences(params | constants, saved)
     if state["class"] != who:
         wrong.append(f"it belongs to {state['class']}")
     if len(recurrent) != len(state["recurrent"]):
@@ -305,6 +335,8 @@ def load_model_state(model: Any, state: dict[str, Any]) -> None:
         raise ValueError(f"{who}: the saved state does not fit: " + "; ".join(sorted(wrong)))
     for name, param in params.items():
         param[...] = np.asarray(saved[name])
+    for name, constant in constants.items():
+        constant[...] = to_cpu(saved[name])
     if recurrent:
         model.set_state(
             [

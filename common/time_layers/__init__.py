@@ -19,6 +19,8 @@ from common.layers import (
 )
 from common.np import GPU, np
 from common.time_layers.activation_penalty import TimeActivationPenalty
+from common.time_layers.adaptive_embedding import TimeAdaptiveEmbedding
+from common.time_layers.adaptive_output import TimeAdaptiveOutput, TimeAdaptiveOutputWithLoss
 from common.time_layers.attention import (
     TimeAdditiveAttention,
     TimeAttention,
@@ -51,6 +53,9 @@ __all__ = [
     "Softmax",
     "SoftmaxWithLoss",
     "TimeActivationPenalty",
+    "TimeAdaptiveEmbedding",
+    "TimeAdaptiveOutput",
+    "TimeAdaptiveOutputWithLoss",
     "TimeAdditiveAttention",
     "TimeAffine",
     "TimeAttention",

@@ -25,6 +25,9 @@ class TimeAffine(Layer):
     Args:
         W: (H, V); the transposed view of an embedding (V, H) where the two are tied.
         b: (V,).
+
+    Attributes:
+        num_classes: V.
     """
 
     param_names = ("W", "b")
@@ -33,6 +36,7 @@ class TimeAffine(Layer):
         super().__init__(W, b)
         self.expect_shape("W", W, "H", "V")
         self.expect_shape("b", b, W.shape[1])
+        self.num_classes = W.shape[1]
 
     def forward(self, x: Array) -> Array:
         """(N, T, H) -> (N, T, V)."""
@@ -55,6 +59,10 @@ class TimeAffine(Layer):
         kernels.product(xs.reshape(T * N, H).T, dys, out=dW)
         db[...] = dys.sum(axis=0)
         return batch_first(kernels.product(dys, W.T).reshape(T, N, H))
+
+    def set_bias(self, log_p: numpy.ndarray) -> None:
+        """With every other score at zero, let softmax give the log-probabilities ``log_p`` (V,)."""
+        self.params[1][...] = np.asarray(log_p)
 
 
 def check_targets(layer: Layer, ts: Array, shape: tuple[int, int, int], ignore_label: int) -> Array:
@@ -146,7 +154,7 @@ class TimeOutputWithLoss(Layer):
         ignore_label: the target that counts for nothing.
     """
 
-    def __init__(self, output: TimeAffine, ignore_label: int = -1) -> None:
+    def __init__(self, output: Layer, ignore_label: int = -1) -> None:
         super().__init__()
         self.output = output
         self.ignore_label = ignore_label

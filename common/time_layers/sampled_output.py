@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy
 
 from common import kernels
-from common.base_layer import batch_first, check_sizes
+from common.base_layer import Layer, batch_first, check_sizes
 from common.kernels.passes import add_rows, subtract_at
 from common.masks import Masks
 from common.np import Array, Scalar, np, to_cpu
-from common.time_layers.output import TimeAffine, TimeOutputWithLoss
+from common.time_layers.output import TimeOutputWithLoss
 
 __all__ = ["TimeSampledOutputWithLoss", "inclusion_probabilities"]
 
@@ -49,7 +49,7 @@ class TimeSampledOutputWithLoss(TimeOutputWithLoss):
 
     def __init__(
         self,
-        output: TimeAffine,
+        output: Layer,
         num_classes: int,
         rng: numpy.random.Generator | int | None = None,
         ignore_label: int = -1,

@@ -57,6 +57,10 @@ MODELS = {
     "AwdRnnlm of GRUs": lambda V, dtype: awd_rnnlm(V, dtype, cell="gru"),
     "AwdRnnlm with projection": lambda V, dtype: awd_rnnlm(V, dtype, projection=True),
     "AwdRnnlm with sampled classes": lambda V, dtype: awd_rnnlm(V, dtype, sampled_classes=4),
+    "AwdRnnlm with adaptive softmax": lambda V, dtype: awd_rnnlm(V, dtype, cutoffs=(3, 7)),
+    "BetterRnnlm with adaptive softmax untied": lambda V, dtype: BetterRnnlm(
+        V, D, H, 0.4, 1, dtype, tied=False, cutoffs=(3, 7)
+    ),
     "CharRnn": lambda V, dtype: CharRnn(V, H, rng=1, dtype=dtype),
     "Reciter": lambda V, dtype: Reciter(V, H, "lstm", rng=1, dtype=dtype),
     "ConcatReciter": lambda V, dtype: ConcatReciter(V, H, "gru", "squared", rng=1, dtype=dtype),

@@ -20,6 +20,7 @@ MODELS = {
     "Rnnlm sparse": lambda: Rnnlm(V, 8, 8, rng=1, sparse=True),
     "BetterRnnlm": lambda: BetterRnnlm(V, 8, 8, 0.5, rng=1),
     "AwdRnnlm": lambda: AwdRnnlm(V, 8, 12, 3, rng=1),
+    "adaptive": lambda: AwdRnnlm(V, 8, 12, 3, rng=1, cutoffs=(10, 25)),
 }
 # At most so many launches, waits and uploads. To lower one is progress.
 BOUNDS = {
@@ -33,6 +34,10 @@ BOUNDS = {
     ("token", "Rnnlm"): (7, 1, 0),
     ("token", "BetterRnnlm"): (11, 1, 0),
     ("token", "AwdRnnlm"): (15, 1, 0),
+    # The rows of each cluster are looked up on the host, and go over.
+    ("step", "adaptive"): (168, 0, 12),
+    ("500 tokens", "adaptive"): (40, 0, 11),
+    ("token", "adaptive"): (47, 1, 3),
 }
 
 

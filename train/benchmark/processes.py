@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,10 @@ class Server:
         """Warm up and, with ``tries``, tune the side's settings; returns those chosen."""
         getattr(self.side, kind)(count)
         return self.side.tune(kind, count, tries) if tries else {}
+
+    def apply(self, settings: dict[str, Any]) -> None:
+        """Give PyTorch's side settings that ``prepare`` has chosen in another process."""
+        self.side.apply(replace(self.side.settings, **settings))
 
     def seconds(self, kind: str, count: int) -> float:
         """Time of ``count`` steps or tokens."""

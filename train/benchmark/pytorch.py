@@ -6,6 +6,7 @@ import math
 import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from train.benchmark.workloads import Sizes, TokenIds, training_chunk
 __all__ = ["Network", "Settings", "Side", "make_product"]
 
 State = Any  # h, or (h, c) for an LSTM; None before the first window
+MANY_WORDS = 20_000  # from here on the gradient of an embedding costs more than what is in it
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,35 @@ class Settings:
     """Implementation of optim.SGD: "single" (one parameter at a time), "fused" or "foreach"."""
     clip_foreach: bool = False
     """clip_grad_norm_ over lists of gradients instead of one at a time."""
+    sparse: bool = False
+    """The gradient of nn.Embedding as rows; optim.SGD takes it, clip_grad_norm_ does not."""
     window: int = 500
     """Steps per forward pass in the exact protocol."""
     cells: bool = False
     """Generate with nn.LSTMCell or nn.GRUCell instead of windows of one step."""
+
+
+class TiedEmbedding(nn.Module):
+    """The vectors of words by the weights of an adaptive softmax (Baevski and Auli 2019)."""
+
+    def __init__(self, output: nn.AdaptiveLogSoftmaxWithLoss) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, xs: Tensor) -> Tensor:
+        """Ids of any shape (...) -> (..., D)."""
+        ids = xs.flatten()
+        rows, vectors = [], []
+        for k, (begin, end) in enumerate(pairwise([0, *self.output.cutoffs])):
+            rows.append(((ids >= begin) & (ids < end)).nonzero().flatten())
+            words = ids[rows[k]] - begin
+            if k == 0:
+                vectors.append(F.embedding(words, self.output.head.weight))
+            else:
+                projection, table = self.output.tail[k - 1]
+                vectors.append(F.embedding(words, table.weight) @ projection.weight)
+        parts = torch.cat(vectors)
+        return torch.empty_like(parts).index_copy(0, torch.cat(rows), parts).view(*xs.shape, -1)
 
 
 class Network(nn.Module):
@@ -46,11 +73,17 @@ class Network(nn.Module):
         super().__init__()
         V, D, H, L, p = sizes.V, sizes.D, sizes.H, sizes.L, sizes.dropout
         recurrent, cell = (nn.LSTM, nn.LSTMCell) if sizes.cell == "LSTM" else (nn.GRU, nn.GRUCell)
-        self.embedding = nn.Embedding(V, D)
-        nn.init.normal_(self.embedding.weight, std=0.01)
+        if sizes.cutoffs:
+            self.output = nn.AdaptiveLogSoftmaxWithLoss(H, V, list(sizes.cutoffs), head_bias=True)
+        else:
+            self.output = nn.Linear(H, V)
+        if sizes.tied:
+            self.embedding = TiedEmbedding(self.output)
+        else:
+            self.embedding = nn.Embedding(V, D)
+            nn.init.normal_(self.embedding.weight, std=0.01)
         self.dropout = nn.Dropout(p)
         self.rnn = recurrent(D, H, L, dropout=p if L > 1 else 0.0)
-        self.output = nn.Linear(H, V)
         if sizes.model == "BetterRnnlm":
             self.output.weight = self.embedding.weight
         self.cells = [cell(D if k == 0 else H, H) for k in range(L)]  # a plain list: no submodules
@@ -60,8 +93,13 @@ class Network(nn.Module):
 
     def forward(self, xs: Tensor, state: State) -> tuple[Tensor, State]:
         """Ids (T, N), or (N, T) if batch_first -> scores (T N, V) in that order, state."""
+        hs, state = self.hidden(xs, state)
+        return self.output(hs), state
+
+    def hidden(self, xs: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same ids -> what the output layer reads (T N, H), state."""
         hs, state = self.rnn(self.dropout(self.embedding(xs)), state)
-        return self.output(self.dropout(hs)).flatten(0, 1), state
+        return self.dropout(hs).flatten(0, 1), state
 
     def one_step(self, x: Tensor, states: Sequence[State]) -> tuple[Tensor, list[State]]:
         """Ids (N,) -> scores (N, V), states of the cells."""
@@ -94,11 +132,10 @@ class Side:
         torch.set_num_threads(settings.threads)
         torch.backends.mkldnn.set_flags(settings.onednn)
         self.network.rnn.batch_first = not settings.time_major
+        self.network.embedding.sparse = settings.sparse
+        sgd = "single" if settings.sparse else settings.sgd
         self.optimizer = torch.optim.SGD(
-            self.parameters,
-            lr=1.0,
-            fused=settings.sgd == "fused",
-            foreach=settings.sgd == "foreach",
+            self.parameters, lr=1.0, fused=sgd == "fused", foreach=sgd == "foreach"
         )
 
     def tune(self, kind: str, count: int, tries: int) -> dict[str, Any]:
@@ -133,6 +170,8 @@ class Side:
         choices: dict[str, Sequence[Any]] = {"threads": threads}
         if self.sizes.cell == "LSTM":  # oneDNN is not an option for a GRU
             choices["onednn"] = both
+        if self.sizes.V >= MANY_WORDS and not self.sizes.tied:
+            choices["sparse"] = both
         if kind == "step":
             layout = {"time_major": both}
             return choices | layout | {"sgd": ("single", "fused", "foreach"), "clip_foreach": both}
@@ -149,8 +188,10 @@ class Side:
         """Mean loss of ids and targets, both (N, T), and the new state."""
         if self.settings.time_major:
             xs, ts = xs.t(), ts.t()
-        scores, state = self.network(xs, state)
-        return F.cross_entropy(scores, ts.flatten()), state
+        hs, state = self.network.hidden(xs, state)
+        if self.sizes.cutoffs:
+            return self.network.output(hs, ts.flatten()).loss, state
+        return F.cross_entropy(self.network.output(hs), ts.flatten()), state
 
     def step(self, count: int) -> float:
         """Train on the next ``count`` windows; the state is carried from window to window."""
@@ -167,11 +208,26 @@ class Side:
             self.optimizer.zero_grad(set_to_none=True)
             loss, state = self.loss(x, t, state)
             loss.backward()
-            nn.utils.clip_grad_norm_(self.parameters, 0.25, foreach=self.settings.clip_foreach)
+            self._clip(0.25)
             self.optimizer.step()
             state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
             total += loss.detach()
         return total.item() / count
+
+    def _clip(self, max_norm: float) -> None:
+        """Scale all gradients so that their global norm is at most ``max_norm``."""
+        if not self.settings.sparse:
+            foreach = self.settings.clip_foreach
+            nn.utils.clip_grad_norm_(self.parameters, max_norm, foreach=foreach)
+            return
+        table = self.network.embedding.weight
+        table.grad = table.grad.coalesce()
+        read = [p for p in self.parameters if p.grad is not None]  # a cluster may be no target
+        grads = [p.grad.values() if p is table else p.grad for p in read]
+        norm = torch.stack([torch.linalg.vector_norm(grad) for grad in grads]).norm()
+        rate = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for grad in grads:
+            grad.mul_(rate)
 
     def exact(self, count: int) -> float:
         """Perplexity of the first ``count`` tokens of the test text, batch 1."""

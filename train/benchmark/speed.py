@@ -150,12 +150,18 @@ def _selected(options: Options) -> tuple[list[Workload], Sweeps]:
     )
 
 
-def _check(options: Options) -> None:
+def check_sides(repeats: int, threads: int | None) -> None:
+    """Refuse what cannot be measured.
+
+    Raises:
+        RuntimeError: where PyTorch is not installed.
+        ValueError: for fewer than two repeats, or threads that there are not.
+    """
     cores = len(usable_cores())
-    if options.repeats < 2:
-        raise ValueError(f"--repeats: expected 2 or more, got {options.repeats}")
-    if options.threads is not None and not 1 <= options.threads <= cores:
-        raise ValueError(f"--threads: expected 1 to {cores}, got {options.threads}")
+    if repeats < 2:
+        raise ValueError(f"--repeats: expected 2 or more, got {repeats}")
+    if threads is not None and not 1 <= threads <= cores:
+        raise ValueError(f"--threads: expected 1 to {cores}, got {threads}")
     if find_spec("torch") is None:
         raise RuntimeError(
             'PyTorch, to compare with, is not installed; it is an extra: pip install -e ".[bench]"'
@@ -204,7 +210,7 @@ def _measure(
 
 def main(options: Options) -> None:
     """Run the command."""
-    _check(options)
+    check_sides(options.repeats, options.threads)
     workloads, sweeps = _selected(options)
     ids, text = read_ids(options.data_dir)
     run = RunFolder.create("benchmark_speed", "", options)

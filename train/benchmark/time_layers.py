@@ -10,13 +10,32 @@ from common.optimizer import SGD
 from common.trainer import RnnlmTrainer
 from common.util import eval_perplexity, eval_perplexity_exact
 from models import BetterRnnlm, Rnnlm
+from models.ends import embedding_layer, loss_layer, output_layer, tied_output_layer
+from models.language_model import LanguageModel, recurrent
 from train.benchmark.workloads import Sizes, TokenIds, training_chunk
 
 __all__ = ["Side", "build_model", "make_product"]
 
 
-def build_model(sizes: Sizes, dtype: str = "float32") -> Rnnlm | BetterRnnlm:
+class AdaptiveRnnlm(LanguageModel):
+    """Rnnlm with an adaptive softmax."""
+
+    def __init__(self, sizes: Sizes, dtype: str) -> None:
+        V, D, H, cutoffs = sizes.V, sizes.D, sizes.H, sizes.cutoffs
+        rng = numpy.random.default_rng(1)
+        embedding = embedding_layer(V, D, 0.01, rng, dtype, cutoffs=cutoffs if sizes.tied else ())
+        lstm = recurrent(sizes.cell.lower(), D, H, rng, dtype)
+        if sizes.tied:
+            output = tied_output_layer(embedding)
+        else:
+            output = output_layer(H, V, rng, dtype, cutoffs)
+        self.compose([embedding, lstm, output], loss_layer(output))
+
+
+def build_model(sizes: Sizes, dtype: str = "float32") -> LanguageModel:
     """The model of these sizes."""
+    if sizes.cutoffs:
+        return AdaptiveRnnlm(sizes, dtype)
     cell = sizes.cell.lower()
     if sizes.model == "BetterRnnlm":
         widths = (sizes.V, sizes.D, sizes.H, sizes.dropout)

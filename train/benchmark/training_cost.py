@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy
 
-from common.time_layers import TimeEmbedding, TimeSampledOutputWithLoss
+from common.time_layers import (
+    TimeAdaptiveOutputWithLoss,
+    TimeEmbedding,
+    TimeSampledOutputWithLoss,
+)
 from models.language_model import LanguageModel
 from train.benchmark.time_layers import make_product
 from train.benchmark.workloads import matrix_peak
@@ -52,7 +56,8 @@ def training_flops(path: Path, epochs: int) -> int | None:
         epochs: how many it was trained.
 
     Returns:
-        None for a run of a version that kept neither its words nor the size of its text.
+        None for a run of a version that kept neither its words nor the size of its text, and for
+        an adaptive softmax, whose cost depends on which words occur.
 
     Raises:
         FileNotFoundError: where there is no run.
@@ -63,6 +68,8 @@ def training_flops(path: Path, epochs: int) -> int | None:
         return None
     options = read_options(options_of(config["script"]), config, run.config_file)
     model = options.build(run.read_vocabulary().vocab_size, numpy.random.default_rng(options.seed))
+    if isinstance(model.loss_layer, TimeAdaptiveOutputWithLoss):
+        return None
     try:
         tokens = int(config["corpus"]["splits"]["train"]["tokens"])
     except (KeyError, TypeError, ValueError) as error:

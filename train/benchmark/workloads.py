@@ -41,7 +41,11 @@ PRODUCTS = ((2048, 2048, 2048), (1024, 4096, 1024), (4096, 1024, 4096), (700, 65
 
 @dataclass(frozen=True)
 class Sizes:
-    """A model and the window it is trained on."""
+    """A model and the window it is trained on.
+
+    With ``cutoffs``, Rnnlm has an adaptive softmax; with ``tied``, an adaptive embedding with the
+    same weights too.
+    """
 
     model: Literal["Rnnlm", "BetterRnnlm"] = "Rnnlm"
     cell: Literal["LSTM", "GRU"] = "LSTM"
@@ -51,6 +55,8 @@ class Sizes:
     H: int = 100
     V: int = 10_000
     dropout: float = 0.0
+    cutoffs: tuple[int, ...] = ()
+    tied: bool = False
 
     @property
     def L(self) -> int:
@@ -63,7 +69,7 @@ class Sizes:
 
         A product (M, K) by (K, N) takes 2 M K N operations. Each weight is in one product of the
         forward pass and in two of the same size in the backward pass: for its own gradient and for
-        that of its input.
+        that of its input. What an adaptive softmax takes depends on the words, and is not known.
         """
         num_gates = {"LSTM": 4, "GRU": 3}[self.cell]
         input_widths = [self.D] + [self.H] * (self.L - 1)

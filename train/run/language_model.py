@@ -52,7 +52,7 @@ def train(script: str, options: LanguageModelOptions) -> None:
     optimizer = options.build_optimizer()
     rate = options.build_schedule()
     corpus = process.from_first(lambda: options.load_corpus(run))
-    options.check_length(corpus)
+    options = process.from_first(lambda: options.fitted_to(corpus))
     rng = numpy.random.default_rng(options.seed)
     model = options.new_model(corpus, rng)
     if options.start_from is not None:

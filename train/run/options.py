@@ -202,14 +202,19 @@ class LanguageModelOptions(ABC):
             options["vocabulary"] = run.read_vocabulary()
         return load_corpus(self.corpus, data_dir=self.data_dir, **options)
 
-    def check_length(self, corpus: Corpus) -> None:
-        """Raise ValueError for a corpus that does not fill one window of all streams."""
+    def fitted_to(self, corpus: Corpus) -> Self:
+        """The same with what depends on the text filled in; for most models nothing does.
+
+        Raises:
+            ValueError: for a corpus that does not fill one window of all streams.
+        """
         needed = self.batch_size * self.time_size + 1
         if len(corpus.train) < needed:
             raise ValueError(
                 f"{corpus.name}: expected at least {needed:,} training tokens for --batch-size "
                 f"{self.batch_size} and --time-size {self.time_size}, got {len(corpus.train):,}"
             )
+        return self
 
     def build_optimizer(self) -> Optimizer:
         """The update rule that these options name.

@@ -1,5 +1,7 @@
 """Small models, texts and windows on which the sides are compared."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,12 @@ from train.benchmark.workloads import Sizes, TokenIds
 
 SMALL = Sizes(N=3, T=5, D=4, H=6, V=11)
 LARGE = Sizes("BetterRnnlm", N=3, T=5, D=6, H=6, V=11)
+ADAPTIVE = Sizes(N=3, T=5, D=32, H=32, V=11, cutoffs=(3, 7))
+ENDS = pytest.mark.parametrize(
+    "sizes",
+    [SMALL, LARGE, ADAPTIVE, replace(ADAPTIVE, tied=True)],
+    ids=["Rnnlm", "BetterRnnlm", "adaptive", "adaptive, tied"],
+)
 BOTH = pytest.mark.parametrize("sizes", [SMALL, LARGE], ids=lambda sizes: sizes.model)
 
 
@@ -23,6 +31,9 @@ def model_of(sizes, dtype):
     rng = np.random.default_rng(3)
     for param in model.params:
         param[...] = 0.5 * rng.standard_normal(param.shape)
+    if sizes.cutoffs:  # of the clusters PyTorch has no biases
+        for part in model.layers[-1].parts[1:]:
+            part.params[1][...] = 0
     return model
 
 

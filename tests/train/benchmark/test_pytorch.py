@@ -8,7 +8,15 @@ import pytest
 from common.base_layer import LSTM_GATES, TORCH_LSTM_GATES, reorder_gates
 from common.optimizer import UniqueParameters
 from common.util import eval_perplexity, eval_perplexity_exact
-from tests.train.benchmark.small_models import BOTH, SMALL, model_of, some_ids, two_windows
+from tests.train.benchmark.small_models import (
+    ADAPTIVE,
+    BOTH,
+    ENDS,
+    SMALL,
+    model_of,
+    some_ids,
+    two_windows,
+)
 from train.benchmark import time_layers
 
 
@@ -34,7 +42,8 @@ def side_of(pytorch, sizes, model):
     def copy(target, *source):
         target.data.copy_(torch.from_numpy(np.ascontiguousarray(*source)))
 
-    copy(side.network.embedding.weight, weights["embedding.W"])
+    if not sizes.tied:
+        copy(side.network.embedding.weight, weights["embedding.W"])
     gates = (LSTM_GATES, TORCH_LSTM_GATES) if sizes.cell == "LSTM" else ("rzn", "rzn")
     for k in range(sizes.L):
         layer = f"{sizes.cell.lower()}{k + 1 if sizes.L > 1 else ''}"
@@ -43,13 +52,21 @@ def side_of(pytorch, sizes, model):
             copy(getattr(side.network.rnn, f"{other}_l{k}"), weight)
         # The second bias of PyTorch says nothing new, but doubles the bias's step.
         getattr(side.network.rnn, f"bias_hh_l{k}").requires_grad_(False).zero_()
+    if sizes.cutoffs:
+        output = model.layers[-1]
+        copy(side.network.output.head.weight, output.params[0].T)
+        copy(side.network.output.head.bias, output.params[1])
+        for k, (projection, words) in enumerate(side.network.output.tail, start=1):
+            copy(projection.weight, output.params[3 * k - 1].T)
+            copy(words.weight, output.params[3 * k].T)
+        return side
     if sizes.model == "Rnnlm":
         copy(side.network.output.weight, weights["affine.W"].T)
     copy(side.network.output.bias, weights["affine.b"])
     return side
 
 
-@BOTH
+@ENDS
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])
 @pytest.mark.parametrize("time_major", [True, False])
 def test_the_same_weights_give_the_same_loss_in_every_layout(pytorch, sizes, cell, time_major):
@@ -109,6 +126,44 @@ def test_cells_and_windows_of_one_step_draw_the_same_text(pytorch, sizes, cell):
         texts.append(side.generation(20))
     assert texts[0] == texts[1]
     assert len(texts[0]) == 21 and texts[0][0] == 3
+
+
+def frozen_biases(model):
+    """The model, in which the biases of clusters, which PyTorch does not have, do not learn."""
+    backward = model.backward
+
+    def without():
+        backward()
+        for part in model.layers[-1].parts[1:]:
+            part.grads[1][...] = 0
+
+    model.backward = without
+    return model
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_steps_of_an_adaptive_softmax_change_the_weights_alike(pytorch, tied, sparse):
+    sizes = replace(ADAPTIVE, tied=tied)
+    own = time_layers.Side(sizes, some_ids(), 1)
+    own.model = own.trainer.model = frozen_biases(model_of(sizes, "float32"))
+    side = side_of(pytorch, sizes, own.model)
+    side.apply(replace(side.settings, sparse=sparse and not tied))
+    own.step(3)
+    side.step(3)
+    output, theirs = own.model.layers[-1], side.network.output
+    pairs = [(output.params[0], theirs.head.weight), (output.params[3], theirs.tail[0][1].weight)]
+    pairs += [(output.params[5], theirs.tail[1][0].weight)]
+    if not tied:
+        pairs.append((own.model.layers[0].params[0].T, side.network.embedding.weight))
+    for ours, weight in pairs:
+        np.testing.assert_allclose(ours.T, weight.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_sparse_gradients_are_tried_where_there_are_many_words(pytorch):
+    many = replace(SMALL, V=pytorch.MANY_WORDS)
+    for sizes, tried in ((SMALL, False), (many, True)):
+        assert ("sparse" in pytorch.Side(sizes, some_ids(), 1)._choices("step")) == tried
 
 
 def test_tuning_keeps_the_fastest_of_every_setting(pytorch, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from models import AwdRnnlm, BetterRnnlm, Rnnlm
 from tests.train.processes import SIZES, TEXT
-from train import rnnlm
+from train import better_rnnlm, rnnlm
 from train.benchmark import training_cost
 from train.benchmark.run_records import record_of_run
 from train.benchmark.time_layers import build_model
@@ -76,6 +76,16 @@ def test_a_run_costs_what_its_streams_read(tmp_path):
 def test_a_run_of_a_version_before_words_were_kept_has_no_figure(tmp_path):
     (tmp_path / "config.json").write_text('{"script": "rnnlm", "options": {"corpus": "ptb"}}')
     assert training_flops(tmp_path, 1) is None
+
+
+def test_of_an_adaptive_softmax_nothing_is_said_since_it_depends_on_the_words(tmp_path):
+    file = tmp_path / "cats.txt"
+    file.write_text(TEXT, encoding="utf-8")
+    sizes = {name.replace("-", "_"): value for name, value in SIZES.items()}
+    sizes |= {"corpus": str(file), "out": tmp_path / "run", "epochs": 1, "output": "adaptive"}
+    better_rnnlm.main(better_rnnlm.Options(**sizes))
+    assert training_flops(tmp_path / "run", epochs=1) is None
+    assert record_of_run(tmp_path / "run").training_flops is None
 
 
 def test_the_speed_of_the_machine_is_that_of_its_fastest_product(monkeypatch):
