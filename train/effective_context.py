@@ -350,6 +350,9 @@ def _draw_increases(axes: Axes, looks: Sequence[Look], unit: str) -> None:
     axes.grid()
     axes.axhline(ONE_PERCENT, color=BLACK, linestyle=":", linewidth=2)
     _name_line(axes, ONE_PERCENT, "+1 % perplexity", 0, -5)
+    contexts = [
+        math.inf if look.effective_context is None else look.effective_context for look in looks
+    ]
     ends = []
     for look, color in zip(looks, _colors(looks), strict=True):
         last = len(kept) - 1
@@ -363,8 +366,9 @@ def _draw_increases(axes: Axes, looks: Sequence[Look], unit: str) -> None:
         axes.plot(steps, numpy.maximum(mean, LEAST_INCREASE), "o-", color=color)
         about = f"{look.name}: {_or_more(look.effective_context, kept[-1])} {unit}"
         height = max(look.increase[last], LEAST_INCREASE)
-        if look.effective_context is not None:
-            height = min(height, 0.6 * ONE_PERCENT)  # off the line
+        if look.effective_context is not None:  # off the line, and below longer curves
+            longer = sum(each > look.effective_context for each in contexts)
+            height = 0.6 * ONE_PERCENT * 0.7**longer
         ends.append((kept[last], height, about, color))
     name_points(axes, ends)
 
