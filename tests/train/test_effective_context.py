@@ -12,13 +12,8 @@ from models import AwdRnnlm, BetterRnnlm, Rnnlm
 from tests.builders import generator
 from tests.train.processes import TEXT
 from train import better_rnnlm, effective_context, rnnlm
-from train.effective_context import (
-    Look,
-    gradient_table,
-    increase_table,
-    kind_and_size,
-    names_of,
-)
+from train.context_report import Look, gradient_table, increase_table
+from train.effective_context import kind_and_size, names_of
 from train.run.saved_run import open_model, open_run
 
 SIZES = {"wordvec_size": 8, "hidden_size": 8, "epochs": 1, "batch_size": 4, "time_size": 7}

@@ -277,7 +277,7 @@ def test_a_line_that_is_typed_is_answered_before_the_next_one(runs):
             ["2", "1", "sat"],
             ["2", "2", EOS],
         ]
-        assert process.stderr.read().startswith("5 tokens, 0 % of them <unk>; ")
+        assert "5 tokens, 0 % of them <unk>; " in process.stderr.read()
         assert process.wait(PATIENCE) == 0
 
 
@@ -294,7 +294,8 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(runs):
             while True:
                 os.write(writer, b"the cat sat\n")
         os.close(writer)
-        assert process.stderr.read() == ""
+        said = process.stderr.read()
+        assert "tokens" not in said and "rror" not in said
         assert process.wait(PATIENCE) == 0
 
 
@@ -302,4 +303,4 @@ def test_standard_input_that_is_no_text_is_one_line(runs):
     process = start(runs, "--text", "-", stdin=subprocess.DEVNULL)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (1, "")
-    assert err == "error: text: standard input: expected text, got 0 bytes without any\n"
+    assert err.endswith("error: text: standard input: expected text, got 0 bytes without any\n")
