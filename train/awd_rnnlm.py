@@ -47,9 +47,9 @@ class Options(OutputOptions):
     """Train AwdRnnlm (Merity et al. 2018); a preset is a set of options for a budget of time."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        **CellOptions.GROUPS,
-        "training": CellOptions.GROUPS["training"] + " sampled_classes whole_epochs",
-        "run": "preset " + CellOptions.GROUPS["run"],
+        **OutputOptions.GROUPS,
+        "training": OutputOptions.GROUPS["training"] + " sampled_classes whole_epochs",
+        "run": "preset " + OutputOptions.GROUPS["run"],
     }
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "full": {},
