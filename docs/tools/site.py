@@ -30,10 +30,14 @@ def on_page_content(content: str, page: Any, **_: Any) -> str:
 
     def mathml(match: re.Match[str]) -> str:
         display = "block" if match[2] == "[" else "inline"
+        formula = html.unescape(match[3])
         try:
-            return convert(html.unescape(match[3]), display=display)
+            made = convert(formula, display=display)
         except Exception as error:
-            raise PluginError(f"{page.file.src_uri}: formula {match[3]!r}: {error!r}") from error
+            raise PluginError(f"{page.file.src_uri}: formula {formula!r}: {error!r}") from error
+        if "\\" in made:  # a command that the converter does not know is left as it is
+            raise PluginError(f"{page.file.src_uri}: formula {formula!r} became {made!r}")
+        return made
 
     return ROLE.sub("", FORMULA.sub(mathml, content))
 
@@ -42,6 +46,11 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
     """Search by the frame that lies in the site."""
     root = "../" * page.file.dest_uri.count("/")
     return SHIM.sub(f'<script src="{root}assets/search-frame.js"></script>', output)
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """The page for what is not found needs no search."""
+    return SHIM.sub("", output_content)
 
 
 def on_post_build(config: Any) -> None:
