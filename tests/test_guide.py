@@ -68,7 +68,8 @@ def command_params():
 def test_a_command_of_the_guide_has_the_options_that_are_named(module, arguments):
     assert module.partition(".")[2] in all_commands()
     options = getattr(importlib.import_module(module), "Options", None)
-    arguments = arguments[: next((k for k, a in enumerate(arguments) if a in "|>&&;"), None)]
+    ends = [k for k, argument in enumerate(arguments) if re.search(r"[|>;&]", argument)]
+    arguments = arguments[: ends[0]] if ends else arguments
     if options is not None:
         tyro.cli(options, args=arguments)
 
