@@ -25,7 +25,7 @@ lint: $(READY)  ## style, format and types
 
 docs: $(VENV)/.docs  ## build the guide into site/; open site/index.html
 	$(PY) -m docs.tools.notebooks
-	$(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 clean:  ## remove the environment and everything the tools cached; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build site

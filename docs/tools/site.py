@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import ziamath
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
+FONT = "STIXTwoMath-Regular.ttf"  # the package that draws formulas has it; here browsers draw them
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 ROLE = re.compile(r":(?:class|func|meth):(?=<code>|<a |<autoref )")
 # What a browser fetches by itself: not a link that a reader may follow.
@@ -54,7 +57,8 @@ def on_post_template(output_content: str, **_: Any) -> str:
 
 
 def on_post_build(config: Any) -> None:
-    """Refuse a site that would fetch anything from another place."""
+    """Add the font of the formulas; refuse a site that would fetch anything from another place."""
+    shutil.copy(Path(ziamath.__file__).parent / "fonts" / FONT, Path(config.site_dir) / "assets")
     found = []
     for path in Path(config.site_dir).rglob("*"):
         if pattern := LOADS.get(path.suffix):
