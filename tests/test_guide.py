@@ -31,7 +31,7 @@ def page_params():
             yield pytest.param(text, id=name, marks=marks)
 
 
-@pytest.mark.parametrize("page", page_params())
+@pytest.mark.parametrize("page", list(page_params()))
 def test_the_code_of_a_page_runs_and_prints_what_is_shown(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -64,7 +64,7 @@ def command_params():
                         yield pytest.param(word, words[at + 1 :], id=f"{name}-{' '.join(words)}")
 
 
-@pytest.mark.parametrize(("module", "arguments"), command_params())
+@pytest.mark.parametrize(("module", "arguments"), list(command_params()))
 def test_a_command_of_the_guide_has_the_options_that_are_named(module, arguments):
     assert module.partition(".")[2] in all_commands()
     options = getattr(importlib.import_module(module), "Options", None)
