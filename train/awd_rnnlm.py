@@ -57,7 +57,7 @@ class Options(CellOptions):
         },
         "cpu60": {
             **SHORT,
-            "epochs": 22,
+            "epochs": 20,
             "wordvec_size": 640,
             "hidden_size": 640,
             "embed_dropout": 0.1,

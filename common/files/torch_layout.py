@@ -33,12 +33,18 @@ from common.base_layer import (
     LSTM_GATES,
     TORCH_LSTM_GATES,
     Layer,
-    Recurrent,
     reorder_gates,
 )
 from common.files.model_state import differences
 from common.np import Array, memory_address, np
-from common.time_layers import TimeAffine, TimeEmbedding, TimeGRU, TimeLSTM, TimeRNN
+from common.time_layers import (
+    TimeAffine,
+    TimeEmbedding,
+    TimeGRU,
+    TimeLSTM,
+    TimeRNN,
+    TimeWeightDrop,
+)
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -49,7 +55,12 @@ GATES: dict[type, tuple[str, str]] = {  # here, in PyTorch
 }
 
 
-def _layers_in_torch(model: Any) -> tuple[Layer, list[Recurrent], Layer]:
+def _kind(layer: Layer) -> type:
+    """Type of a layer, under the drop of its weights, which is nothing that weights tell."""
+    return type(layer.layer if isinstance(layer, TimeWeightDrop) else layer)
+
+
+def _layers_in_torch(model: Any) -> tuple[Layer, list[Layer], Layer]:
     """Embedding, recurrent layers and output layer of a model that PyTorch can hold.
 
     Raises:
@@ -57,12 +68,12 @@ def _layers_in_torch(model: Any) -> tuple[Layer, list[Recurrent], Layer]:
     """
     layers = [layer for layer in model.layers if layer.params]
     embedding, middle, output = layers[0], layers[1:-1], layers[-1]
-    kinds = {(type(layer), len(layer.params[1])) for layer in middle if type(layer) in GATES}
+    kinds = {(_kind(layer), len(layer.params[1])) for layer in middle if _kind(layer) in GATES}
     if (
         not isinstance(embedding, TimeEmbedding)
         or not isinstance(output, TimeAffine)
         or len(kinds) != 1
-        or any(type(layer) not in GATES for layer in middle)
+        or any(_kind(layer) not in GATES for layer in middle)
     ):
         raise ValueError(
             f"{type(model).__name__}: expected an embedding, layers of one kind (RNN, LSTM, GRU) "
@@ -80,7 +91,7 @@ def to_torch(model: Any) -> dict[str, Array]:
     embedding, middle, output = _layers_in_torch(model)
     state = {"encoder.weight": embedding.params[0]}
     for k, layer in enumerate(middle):
-        orders = GATES[type(layer)]
+        orders = GATES[_kind(layer)]
         Wx, Wh, b = layer.params
         width = Wx.shape[1]
         bias_hh = np.zeros(width, dtype=b.dtype)
@@ -128,13 +139,13 @@ def from_torch(
     arrays[memory_address(output.params[1])] = state["decoder.bias"]
     for k, layer in enumerate(middle):
         Wx, Wh, b = layer.params
-        to_here = GATES[type(layer)][::-1]
+        to_here = GATES[_kind(layer)][::-1]
         weight_ih, weight_hh, bias_ih, bias_hh = (
             state[f"rnn.{name}_l{k}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         arrays[memory_address(Wx)] = reorder_gates(weight_ih.T, *to_here)
         arrays[memory_address(Wh)] = reorder_gates(weight_hh.T, *to_here)
-        if isinstance(layer, TimeGRU):
+        if _kind(layer) is TimeGRU:
             who = f"{source}: rnn.bias_hh_l{k}"
             arrays[memory_address(b)] = _gru_bias(bias_ih, bias_hh, len(b), who)
         else:

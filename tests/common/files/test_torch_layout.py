@@ -8,7 +8,7 @@ from common.np import np as backend_np
 from common.np import to_cpu
 from common.time_layers import TimeAffine, TimeBiLSTM, TimeEmbedding, TimeGRU, TimeOutputWithLoss
 from common.util import eval_perplexity_exact
-from models import BetterRnnlm, Rnnlm, SimpleRnnlm
+from models import AwdRnnlm, BetterRnnlm, Rnnlm, SimpleRnnlm
 from models.language_model import LanguageModel
 from tests.builders import D, H, V, floats, generator, ids, same, snapshot
 
@@ -43,6 +43,7 @@ MODELS = {
     "RnnlmWithGRU": lambda: RnnlmWithGRU(V, D, H, rng=1),
     "BetterRnnlmWithGRU": lambda: BetterRnnlmWithGRU(V, H, H, 0.5, rng=1),
     "FullGRU": lambda: FullGRU(V, D, H, generator()),
+    "AwdRnnlm": lambda: AwdRnnlm(V, H, H, 2, weight_drop=0.5, rng=1),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -175,9 +176,9 @@ def in_torch(torch, model):
         def __init__(self):
             super().__init__()
             cells = [l for l in model.layers if l.state_names]
-            kind = {1: torch.nn.RNN, 3: torch.nn.GRU, 4: torch.nn.LSTM}[cells[0].num_gates]
             width, vocabulary = len(cells[0].params[0]), model.layers[-1].params[0].shape[1]
-            hidden = len(cells[0].params[1])
+            hidden, gates = cells[0].params[1].shape
+            kind = {1: torch.nn.RNN, 3: torch.nn.GRU, 4: torch.nn.LSTM}[gates // hidden]
             self.encoder = torch.nn.Embedding(vocabulary, width)
             self.rnn = kind(width, hidden, num_layers=len(cells), batch_first=True)
             self.decoder = torch.nn.Linear(hidden, vocabulary)
