@@ -97,8 +97,12 @@ def tidy(text):
 
 
 def difference(shown, printed):
-    """How what was printed differs from what a page shows, with ... for anything; or ""."""
+    """How what was printed differs from what a page shows; or "".
+
+    Three dots stand for anything, on a line of their own for any number of lines.
+    """
     shown, printed, checker = tidy(shown), tidy(printed), doctest.OutputChecker()
+    shown = re.sub(r"^\.\.\.\n", "...", shown, flags=re.MULTILINE)
     if checker.check_output(shown, printed, FLAGS):
         return ""
     return checker.output_difference(doctest.Example("", shown), printed, FLAGS)

@@ -48,6 +48,9 @@ def test_a_page_that_shows_something_else_is_noticed(tmp_path):
     assert shown_after([block, output], 0) == "1.2...\n"
     assert not difference(output.text, printed)
     assert "1.25" in difference("1.3...\n", printed)
+    assert not difference("a\n...\nb\n", "a\nb\n")
+    assert not difference("a\n...\nb\n", "a\n1\n2\nb\n")
+    assert difference("a\n...\nb\n", "a\n1\n")
     assert is_quoted("if a:\n    b", "x\n    if a:\n        b\n")
     assert not is_quoted("if a:\n    b", "x\n    if a:\n    b\n")
 
