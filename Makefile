@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: help train test test-fast lint clean
+.PHONY: help train test test-fast lint docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,12 +23,20 @@ lint: $(READY)  ## style, format and types
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+docs: $(VENV)/.docs  ## build the guide into site/; open site/index.html
+	$(PY) -m docs.tools.notebooks
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
 clean:  ## remove the environment and everything the tools cached; runs/ stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build site
 
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Time Layers needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --editable ".[test]"
+	@touch $@
+
+$(VENV)/.docs: $(READY)
+	$(PY) -m pip install --quiet --editable ".[docs]"
 	@touch $@
