@@ -101,10 +101,10 @@ def _one_stream(name: str, ids: Array) -> Array:
 
 def _predictions(model: Any, xs: Array, ts: Array, best: int, first: int) -> Predictions:
     """Those of one window, whose first target is number ``first`` of the text."""
-    output = model.loss_layer if isinstance(model.loss_layer, TimeOutputWithLoss) else None
+    output: Any = model.loss_layer if isinstance(model.loss_layer, TimeOutputWithLoss) else None
     hs = model.run(getattr(model, "layers_below_loss", model.layers), xs, train_flg=False)
     model.loss_layer.train_flg = False
-    V = len(output.output.params[1]) if output else hs.shape[2]
+    V = output.output.num_classes if output else hs.shape[2]
     parts = []
     num_parts = -(-ts.size * V // ROOM)
     for rows in windows(ts.size, max(FEWEST_ROWS, -(-ts.size // num_parts))):

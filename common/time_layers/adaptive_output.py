@@ -237,6 +237,24 @@ class TimeAdaptiveOutputWithLoss(TimeOutputWithLoss):
             self.cache = (tails, (N, T, H))
         return loss
 
+    def losses_and_scores(self, xs: Array, ts: Array) -> tuple[Array, Array]:
+        """The losses (N T,) and the log-probabilities (N T, V), time first.
+
+        Args:
+            xs: inputs (N, T, H) of the output layer.
+            ts: targets (N, T); the loss of one that is ignored is 0.
+
+        Raises:
+            ValueError: where shapes do not fit or a target is out of range.
+        """
+        log_p = time_major(self.output.forward(xs))
+        T, N, V = log_p.shape
+        ts = check_targets(self, to_cpu(array_of(ts)), (N, T, V), self.ignore_label)
+        ts = np.asarray(ts.swapaxes(0, 1).reshape(-1))
+        counts, scores = ts != self.ignore_label, log_p.reshape(T * N, V)
+        losses = -scores[np.arange(len(ts)), ts * counts].astype("float64")
+        return np.where(counts, losses, 0), scores
+
     def backward(self, dout: float = 1) -> Array:
         """Write the gradients of the output layer; return dxs (N, T, H)."""
         tails, (N, T, H) = self.saved()

@@ -87,9 +87,9 @@ def activations(model: Any, ids: Array) -> list[LayerActivations]:
     xs = streams(ids, 1, who)
     top = max(k for k, layer in enumerate(model.layers) if getattr(layer, "state_names", ()))
     below = model.layers[: top + 1]
-    model.layers[0].expect_ids("ids", xs, len(model.layers[-1].params[-1]))
+    model.layers[0].expect_ids("ids", xs, model.layers[-1].num_classes)
     T = xs.shape[1]
-    kept: list[tuple[dict, dict]] = []
+    kept: list[tuple[dict, ...]] = []
     with evaluation(model), progress(range(T), unit=" tokens", desc="activations") as bar:
         for t in bar:
             model.run(below, xs[:, t : t + 1], train_flg=False)

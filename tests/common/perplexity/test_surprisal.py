@@ -13,9 +13,9 @@ from common.perplexity.protocols import eval_perplexity_exact, evaluation, input
 from common.perplexity.surprisal import predictions
 from datasets import load_corpus
 from datasets.markov import MarkovSource
-from models import Rnnlm
+from models import BetterRnnlm, Rnnlm
 from models.char_rnn import CharRnn
-from tests.builders import MODELS, V, close, generator, ids, same, tiny_model
+from tests.builders import MODELS, V, close, floats, generator, ids, same, tiny_model
 
 NEEDS_PTB = pytest.mark.skipif(
     "TIMELAYERS_DATA" not in os.environ, reason="TIMELAYERS_DATA names no Penn Treebank"
@@ -40,6 +40,17 @@ def test_the_mean_is_the_exact_perplexity(name):
     surprisal, *_ = of_text(model, text)
     exact = eval_perplexity_exact(model, text, 3)
     assert 2 ** surprisal.mean() == pytest.approx(exact, rel=1e-13)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_adaptive_softmax_is_measured_by_its_log_probabilities(tied):
+    model, text = BetterRnnlm(V, 8, 8, rng=1, tied=tied, cutoffs=(2, 4)), ids(generator(5), V, 60)
+    for param in model.params:
+        param += 0.7 * floats(generator(2), *param.shape, dtype="float32")
+    surprisal, entropy, *_ = of_text(model, text)
+    assert 2 ** surprisal.mean() == pytest.approx(eval_perplexity_exact(model, text, 3), rel=1e-6)
+    assert entropy.max() <= numpy.log2(V) + 1e-6
 
 
 @pytest.mark.parametrize("compiled", [True, False])
