@@ -30,7 +30,7 @@ from datasets.vocabulary import EOS, Level, Vocabulary, split_words
 __all__ = ["ARCHIVES", "load_corpus"]
 
 _AGENT = "time-layers"  # the server of WikiText refuses the name that Python gives by default
-_PIECE = 1 << 24  # bytes of a text that are read at a time
+_PIECE = 1 << 20  # bytes of a text that are read at a time; larger ones are cut more slowly
 
 
 class Archive(NamedTuple):
