@@ -2,6 +2,7 @@
 
     pydoc     the language reference that ships with Python: no file, no network
     ptb       the Penn Treebank, downloaded once or read from a folder
+    archives  WikiText-2 and -103, text8, enwik8, likewise
     text      text files of your own, by words or by characters; one file or one for each split
     markov    an artificial source whose best perplexity is known exactly
     sequence  pairs of texts, to learn one from the other: additions, dates, files of your own
@@ -17,7 +18,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from datasets import markov, ptb, pydoc, sequence, text
+from datasets import archives, markov, ptb, pydoc, sequence, text
 from datasets.corpus import Corpus
 from datasets.vocabulary import Vocabulary
 
@@ -25,6 +26,7 @@ __all__ = [
     "NAMES",
     "Corpus",
     "Vocabulary",
+    "archives",
     "load_corpus",
     "markov",
     "ptb",
@@ -33,7 +35,7 @@ __all__ = [
     "text",
 ]
 
-NAMES = ("pydoc", "ptb", "markov")
+NAMES = ("pydoc", "ptb", "markov", *archives.ARCHIVES)
 
 
 def load_corpus(
@@ -47,10 +49,12 @@ def load_corpus(
     """Load a corpus by its name, or from text files.
 
     Args:
-        name_or_path: "pydoc", "ptb", "markov", or the path of a text file or of a folder with
+        name_or_path: "pydoc", "ptb", "markov", "wikitext2", "wikitext103", "text8", "enwik8", or
+            the path of a text file or of a folder with
             one for each split (``./ptb`` for a path that is one of the names).
-        data_dir: Folder with the files of "ptb"; the others read nothing from it.
-        level: For text files, what a token is; the named corpora are words (or symbols).
+        data_dir: Folder with the files of "ptb" or of ``datasets.archives``; the others read
+            nothing from it.
+        level: For text files, what a token is; a named corpus has its own level.
         max_vocab: For text files and "pydoc", V at most; None for no limit and for the default
             of "pydoc".
         vocabulary: That of another corpus, in place of this one's own and of ``max_vocab``; tokens
@@ -61,7 +65,7 @@ def load_corpus(
         ValueError: An option that the corpus does not have, a ``data_dir`` that is not a folder, a
             ``vocabulary`` of another level or without ``<unk>`` that lacks tokens, or see the
             ``load_corpus`` of the corpus and ``datasets.text.load_folder``.
-        RuntimeError: See ``datasets.ptb`` and ``datasets.pydoc``.
+        RuntimeError: See ``datasets.ptb``, ``datasets.archives`` and ``datasets.pydoc``.
     """
     name = os.fspath(name_or_path)
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
@@ -82,6 +86,8 @@ def load_corpus(
         return pydoc.load_corpus(**limit, vocabulary=vocabulary)
     if max_vocab is not None:
         raise ValueError(f"--max-vocab: the vocabulary of {name} is fixed")
+    if name in archives.ARCHIVES:
+        return archives.load_corpus(name, data_dir, vocabulary)
     if name == "ptb":
         return ptb.load_corpus(data_dir, vocabulary)
     corpus = markov.load_corpus()

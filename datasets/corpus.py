@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.vocabulary import END_OF_LINE, UNK, Level, Vocabulary, build_vocab, encode_tokens
 
-__all__ = ["SPLITS", "Corpus", "corpus_from_tokens"]
+__all__ = ["SPLITS", "Corpus", "corpus_from_tokens", "encoded_corpus"]
 
 SPLITS = ("train", "valid", "test")
 
@@ -166,6 +166,35 @@ def corpus_from_tokens(
         vocabulary=vocabulary,
         about="\n".join([*filter(None, [about]), sizes, *unknown]),
     )
+
+
+def encoded_corpus(
+    name: str,
+    parts: Sequence[np.ndarray],
+    own: Vocabulary,
+    vocabulary: Vocabulary | None = None,
+    about: str = "",
+) -> Corpus:
+    """The corpus of three splits that are ids already.
+
+    Args:
+        name: See ``Corpus``.
+        parts: ids of the training, the validation and the test split, int32, each (tokens,).
+        own: What the ids mean.
+        vocabulary: That of another corpus, to be used in place of ``own``; what it lacks is
+            ``<unk>``.
+        about: See ``Corpus``; a line on the sizes of the splits is added.
+
+    Raises:
+        ValueError: See ``corpus_from_tokens``.
+    """
+    if vocabulary is not None:
+        _lacking(name, {"all": own.words}, own.level, vocabulary)
+        table = encode_tokens(own.words, vocabulary.word_to_id)
+        parts = [table[part] for part in parts]
+    train, valid, test = parts
+    sizes = f"{len(train):,} training, {len(valid):,} validation and {len(test):,} test tokens"
+    return Corpus(name, train, valid, test, vocabulary or own, f"{about}\n{sizes}")
 
 
 def _unknown(tokens: dict[str, Sequence[str]], word_to_id: dict[str, int]) -> Iterator[str]:

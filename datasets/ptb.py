@@ -24,7 +24,7 @@ import pooch
 from datasets.corpus import SPLITS, Corpus, corpus_from_tokens
 from datasets.vocabulary import EOS, Vocabulary, split_words
 
-__all__ = ["load_corpus", "load_data"]
+__all__ = ["DATA_VARIABLE", "load_corpus", "load_data", "named_folder"]
 
 
 class _File(NamedTuple):
@@ -102,17 +102,26 @@ def load_corpus(
             ``corpus_from_tokens``.
         RuntimeError: Neither mirror has delivered a file.
     """
-    folder = data_dir or os.environ.get(DATA_VARIABLE)
-    if folder:
-        path = Path(folder).expanduser().resolve()
-        if not path.is_dir():
-            who = "--data-dir" if data_dir else DATA_VARIABLE
-            raise ValueError(f"ptb: expected {who} to name a folder, got {folder}")
-        corpus = _load(path, download=False, vocabulary=vocabulary)
-    else:
-        cache = Path(pooch.os_cache("time-layers"))
-        corpus = _load(cache, download=True, vocabulary=vocabulary)
+    folder = named_folder("ptb", data_dir)
+    cache = Path(pooch.os_cache("time-layers"))
+    corpus = _load(folder or cache, download=folder is None, vocabulary=vocabulary)
     return copy.deepcopy(corpus)
+
+
+def named_folder(corpus: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
+    """The folder that ``data_dir`` or ``TIMELAYERS_DATA`` names; None where neither does.
+
+    Raises:
+        ValueError: What is named is not a folder.
+    """
+    folder = data_dir or os.environ.get(DATA_VARIABLE)
+    if not folder:
+        return None
+    path = Path(folder).expanduser().resolve()
+    if not path.is_dir():
+        who = "--data-dir" if data_dir else DATA_VARIABLE
+        raise ValueError(f"{corpus}: expected {who} to name a folder, got {folder}")
+    return path
 
 
 @functools.lru_cache

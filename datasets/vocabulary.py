@@ -19,9 +19,10 @@ __all__ = ["EOS", "UNK", "Level", "Vocabulary", "build_vocab", "encode_tokens", 
 UNK = "<unk>"
 EOS = "<eos>"
 
-Level = Literal["word", "char", "symbol"]
+Level = Literal["word", "char", "symbol", "byte"]
 
-END_OF_LINE: dict[Level, str] = {"word": EOS, "char": "\n"}
+END_OF_LINE: dict[Level, str] = {"word": EOS, "char": "\n", "byte": "\n"}
+_BITS_PER: dict[Level, str] = {"char": "character", "byte": "byte"}
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Vocabulary:
 
     Args:
         words: The tokens in the order of their ids, 0 to V-1.
-        level: What a token is: a "word", a "char"(acter), or a "symbol" of an artificial source.
+        level: What a token is: a "word", a "char"(acter), a "symbol" of an artificial source, or a
+            "byte", written as the character of its number.
 
     Attributes:
         word_to_id: Token to id.
         id_to_word: The inverse of ``word_to_id``.
-        eos_id: id of the token that ends a line: ``<eos>`` for words, ``"\n"`` for characters;
-            None where nothing does.
+        eos_id: id of the token that ends a line: ``<eos>`` for words, ``"\n"`` for characters and
+            bytes; None where nothing does.
 
     Raises:
         TypeError: A token is not a string.
@@ -94,7 +96,9 @@ class Vocabulary:
         Raises:
             ValueError: A token is not in the vocabulary, and neither is ``<unk>``.
         """
-        tokens = split_words(text) if self.level == "word" else text
+        tokens: Sequence[str] = split_words(text) if self.level == "word" else text
+        if self.level == "byte":
+            tokens = text.encode().decode("latin-1")
         return encode_tokens(tokens, self.word_to_id).tolist()
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -108,23 +112,25 @@ class Vocabulary:
             if i not in self.id_to_word:
                 raise ValueError(f"Vocabulary: expected ids in 0..{self.vocab_size - 1}, got {i}")
             tokens.append("\n" if i == self.eos_id else self.id_to_word[i])
+        if self.level == "byte":  # a character may be cut
+            return "".join(tokens).encode("latin-1").decode(errors="replace")
         if self.level != "word":
             return "".join(tokens)
         return re.sub(" ?\n ?", "\n", " ".join(tokens))
 
     def in_bits(self, perplexities: Mapping[str, float]) -> dict[str, float]:
-        """Bits per character, log2 of each perplexity, under ``NAME_bits``.
+        """Bits per character or byte, log2 of each perplexity, under ``NAME_bits``.
 
-        Empty where tokens are not characters: a bit for each word says little.
+        Empty where tokens are neither: a bit for each word says little.
         """
-        if self.level != "char":
+        if self.level not in _BITS_PER:
             return {}
         return {f"{name}_bits": math.log2(value) for name, value in perplexities.items()}
 
     def bits_beside(self, perplexity: float, before: str = " | ") -> str:
-        """What stands beside a perplexity: nothing, or at character level its bits."""
-        bits = self.in_bits({"": perplexity}).values()
-        return "".join(f"{before}{value:.3f} bits per character" for value in bits)
+        """What stands beside a perplexity: nothing, or of characters and bytes its bits."""
+        bits, unit = self.in_bits({"": perplexity}).values(), _BITS_PER.get(self.level)
+        return "".join(f"{before}{value:.3f} bits per {unit}" for value in bits)
 
     def differences(self, other: Vocabulary) -> Iterator[str]:
         """In what these words are others than those of ``other``; nothing where they are not."""

@@ -37,6 +37,7 @@ COMMON, LESS_COMMON = 100, 1000  # how many tokens are the commonest
 PLACES = {  # where each group of places begins
     "word": (1, 2, 3, 5, 9, 17, 33),
     "char": (1, 2, 3, 5, 9, 17, 33, 65, 129),
+    "byte": (1, 2, 3, 5, 9, 17, 33, 65, 129),
 }
 
 
@@ -262,7 +263,7 @@ def main(options: Options) -> None:
     check_same_tokens(options.runs, [text for _, text in opened], options.split)
     tokens = getattr(corpus, options.split)
     sentence_of, place = sentences(tokens, corpus.eos_id)
-    unit = "line" if corpus.level == "char" else "sentence"
+    unit = "sentence" if corpus.level == "word" else "line"
     num_sentences = int(sentence_of.max(initial=-1)) + 1
     if num_sentences < FEWEST_SENTENCES:
         raise ValueError(

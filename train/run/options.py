@@ -59,12 +59,13 @@ class LanguageModelOptions(ABC):
     }
 
     corpus: str = "pydoc"
-    """pydoc (English prose that ships with Python), ptb (Penn Treebank), markov (a random source
-    of known entropy), or the path of your own text: a UTF-8 file, whose last lines become
-    validation and test (5 % each), or a folder with a train, a valid and a test file. A file may
-    be compressed with gzip."""
+    """pydoc (English prose that ships with Python), ptb (Penn Treebank), wikitext2, wikitext103,
+    text8 (characters), enwik8 (bytes), markov (a random source of known entropy), or the path of
+    your own text: a UTF-8 file, whose last lines become validation and test (5 % each), or a
+    folder with a train, a valid and a test file. A file may be compressed with gzip."""
     data_dir: Path | None = None
-    """For ptb: folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt; by default
+    """For ptb: folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt; for wikitext2,
+    wikitext103, text8 and enwik8: folder with their zip file, or with what it holds. By default
     $TIMELAYERS_DATA, else they are downloaded once."""
     level: Literal["word", "char"] = "word"
     """What a token of your own text is: a word (split on blanks, <eos> at the end of a line) or a
