@@ -298,10 +298,11 @@ class Terminal:
 
 
 def take_terminal():
-    """Let Ctrl-C on standard input be for this process."""
+    """Let Ctrl-C on standard input be for this process, also where the tests ignore it."""
     import fcntl
     import termios
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
