@@ -26,7 +26,7 @@ from common.time_layers import (
 __all__ = [
     "Choice",
     "LanguageModel",
-    "Written",
+    "Stream",
     "check_sampling",
     "likeliest_id",
     "recurrent",
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 Choice = Callable[[numpy.ndarray], int]  # the id that is written, by the scores (V,) of all
-Written = tuple[int, numpy.ndarray]  # that id, and the scores
+Stream = Iterator[tuple[int, numpy.ndarray]]  # such ids, each with the scores
 
 PROMPT_WINDOW = 500  # steps of a prompt that are read at once
 BLOCK = 128  # ids whose weights are summed before one of them is looked for
@@ -255,9 +255,7 @@ class LanguageModel(BaseModel):
                     break
         return ids
 
-    def stream(
-        self, ids: list[int], choose: Choice, skip_ids: Collection[int]
-    ) -> Iterator[Written]:
+    def stream(self, ids: list[int], choose: Choice, skip_ids: Collection[int]) -> Stream:
         """Read ``ids`` from the state in which the model is, then write one after the other.
 
         Args:

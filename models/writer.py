@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from common.functions import log_softmax
 from models.language_model import (
     Choice,
     LanguageModel,
-    Written,
+    Stream,
     check_sampling,
     likeliest_id,
     sample_id,
@@ -87,9 +87,7 @@ class Writer:
         self._mark()
         self._ids += ids
 
-    def write(
-        self, length: int, sampling: Sampling, rng: numpy.random.Generator
-    ) -> Iterator[Written]:
+    def write(self, length: int, sampling: Sampling, rng: numpy.random.Generator) -> Stream:
         """Let the model add ``length`` ids, or as many as are asked for.
 
         Args:

@@ -49,7 +49,8 @@ class Options:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folder of a run, or of two with the same words."""
     text: str | None = None
-    """The text: a UTF-8 file, which may be compressed with gzip, or - for standard input."""
+    """The text: a UTF-8 file, which may be compressed with gzip, or - for standard input; by
+    default a part of the text of the runs."""
     split: Literal["valid", "test"] | None = None
     """In place of --text: a part of the text of the runs; the test text if neither is given."""
     tokens: int = 3000

@@ -53,9 +53,11 @@ class Options(SavedRunOptions):
     """
 
     text: str | None = None
-    """The text: a UTF-8 file, which may be compressed with gzip, or - for standard input."""
+    """The text: a UTF-8 file, which may be compressed with gzip, or - for standard input;
+    if not given, --split names one."""
     split: Literal["valid", "test"] | None = None
-    """In place of --text: a part of the text of the run, which --corpus and --data-dir can find."""
+    """In place of --text: a part of the text of the run, which --corpus and --data-dir can find; if
+    not given, --text names one."""
     per_sentence: bool = False
     """Let each line begin from the zero state, as if nothing had gone before; by default the state
     is carried on from line to line."""

@@ -18,7 +18,7 @@ import numpy
 from matplotlib.figure import Figure
 
 from common.kernels.threads import usable_cores
-from common.plotting import progress, save
+from common.plotting import BLUE, ORANGE, progress, save
 from common.time_layers.clusters import default_cutoffs
 from train.benchmark.machine import describe_machine
 from train.benchmark.processes import FAST_MEMORY, LITTLE_MEMORY, SETTLE, SideProcess
@@ -194,7 +194,7 @@ def draw(all_measured: Sequence[Measured], path: Path) -> None:
     for axes, (label, of_all) in zip(halves, values.items(), strict=True):
         for k, side in enumerate(SIDES):
             places = [row + 0.4 * (k - 0.5) for row in range(len(names))]
-            color = ("tab:blue", "tab:orange")[k]
+            color = (BLUE, ORANGE)[k]
             axes.barh(places, [one[side] for one in of_all], 0.4, color=color, label=LABELS[side])
         axes.set_xscale("log")
         axes.set_xlabel(label)

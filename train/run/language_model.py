@@ -155,12 +155,9 @@ class Training:
         with closing(Status(options.epochs, trainer.iteration)) as self.status:
             self._validate_finished_epoch()
             options.begin_epoch(self.model, trainer.epoch)
-            for record in trainer.iterations(
-                self.corpus.train[:-1],
-                self.corpus.train[1:],
-                0 if self.early_stop() else options.epochs - trainer.epoch,
-                **options.windows(),
-            ):
+            left = 0 if self.early_stop() else options.epochs - trainer.epoch
+            xs, ts = self.corpus.train[:-1], self.corpus.train[1:]
+            for record in trainer.iterations(xs, ts, left, **options.windows()):
                 if record is not None:
                     self.status.show(record)
                     self.run.log({**record, "seconds": self.seconds()})

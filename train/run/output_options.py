@@ -27,7 +27,7 @@ class OutputOptions(CellOptions):
     cutoffs: str | None = None
     """For --output adaptive: where clusters begin in the order of frequency. 2000,10000 is the
     2,000 most frequent words in full, 8,000 by a quarter of the width, the others by a sixteenth.
-    If not given, the words in full are those that make up four fifths of the training text."""
+    By default the words in full are those that make up four fifths of the training text."""
 
     def cutoff_ranks(self) -> tuple[int, ...]:
         """What ``cutoffs`` says as numbers; empty where it says nothing.

@@ -20,15 +20,19 @@ class Elements(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.found = []
+        self.found, self.inside = [], False
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attributes):
         self.found.append([tag, dict(attributes), ""])
+        self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside = False  # what comes now is between elements
 
     def handle_data(self, data):
-        if self.found:
+        if self.inside:
             self.found[-1][2] += data
 
     def all(self, tag):

@@ -132,7 +132,7 @@ def test_check_gradients_counts_what_is_right():
     done = command("train.check_gradients", "--only", "embedding", "--verbose")
     assert done.returncode == 0
     assert "by differences" in done.stdout
-    assert "\n4 of 4 right, worst relative error " in done.stdout
+    assert "\n5 of 5 right, worst relative error " in done.stdout
 
 
 def parsed(monkeypatch, script, options, *arguments):

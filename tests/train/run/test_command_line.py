@@ -155,7 +155,8 @@ def test_a_language_model_has_four_groups_in_this_order(module, monkeypatch):
 
 def test_an_option_that_no_group_names_stands_where_the_dots_are():
     assert groups_of(better_rnnlm.Options)["model"] == [
-        *("wordvec_size", "hidden_size", "cell", "dropout", "num_layers", "tied")
+        *("wordvec_size", "hidden_size", "sparse", "cell", "output", "cutoffs"),
+        *("dropout", "num_layers", "tied"),
     ]
     awd = groups_of(awd_rnnlm.Options)
     assert awd["run"][0] == "preset" and "whole_epochs" in awd["training"]
