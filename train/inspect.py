@@ -57,8 +57,8 @@ class Options:
     """How many tokens of the text are read."""
     word_class: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=REGEX: find units for a class of your own, as in --word-class "digits=[0-9]+"; can be
-    given several times; by default there is none. A word belongs to it if the whole word matches; a character does if it lies
-    in a part of the text that matches."""
+    given several times; by default there is none. A word belongs to it if the whole word matches; a
+    character does if it lies in a part of the text that matches."""
     out: Path = Path("page.html")
     """The page."""
     megabytes: float = 5.0
