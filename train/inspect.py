@@ -63,7 +63,7 @@ class Options:
     """The page."""
     megabytes: float = 5.0
     """How large the page may become for each run, in millions of bytes: the activations of large
-    models are rounded until they fit, though not beyond sevenths of a unit's range."""
+    models are rounded until they fit, though not beyond fifths of a unit's range."""
     corpus: str | None = None
     """Where the text of the runs lies now, if not where it lay when the models were trained."""
     data_dir: Path | None = None

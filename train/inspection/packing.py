@@ -17,7 +17,19 @@ import numpy
 
 __all__ = ["STEPS", "pack", "rounded", "rounded_to_fit"]
 
-STEPS = (255, 127, 63, 31, 23, 15, 11, 9, 7)  # tried in this order; the last is taken in any case
+STEPS = (
+    255,
+    127,
+    63,
+    31,
+    23,
+    15,
+    11,
+    9,
+    7,
+    6,
+    5,
+)  # tried in this order; the last is taken in any case
 
 Packed = dict[str, Any]
 

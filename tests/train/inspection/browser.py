@@ -57,6 +57,6 @@ def opened(chromium, path, **options):
         page.goto(path.as_uri())
         page.locator("html[data-ready=yes]").wait_for(timeout=30_000)
         yield page
-        assert wrong == []
+        assert not wrong, wrong
     finally:
         context.close()

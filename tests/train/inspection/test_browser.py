@@ -321,7 +321,7 @@ def contrast(*colours):
 
 
 AS_DRAWN = """e => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   return ["backgroundColor", "color"].map((name) => {
     canvas.fillStyle = getComputedStyle(e)[name];
     canvas.fillRect(0, 0, 1, 1);

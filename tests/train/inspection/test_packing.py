@@ -53,4 +53,4 @@ def test_the_most_steps_that_fit_are_taken():
     assert rounded_to_fit(series, sizes[31])[0] == 31
     assert rounded_to_fit(series, sizes[31] - 1)[0] == 23
     steps, packed = rounded_to_fit(series, 10)  # nothing fits
-    assert (steps, len(packed)) == (7, 2)
+    assert (steps, len(packed)) == (5, 2)
