@@ -20,6 +20,13 @@ from train.run.saved_run import open_model
 SIZES = {"wordvec_size": 8, "hidden_size": 8, "epochs": 1, "batch_size": 4, "time_size": 7}
 
 
+@pytest.fixture(autouse=True)
+def ordinary_handler():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Folders of short runs by level; no test changes them."""

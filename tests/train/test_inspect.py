@@ -88,7 +88,7 @@ def test_the_units_that_were_found_are_there_in_the_finest_steps(runs, tmp_path)
     options = {"megabytes": 0.001, "word_class": ("year=[0-9]{4}",)}
     data = page_of(tmp_path, runs["one"], **options)
     (run,) = data["runs"]
-    assert run["steps"] == 7  # a page of a kilobyte cannot be
+    assert run["steps"] == 5  # a page of a kilobyte cannot be
     names = [each["name"] for each in data["properties"]]
     assert names == ["quotation marks", "place in the line", "capital letters", "year"]
     model, corpus = open_run(runs["one"])

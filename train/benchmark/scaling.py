@@ -381,7 +381,7 @@ def measured(processes: int, threads: int, *command: object) -> dict[str, Any]:
 def measure(report: Report, options: Options) -> None:
     """Fill the report, round by round; odd rounds go through the setups the other way round."""
     P = report.processes
-    limits = "--seconds", options.seconds
+    limits, usual = ("--seconds", options.seconds), asdict(Sizes())
     rivals = list(setups(P, report.cases[0].sizes.N).items())
     total = options.repeats * (len(report.cases) * len(rivals) + 1)
     with progress(total=total, unit=" measurements") as bar:
@@ -391,7 +391,8 @@ def measure(report: Report, options: Options) -> None:
                 seconds = {}
                 for name, setup in rivals if number % 2 == 0 else reversed(rivals):
                     sizes = asdict(replace(case.sizes, N=setup.N)).items()
-                    flags = [part for key, value in sizes for part in (f"--sizes.{key}", value)]
+                    chosen = [(key, value) for key, value in sizes if value != usual[key]]
+                    flags = [part for key, value in chosen for part in (f"--sizes.{key}", value)]
                     command = ["steps", *flags, "--steps", options.steps, *limits]
                     command += ["--kinds", *setup.kinds]
                     answer = measured(setup.processes, setup.threads, *command)
