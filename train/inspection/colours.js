@@ -14,7 +14,7 @@ const COLOURS = {
   surprisal: {
     text: "surprisal",
     about:
-      "A word is the deeper in colour the more bits it cost: its surprisal is −log₂ of the " +
+      "A token is the deeper in colour the more bits it cost: its surprisal is −log₂ of the " +
       "probability that the model gave it before it came. 0 bits is certain, 1 bit is a coin, and " +
       "2 to the mean surprisal is the perplexity.",
     values: (view) => view.run.surprisal,
@@ -23,7 +23,7 @@ const COLOURS = {
   entropy: {
     text: "entropy",
     about:
-      "A word is the deeper in colour the less the model knew what would come in its place: the " +
+      "A token is the deeper in colour the less the model knew what would come in its place: the " +
       "entropy of the prediction is the surprisal that the model itself expected, in the mean.",
     values: (view) => view.run.entropy,
     scale: (view) => ({ most: Math.max(1, Math.ceil(upTo(view.page.all("entropy"), 0.99))), unit: "bits" }),

@@ -95,8 +95,8 @@ class RunView {
 
   unitAbout() {
     return this.unitScale().gate
-      ? "The deeper the colour, the wider the gate was open after the word was read."
-      : "Orange is above zero and blue below, after the word was read; the deepest colour is the " +
+      ? "The deeper the colour, the wider the gate was open after the token was read."
+      : "Orange is above zero and blue below, after the token was read; the deepest colour is the " +
           "unit's largest value in this text.";
   }
 
