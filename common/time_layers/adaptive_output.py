@@ -247,6 +247,7 @@ class TimeAdaptiveOutputWithLoss(TimeOutputWithLoss):
         Raises:
             ValueError: where shapes do not fit or a target is out of range.
         """
+        self.cache = None  # no backward pass may follow
         log_p = time_major(self.output.forward(xs))
         T, N, V = log_p.shape
         ts = check_targets(self, to_cpu(array_of(ts)), (N, T, V), self.ignore_label)

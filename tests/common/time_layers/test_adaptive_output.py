@@ -208,6 +208,21 @@ def test_targets_that_are_ignored_count_for_nothing():
 
 
 @on_both
+def test_the_losses_and_scores_of_every_target_make_the_loss_of_an_evaluation():
+    layer, xs, ts = with_targets(adaptive())
+    ts[0, 1] = -1
+    layer.forward(xs, ts)  # of a training, which cannot go back any more
+    losses, scores = layer.losses_and_scores(xs, ts)
+    close(scores.reshape(T, N, V).swapaxes(0, 1), layer.output.forward(xs))
+    by_target = to_cpu(losses).reshape(T, N).T
+    assert by_target[0, 1] == 0
+    with pytest.raises(RuntimeError, match="no forward pass in training mode"):
+        layer.backward()
+    layer.train_flg = False
+    close(losses.sum() / (N * T - 1), layer.forward(xs, ts))
+
+
+@on_both
 def test_one_hot_targets_and_ids_on_a_device_are_the_same_as_ids(backend):
     layer, xs, ts = with_targets(adaptive())
     loss = layer.forward(xs, ts)
